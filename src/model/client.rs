@@ -1,0 +1,54 @@
+//! A client: a key that registered with an organization and stores deposits.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::id::{ClientId, Fingerprint};
+use super::org::OrgName;
+use crate::clock::Timestamp;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientState {
+    /// Registered without a code; waits for an approval until `pending_until`.
+    Pending,
+    Active,
+    /// An administrator said no; the key may not register again until the entry is removed.
+    Denied,
+    /// Was active, and is refused until it is enabled.
+    Disabled,
+}
+
+impl ClientState {
+    pub const ALL: [ClientState; 4] = [Self::Pending, Self::Active, Self::Denied, Self::Disabled];
+
+    /// The word in JSON, in filters and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Active => "active",
+            Self::Denied => "denied",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Client {
+    pub id: ClientId,
+    pub org: OrgName,
+    /// SHA-256 of its certificate's public key.
+    pub fingerprint: Fingerprint,
+    pub state: ClientState,
+    /// What the client said of itself, its host name as a rule.
+    pub description: String,
+    /// Where others encrypt to for it; signed by its certificate's key when it registered.
+    pub age_recipient: Option<String>,
+    pub created: Timestamp,
+    /// A pending registration ends then.
+    pub pending_until: Option<Timestamp>,
+    /// The address that it registered from.
+    pub registered_from: String,
+    /// Why it was denied or disabled, if someone said.
+    pub reason: Option<String>,
+}

@@ -1,0 +1,12 @@
+//! Plain nouns: what the program speaks of, parsed into types that cannot be wrong. No I/O.
+
+pub mod audit;
+pub mod client;
+pub mod deposit;
+pub mod health;
+pub mod id;
+pub mod org;
+pub mod page;
+pub mod role;
+pub mod token;
+pub mod user;

@@ -1,0 +1,50 @@
+//! An organization: who may register, and what their deposits are kept under.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::id::{OrgId, checked_text};
+use crate::clock::Timestamp;
+
+checked_text!(
+    /// Letters, digits, `-` and `_`; 64 at most.
+    OrgName, "org", |text| {
+        let fits = (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        (!fits).then(|| "is not an organization's name: 1 to 64 letters, digits, `-` or `_`".to_owned())
+    }
+);
+
+checked_text!(
+    /// A mail address such as `ops@example.com` or `root@kts01`; 254 at most, no blanks.
+    Contact, "contacts", |text| {
+        let fits = text.len() <= 254
+            && text.bytes().all(|b| b.is_ascii_graphic() && b != b',')
+            && text.split_once('@').is_some_and(|(name, host)| !name.is_empty() && !host.is_empty() && !host.contains('@'));
+        (!fits).then(|| "is not a contact: a mail address such as root@kts01, without blanks".to_owned())
+    }
+);
+
+/// How a client becomes active.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Registration {
+    /// With the organization's code at once, without one after approval.
+    Code,
+    /// At once, without a code (a blank code was set).
+    Open,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Org {
+    pub id: OrgId,
+    pub name: OrgName,
+    pub contacts: Vec<Contact>,
+    pub registration: Registration,
+    /// An age recipient that the organization's clients add to whatever they encrypt.
+    pub recovery_recipient: Option<String>,
+    pub created: Timestamp,
+    /// Clients that are registered, in any state.
+    pub clients: u64,
+    /// Deposits, those in the bin included.
+    pub deposits: u64,
+}

@@ -1,0 +1,28 @@
+//! A person or program with a name and a password.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::id::{UserId, checked_text};
+use super::role::Grant;
+use crate::clock::Timestamp;
+
+checked_text!(
+    /// First a letter or digit, then letters, digits, `.`, `_`, `-` or `@`; 64 at most.
+    UserName, "user", |text| {
+        let fits = (1..=64).contains(&text.len())
+            && text.as_bytes()[0].is_ascii_alphanumeric()
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'@'));
+        (!fits).then(|| "is not a user's name: a letter or digit, then up to 63 letters, digits, `.`, `_`, `-` or `@`".to_owned())
+    }
+);
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct User {
+    pub id: UserId,
+    pub name: UserName,
+    pub grants: Vec<Grant>,
+    pub created: Timestamp,
+    /// May not log in, and its tokens are refused.
+    pub disabled: bool,
+}
