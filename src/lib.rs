@@ -2,7 +2,11 @@
 //! (`tests/it/layers.rs` checks it).
 
 // base
+pub mod api;
 pub mod clock;
 pub mod error;
 pub mod model;
 pub mod secret;
+
+// service
+pub mod service;

@@ -8,5 +8,6 @@ pub mod id;
 pub mod org;
 pub mod page;
 pub mod role;
+pub mod setting;
 pub mod token;
 pub mod user;

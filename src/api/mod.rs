@@ -1,0 +1,21 @@
+//! JSON requests and replies: what `http` speaks and `cli` reads. Nouns that travel as they are
+//! stand in `model`; here is what only exists on the wire.
+
+pub mod audit;
+pub mod client;
+pub mod deposit;
+pub mod error;
+pub mod org;
+pub mod role;
+pub mod server;
+pub mod session;
+pub mod setting;
+pub mod token;
+pub mod user;
+
+/// Why a change is made; goes into its event. Any request may carry it.
+pub const REASON: &str = "strongroom-reason";
+/// Makes a retry return the first answer; 64 bytes at most, kept for 24 hours per caller.
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// Stands in every answer and in every log line of the request.
+pub const REQUEST_ID: &str = "strongroom-request-id";

@@ -1,0 +1,38 @@
+//! Organizations on the wire.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::model::org::{Contact, Org, OrgName};
+
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddOrg {
+    pub name: OrgName,
+    #[serde(default)]
+    pub contacts: Vec<Contact>,
+}
+
+/// An organization with its registration code, for those who may see it.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct OrgWithCode {
+    #[serde(flatten)]
+    pub org: Org,
+    /// Clients that give it are active at once; none where registration is open, or where the
+    /// caller may not see it.
+    pub auth_code: Option<String>,
+}
+
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetAuth {
+    /// Up to 255 bytes; blank: clients become active without a code.
+    pub auth_code: String,
+}
+
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetRecoveryRecipient {
+    /// `age1…`, or none to have no recovery recipient.
+    pub recipient: Option<String>,
+}

@@ -1,0 +1,159 @@
+//! The settings that exist: name, default, what they take. They live in the store, take effect at
+//! once, and each change is an event. What is needed before the store opens is in `config.rs`.
+
+use crate::error::{Error, Result};
+
+/// What a setting takes.
+#[derive(Clone, Copy, Debug)]
+pub enum Takes {
+    /// A whole number within these bounds, and its unit.
+    Number(u64, u64, &'static str),
+    Bool,
+    /// One of these words.
+    Word(&'static [&'static str]),
+}
+
+/// One setting's definition.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    pub name: &'static str,
+    pub default: &'static str,
+    pub takes: Takes,
+    pub description: &'static str,
+}
+
+pub const DEPOSIT_MAX_BYTES: &str = "deposit.max_bytes";
+pub const CLIENT_PENDING_HOURS: &str = "client.pending_hours";
+pub const AUDIT_STRICT: &str = "audit.strict";
+pub const SESSION_IDLE_MINUTES: &str = "session.idle_minutes";
+pub const LOG_LEVEL: &str = "log.level";
+pub const LOG_FORMAT: &str = "log.format";
+pub const LOG_TARGET: &str = "log.target";
+
+/// Every setting, by name.
+pub const ALL: &[Setting] = &[
+    Setting {
+        name: AUDIT_STRICT,
+        default: "false",
+        takes: Takes::Bool,
+        description: "a release is on disk in the audit before it leaves; off: within 100 ms",
+    },
+    Setting {
+        name: CLIENT_PENDING_HOURS,
+        default: "168",
+        takes: Takes::Number(1, 8_760, "hours"),
+        description: "a registration without a code waits so long for its approval",
+    },
+    Setting {
+        name: DEPOSIT_MAX_BYTES,
+        default: "1048576",
+        takes: Takes::Number(1_024, 16_777_216, "bytes"),
+        description: "the longest body of a deposit",
+    },
+    Setting {
+        name: LOG_FORMAT,
+        default: "text",
+        takes: Takes::Word(&["text", "json"]),
+        description: "how log lines are written",
+    },
+    Setting {
+        name: LOG_LEVEL,
+        default: "info",
+        takes: Takes::Word(&["error", "warn", "info", "debug"]),
+        description: "the least severe log lines that are written",
+    },
+    Setting {
+        name: LOG_TARGET,
+        default: "stderr",
+        takes: Takes::Word(&["stderr", "file", "syslog"]),
+        description: "where log lines go; file: log/strongroom.log in the data folder, 10 files of 10 MB",
+    },
+    Setting {
+        name: SESSION_IDLE_MINUTES,
+        default: "30",
+        takes: Takes::Number(1, 1_440, "minutes"),
+        description: "a log-in on the GUI's listener ends after so long without a request",
+    },
+];
+
+impl Setting {
+    pub fn find(name: &str) -> Result<&'static Setting> {
+        ALL.iter()
+            .find(|setting| setting.name == name)
+            .ok_or_else(|| {
+                let known: Vec<&str> = ALL.iter().map(|setting| setting.name).collect();
+                Error::not_found(format!(
+                    "no setting is named `{}`; there are {}",
+                    super::id::shown(name),
+                    known.join(", ")
+                ))
+            })
+    }
+
+    /// The value as it is kept, or why it is refused.
+    pub fn check(&self, value: &str) -> Result<String> {
+        let refused = || {
+            Error::invalid(
+                "value",
+                format!(
+                    "{} takes {}, not `{}`",
+                    self.name,
+                    self.takes(),
+                    super::id::shown(value)
+                ),
+            )
+        };
+        match self.takes {
+            Takes::Number(low, high, _) => {
+                let number: u64 = value.parse().map_err(|_| refused())?;
+                (low..=high)
+                    .contains(&number)
+                    .then(|| number.to_string())
+                    .ok_or_else(refused)
+            }
+            Takes::Bool => match value.to_ascii_lowercase().as_str() {
+                "true" | "yes" => Ok("true".to_owned()),
+                "false" | "no" => Ok("false".to_owned()),
+                _ => Err(refused()),
+            },
+            Takes::Word(words) => words
+                .contains(&value)
+                .then(|| value.to_owned())
+                .ok_or_else(refused),
+        }
+    }
+
+    /// What it takes, in words.
+    pub fn takes(&self) -> String {
+        match self.takes {
+            Takes::Number(low, high, unit) => format!("{low} to {high} ({unit})"),
+            Takes::Bool => "true or false".to_owned(),
+            Takes::Word(words) => words.join(", "),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_a_legal_value_and_names_are_sorted() {
+        for setting in ALL {
+            assert_eq!(setting.check(setting.default).unwrap(), setting.default);
+        }
+        assert!(ALL.is_sorted_by_key(|setting| setting.name));
+        assert!(
+            Setting::find("deposit.max_bytes")
+                .unwrap()
+                .check("17000000")
+                .is_err()
+        );
+        assert!(
+            Setting::find("log.levle")
+                .unwrap_err()
+                .public
+                .contains("log.level")
+        );
+    }
+}

@@ -1,0 +1,206 @@
+//! Who may do what, as a pure function. Every route names its action; a test walks every route with
+//! every role and with none.
+
+use super::caller::Identity;
+use crate::error::{Error, Kind, Result};
+use crate::model::id::OrgId;
+use crate::model::org::OrgName;
+use crate::model::role::{Grant, Role};
+use crate::model::token::Scope;
+
+/// What a caller wants to do. One variant per right, not per route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Server information, identity, API description, log-in: open to anyone.
+    Public,
+    /// Register a key as a client; needs a proven key.
+    Register,
+    /// A client's own registration; needs a proven key.
+    OwnClient,
+    /// A user's own session and password.
+    OwnUser,
+    StatusRead,
+    Metrics,
+    OrgRead,
+    OrgChange,
+    /// See or set an organization's registration code.
+    OrgCode,
+    ClientRead,
+    ClientChange,
+    /// A deposit's metadata.
+    DepositRead,
+    /// A deposit's bytes.
+    DepositFetch,
+    DepositChange,
+    UserRead,
+    UserChange,
+    TokenRead,
+    TokenChange,
+    SettingRead,
+    SettingChange,
+    AuditRead,
+}
+
+impl Action {
+    pub const ALL: [Action; 21] = [
+        Self::Public,
+        Self::Register,
+        Self::OwnClient,
+        Self::OwnUser,
+        Self::StatusRead,
+        Self::Metrics,
+        Self::OrgRead,
+        Self::OrgChange,
+        Self::OrgCode,
+        Self::ClientRead,
+        Self::ClientChange,
+        Self::DepositRead,
+        Self::DepositFetch,
+        Self::DepositChange,
+        Self::UserRead,
+        Self::UserChange,
+        Self::TokenRead,
+        Self::TokenChange,
+        Self::SettingRead,
+        Self::SettingChange,
+        Self::AuditRead,
+    ];
+}
+
+/// What it is done to, as far as rights depend on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// Nothing that belongs to an organization.
+    Server,
+    /// An organization, and what is in it that no client owns.
+    Org(&'a OrgName),
+    /// A client's object: a deposit's owner, or the client itself.
+    Owned {
+        org: &'a OrgName,
+        org_id: OrgId,
+        owner: Option<crate::model::id::ClientId>,
+    },
+}
+
+/// Whether `who` may do `action` to `target`.
+///
+/// # Errors
+/// `Unauthenticated` where anyone known could, `Denied` where this caller may not.
+pub fn decide(who: &Identity, action: Action, target: &Target<'_>) -> Result<()> {
+    let allowed = match who {
+        Identity::Nobody => action == Action::Public,
+        Identity::Key(_) => matches!(
+            action,
+            Action::Public | Action::Register | Action::OwnClient
+        ),
+        Identity::Client { id, org, .. } => client_may(action, target, *id, *org),
+        Identity::User { grants, .. } => {
+            action == Action::Public
+                || action == Action::OwnUser
+                || grants
+                    .iter()
+                    .any(|grant| grant_allows(grant, action, target))
+        }
+        Identity::Token { grants, scopes, .. } => {
+            action == Action::Public
+                || (scopes.iter().any(|scope| scope_allows(*scope, action))
+                    && (action == Action::Metrics
+                        || grants
+                            .iter()
+                            .any(|grant| grant_allows(grant, action, target))))
+        }
+        Identity::Local { role, .. } => action == Action::Public || role_allows(*role, action),
+        Identity::Server => true,
+    };
+    match (allowed, who) {
+        (true, _) => Ok(()),
+        (false, Identity::Nobody) => Err(Error::new(
+            Kind::Unauthenticated,
+            "unauthenticated",
+            "this needs a client certificate, a token or a log-in; see /v1/openapi.json for what each path takes",
+        )),
+        (false, Identity::Key(_)) => Err(Error::new(
+            Kind::Unauthenticated,
+            "not_registered",
+            "this certificate's key belongs to no active client; register it, or wait for its approval",
+        )),
+        (false, _) => Err(Error::denied(
+            "denied",
+            "the caller's role does not allow this here",
+        )),
+    }
+}
+
+/// A client works on its own deposits, and sees those of its organization's API users not at all.
+fn client_may(
+    action: Action,
+    target: &Target<'_>,
+    id: crate::model::id::ClientId,
+    org: OrgId,
+) -> bool {
+    match action {
+        Action::Public | Action::OwnClient => true,
+        Action::DepositRead | Action::DepositFetch | Action::DepositChange => {
+            matches!(target, Target::Owned { org_id, owner, .. } if *org_id == org && *owner == Some(id))
+        }
+        _ => false,
+    }
+}
+
+fn grant_allows(grant: &Grant, action: Action, target: &Target<'_>) -> bool {
+    let within = match (&grant.org, target) {
+        (None, _) => true,
+        (Some(granted), Target::Org(org) | Target::Owned { org, .. }) => granted == *org,
+        (Some(_), Target::Server) => false,
+    };
+    within && role_allows(grant.role, action)
+}
+
+fn role_allows(role: Role, action: Action) -> bool {
+    use Action::*;
+    match role {
+        Role::Superuser => !matches!(action, Register | OwnClient),
+        Role::Administrator => !matches!(
+            action,
+            Register | OwnClient | DepositFetch | DepositChange | AuditRead
+        ),
+        Role::OrgAdministrator => matches!(
+            action,
+            OrgRead | OrgCode | ClientRead | ClientChange | DepositRead
+        ),
+        Role::KeyOperator => matches!(action, OrgRead | DepositRead | DepositFetch | DepositChange),
+        Role::Auditor => matches!(
+            action,
+            StatusRead
+                | Metrics
+                | OrgRead
+                | ClientRead
+                | DepositRead
+                | UserRead
+                | TokenRead
+                | SettingRead
+                | AuditRead
+        ),
+    }
+}
+
+fn scope_allows(scope: Scope, action: Action) -> bool {
+    use Action::*;
+    match scope {
+        Scope::All => true,
+        Scope::Read => matches!(
+            action,
+            StatusRead
+                | Metrics
+                | OrgRead
+                | ClientRead
+                | DepositRead
+                | UserRead
+                | TokenRead
+                | SettingRead
+                | AuditRead
+        ),
+        Scope::Deposits => matches!(action, DepositRead | DepositFetch | DepositChange),
+        Scope::Metrics => action == Action::Metrics,
+    }
+}

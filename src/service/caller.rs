@@ -1,0 +1,117 @@
+//! Who is asking, from where, in which request.
+
+use std::net::IpAddr;
+
+use crate::model::audit::Actor;
+use crate::model::id::{ClientId, Fingerprint, OrgId, RequestId, TokenId, UserId};
+use crate::model::org::OrgName;
+use crate::model::role::{Grant, Role};
+use crate::model::token::Scope;
+use crate::model::user::UserName;
+use crate::secret::Secret;
+
+/// The listeners differ in what they believe: 11371 certificates and tokens, 8443 cookies and
+/// tokens, the socket the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listener {
+    Client,
+    Gui,
+    Socket,
+}
+
+/// Where a request came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    pub listener: Listener,
+    /// None on the socket.
+    pub address: Option<IpAddr>,
+}
+
+/// What a request shows to prove who it is from. `http` fills in what its listener believes.
+#[derive(Default)]
+pub struct Credentials {
+    /// SHA-256 of the public key whose possession the TLS handshake proved.
+    pub key: Option<Fingerprint>,
+    /// From `Authorization: Bearer …`.
+    pub token: Option<Secret<String>>,
+    /// From the session cookie.
+    pub session: Option<Secret<String>>,
+    /// The peer of the admin socket.
+    pub uid: Option<u32>,
+}
+
+/// Who it is, as far as that is proven.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    Nobody,
+    /// Holds this key; no active client has it.
+    Key(Fingerprint),
+    Client {
+        id: ClientId,
+        org: OrgId,
+        org_name: OrgName,
+        fingerprint: Fingerprint,
+    },
+    User {
+        id: UserId,
+        name: UserName,
+        grants: Vec<Grant>,
+    },
+    Token {
+        id: TokenId,
+        user: UserId,
+        user_name: UserName,
+        grants: Vec<Grant>,
+        scopes: Vec<Scope>,
+    },
+    /// On the admin socket.
+    Local {
+        uid: u32,
+        role: Role,
+    },
+    /// The server's own upkeep.
+    Server,
+}
+
+/// An `Idempotency-Key` with a hash of the request that it came with.
+#[derive(Clone, Debug)]
+pub struct Idempotency {
+    pub key: String,
+    pub request_hash: [u8; 32],
+}
+
+/// One request, as verbs see it.
+#[derive(Clone, Debug)]
+pub struct Context {
+    pub identity: Identity,
+    pub source: Source,
+    pub request: RequestId,
+    /// From `--reason`; empty if none was given.
+    pub reason: String,
+    pub idempotency: Option<Idempotency>,
+}
+
+impl Context {
+    /// The caller as an event keeps it.
+    pub fn actor(&self) -> Actor {
+        let (kind, name) = match &self.identity {
+            Identity::Nobody => ("nobody", String::new()),
+            Identity::Key(fingerprint) => ("key", fingerprint.to_string()),
+            Identity::Client { fingerprint, .. } => ("client", fingerprint.to_string()),
+            Identity::User { name, .. } => ("user", name.to_string()),
+            Identity::Token { id, user_name, .. } => ("token", format!("{user_name}/{id}")),
+            Identity::Local { uid, .. } => ("local", uid.to_string()),
+            Identity::Server => ("server", String::new()),
+        };
+        let source = match (&self.identity, self.source.address) {
+            (Identity::Server, _) => "server".to_owned(),
+            (_, Some(address)) => address.to_string(),
+            (_, None) => "socket".to_owned(),
+        };
+        Actor {
+            kind: kind.to_owned(),
+            name,
+            source,
+        }
+    }
+}
