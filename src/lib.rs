@@ -6,7 +6,12 @@ pub mod api;
 pub mod clock;
 pub mod error;
 pub mod model;
+pub mod os;
 pub mod secret;
+
+// engines
+pub mod crypto;
+pub mod store;
 
 // service
 pub mod service;

@@ -1,0 +1,91 @@
+//! The system calls that need `unsafe`: process hardening, locks, free space.
+#![allow(unsafe_code, reason = "STYLE: unsafe stands here, in the change capture and in the driver alone")]
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Bytes that an unprivileged process may still write on the file system of `path`.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut stat = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: `path` ends with NUL, and `stat` is as large as the call expects.
+    let done = unsafe { libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded, so it filled the structure.
+    let stat = unsafe { stat.assume_init() };
+    #[allow(clippy::unnecessary_cast, reason = "the fields' widths differ between targets")]
+    Ok((stat.f_bavail as u64).saturating_mul(stat.f_frsize as u64))
+}
+
+/// No core dump, no tracer that is not root, files for nobody else.
+pub fn harden() -> io::Result<()> {
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: plain values, and a structure that outlives the call.
+    let done = unsafe {
+        libc::umask(0o077);
+        libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) | libc::setrlimit(libc::RLIMIT_CORE, &none)
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Raises the soft limit of open files to the hard one; returns it.
+pub fn raise_open_files() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the structure outlives both calls.
+    let done = unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit)
+        } else {
+            -1
+        }
+    };
+    if done == 0 { Ok(limit.rlim_cur) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Keeps `bytes` out of swap. They must stay where they are.
+pub fn lock_memory(bytes: &[u8]) -> io::Result<()> {
+    // SAFETY: the range is that of a live slice; locking does not change it.
+    let done = unsafe { libc::mlock(bytes.as_ptr().cast(), bytes.len()) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Takes the file's lock for this process; false if another one has it.
+pub fn try_lock(file: &File) -> io::Result<bool> {
+    // SAFETY: the descriptor is open as long as `file` is borrowed.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
+        return Ok(true);
+    }
+    match io::Error::last_os_error() {
+        held if held.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        error => Err(error),
+    }
+}
+
+/// The effective user of this process.
+pub fn effective_uid() -> u32 {
+    // SAFETY: takes nothing, cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// Host names come from /etc/hosts and DNS alone: a static program must not load the modules that
+/// nsswitch.conf may name. Nothing to do where the C library is not glibc.
+#[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
+pub fn pin_name_service() {
+    unsafe extern "C" {
+        fn __nss_configure_lookup(db: *const libc::c_char, service: *const libc::c_char) -> libc::c_int;
+    }
+    // SAFETY: both texts end with NUL, and glibc copies what it keeps.
+    unsafe {
+        __nss_configure_lookup(c"hosts".as_ptr(), c"files dns".as_ptr());
+    }
+}
+
+#[cfg(not(all(target_env = "gnu", target_feature = "crt-static")))]
+pub fn pin_name_service() {}

@@ -1,0 +1,291 @@
+//! Releases and refusals: queued before the answer leaves, on disk within 100 ms, in a file of its
+//! own, so that reading does not wait for the disk and does not empty the readers' caches.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, OptionalExtension};
+use tokio::sync::oneshot;
+
+use super::event::{ChainState, Head, Walked, chained};
+use super::open::Source;
+use super::readers::{Budget, spawn, stopping};
+use super::writer::MINIMUM_FREE;
+use crate::crypto::chain::{Tagger, event_hash};
+use crate::error::{Error, Result};
+use crate::model::audit::{Chain, Event};
+use crate::model::filter::Filter;
+use crate::os;
+
+/// Events that may wait for the disk; more, and releases are refused.
+const QUEUE: usize = 65_536;
+/// How long events gather into a segment.
+const GATHER: Duration = Duration::from_millis(40);
+/// A segment ends at so many bytes.
+const SEGMENT_BYTES: usize = 256 << 10;
+
+enum Entry {
+    Event(Box<Event>),
+    /// Answered when all before it is on disk.
+    Flush(oneshot::Sender<Result<()>>),
+}
+
+pub struct AccessLog {
+    queue: Option<mpsc::SyncSender<Entry>>,
+    state: Arc<State>,
+    reader: Arc<Mutex<Connection>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The file does not take events: nothing is released.
+    broken: AtomicBool,
+    /// Number of the last event on disk, for waiting and for metrics.
+    written: AtomicU64,
+}
+
+impl AccessLog {
+    pub(super) fn start(db: Connection, source: &Source, dir: PathBuf, tagger: Tagger) -> Result<Self> {
+        let head = last_head(&db)?;
+        let state = Arc::new(State::default());
+        state.written.store(head.number, Ordering::Relaxed);
+        let (queue, entries) = mpsc::sync_channel(QUEUE);
+        let reader = Arc::new(Mutex::new(source.reader()?));
+        let mut work = Work { db, dir, tagger, head, state: Arc::clone(&state) };
+        let thread = spawn("access-log", move || work.run(&entries))?;
+        Ok(Self { queue: Some(queue), state, reader, thread: Some(thread) })
+    }
+
+    /// Takes an event for the log. After `Ok` it is on disk within 100 ms, or the process ends.
+    ///
+    /// # Errors
+    /// `audit_unavailable` if the log is behind or its file does not take events: whatever was to
+    /// be released must not be.
+    pub fn record(&self, event: Event) -> Result<()> {
+        if self.state.broken.load(Ordering::Relaxed) {
+            return Err(unavailable());
+        }
+        let Some(queue) = &self.queue else { return Err(stopping()) };
+        queue.try_send(Entry::Event(Box::new(event))).map_err(|_| unavailable())
+    }
+
+    /// Waits until all that was recorded is on disk.
+    pub async fn flush(&self) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        let Some(queue) = &self.queue else { return Err(stopping()) };
+        queue.try_send(Entry::Flush(reply)).map_err(|_| unavailable())?;
+        answer.await.map_err(|_| stopping())?
+    }
+
+    /// False while releases are refused.
+    pub fn works(&self) -> bool {
+        !self.state.broken.load(Ordering::Relaxed)
+    }
+
+    pub fn head(&self) -> Result<Head> {
+        last_head(&self.reader.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Events below `below`, newest first, that match.
+    pub async fn list(&self, below: Option<u64>, filter: Filter, limit: usize) -> Result<Walked> {
+        self.on_reader(move |db| list(db, below, &filter, limit)).await
+    }
+
+    /// Events from `from` on, oldest first: at least one whole segment, about `limit` events.
+    pub async fn from(&self, from: u64, limit: usize) -> Result<Vec<ChainState>> {
+        self.on_reader(move |db| in_order(db, from, limit)).await
+    }
+
+    async fn on_reader<T: Send + 'static>(&self, read: impl FnOnce(&Connection) -> Result<T> + Send + 'static) -> Result<T> {
+        let reader = Arc::clone(&self.reader);
+        tokio::task::spawn_blocking(move || read(&reader.lock().unwrap_or_else(PoisonError::into_inner)))
+            .await
+            .map_err(|error| Error::internal(format!("reading the access log: {error}")))?
+    }
+}
+
+impl Drop for AccessLog {
+    /// Writes what is queued.
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn unavailable() -> Error {
+    Error::unavailable("audit_unavailable", "the audit log cannot take the event, so nothing is released; see the server's health").after(1)
+}
+
+struct Work {
+    db: Connection,
+    dir: PathBuf,
+    tagger: Tagger,
+    head: Head,
+    state: Arc<State>,
+}
+
+/// Events that are hashed and wait for one row.
+struct Segment {
+    first: u64,
+    first_time: i64,
+    last_time: i64,
+    previous: [u8; 32],
+    body: Vec<u8>,
+}
+
+impl Work {
+    fn run(&mut self, entries: &mpsc::Receiver<Entry>) {
+        let mut open: Option<(Segment, Instant)> = None;
+        loop {
+            let wait = open.as_ref().map_or(Duration::from_secs(3_600), |(_, since)| GATHER.saturating_sub(since.elapsed()));
+            match entries.recv_timeout(wait) {
+                Ok(Entry::Event(event)) => {
+                    let (segment, _) = open.get_or_insert_with(|| (self.begin(&event), Instant::now()));
+                    Self::add(&mut self.head, segment, &event);
+                    if segment.body.len() >= SEGMENT_BYTES {
+                        self.write_all(&mut open);
+                    }
+                }
+                Ok(Entry::Flush(reply)) => {
+                    self.write_all(&mut open);
+                    let _ = reply.send(Ok(()));
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => self.write_all(&mut open),
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    self.write_all(&mut open);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn begin(&self, event: &Event) -> Segment {
+        Segment { first: self.head.number + 1, first_time: event.time.0, last_time: event.time.0, previous: self.head.hash, body: Vec::with_capacity(64 << 10) }
+    }
+
+    fn add(head: &mut Head, segment: &mut Segment, event: &Event) {
+        let number = head.number + 1;
+        let canonical = event.canonical(Chain::Access, number);
+        *head = Head { number, hash: event_hash(&head.hash, &canonical) };
+        segment.last_time = event.time.0;
+        segment.body.extend_from_slice(&u32::try_from(canonical.len()).unwrap_or(u32::MAX).to_be_bytes());
+        segment.body.extend_from_slice(&canonical);
+        segment.body.extend_from_slice(&head.hash);
+    }
+
+    /// Tries until it is written: what was released must be in the log. Meanwhile nothing more is.
+    fn write_all(&mut self, open: &mut Option<(Segment, Instant)>) {
+        let Some((segment, _)) = open.take() else { return };
+        loop {
+            match self.write(&segment) {
+                Ok(()) => {
+                    if self.state.broken.swap(os::free_bytes(&self.dir).is_ok_and(|free| free < MINIMUM_FREE / 4), Ordering::Relaxed) {
+                        log::info!("the access log takes events again");
+                    }
+                    self.state.written.store(self.head.number, Ordering::Release);
+                    return;
+                }
+                Err(error) => {
+                    if !self.state.broken.swap(true, Ordering::Relaxed) {
+                        log::error!(error = format!("{error:?}").as_str(); "the access log does not take events; nothing is released until it does");
+                    }
+                    std::thread::park_timeout(Duration::from_millis(500));
+                }
+            }
+        }
+    }
+
+    fn write(&self, segment: &Segment) -> Result<()> {
+        self.db.prepare_cached("INSERT INTO segments (first, last, first_time, last_time, previous, hash, tag, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?.execute((
+            i64::try_from(segment.first).unwrap_or(i64::MAX),
+            i64::try_from(self.head.number).unwrap_or(i64::MAX),
+            segment.first_time,
+            segment.last_time,
+            segment.previous,
+            self.head.hash,
+            self.tagger.tag(&self.head.hash),
+            &segment.body,
+        ))?;
+        // Sixteen megabytes of log at most; the reader never holds it for long.
+        let (log, done) = super::checkpoint::run(&self.db, "NOOP")?;
+        if log.saturating_sub(done) > 4_096 {
+            super::checkpoint::run(&self.db, "PASSIVE")?;
+        }
+        Ok(())
+    }
+}
+
+fn last_head(db: &Connection) -> Result<Head> {
+    let found = db
+        .prepare_cached("SELECT last, hash FROM segments ORDER BY first DESC LIMIT 1")?
+        .query_row((), |row| Ok(Head { number: row.get::<_, i64>(0)?.unsigned_abs(), hash: row.get(1)? }))
+        .optional()?;
+    Ok(found.unwrap_or(Head { number: 0, hash: [0; 32] }))
+}
+
+/// The events of a segment: length, canonical form and hash of each. The tag is the last one's.
+fn unpack(first: u64, tag: [u8; 32], body: &[u8]) -> Vec<ChainState> {
+    let mut events = Vec::new();
+    let (mut rest, mut number) = (body, first);
+    while let Some((length, after)) = rest.split_first_chunk::<4>() {
+        let Some((canonical, after)) = after.split_at_checked(u32::from_be_bytes(*length) as usize) else { break };
+        let Some((hash, after)) = after.split_first_chunk::<32>() else { break };
+        events.push(ChainState { number, canonical: canonical.to_vec(), hash: *hash, tag: None });
+        (rest, number) = (after, number + 1);
+    }
+    if let Some(last) = events.last_mut() {
+        last.tag = Some(tag);
+    }
+    events
+}
+
+fn list(db: &Connection, below: Option<u64>, filter: &Filter, limit: usize) -> Result<Walked> {
+    let mut budget = Budget::new();
+    let mut walked = Walked { events: Vec::new(), below: None, complete: true };
+    let below = below.unwrap_or(i64::MAX as u64);
+    let mut statement = db.prepare_cached("SELECT first, tag, body FROM segments WHERE first < ?1 ORDER BY first DESC")?;
+    let mut rows = statement.query([i64::try_from(below).unwrap_or(i64::MAX)])?;
+    while let Some(row) = rows.next()? {
+        let first = row.get::<_, i64>(0)?.unsigned_abs();
+        for state in unpack(first, row.get(1)?, row.get_ref(2)?.as_blob().unwrap_or_default()).into_iter().rev() {
+            if state.number >= below {
+                continue;
+            }
+            if !budget.take() {
+                walked.complete = false;
+                walked.below = Some(state.number + 1);
+                return Ok(walked);
+            }
+            let event = chained(Chain::Access, state.number, &state.canonical, &state.hash)?;
+            if filter.matches(&event) {
+                walked.events.push(event);
+                if walked.events.len() == limit {
+                    walked.below = (state.number > 1).then_some(state.number);
+                    return Ok(walked);
+                }
+            }
+        }
+    }
+    Ok(walked)
+}
+
+fn in_order(db: &Connection, from: u64, limit: usize) -> Result<Vec<ChainState>> {
+    let mut events = Vec::new();
+    let mut statement = db.prepare_cached("SELECT first, tag, body FROM segments WHERE last >= ?1 ORDER BY first")?;
+    let mut rows = statement.query([i64::try_from(from).unwrap_or(i64::MAX)])?;
+    while let Some(row) = rows.next()? {
+        let first = row.get::<_, i64>(0)?.unsigned_abs();
+        let segment = unpack(first, row.get(1)?, row.get_ref(2)?.as_blob().unwrap_or_default());
+        events.extend(segment.into_iter().filter(|state| state.number >= from));
+        if events.len() >= limit {
+            break;
+        }
+    }
+    Ok(events)
+}

@@ -1,0 +1,65 @@
+//! Moves the write-ahead log into the database, off the write path.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::FATAL;
+use super::readers::spawn;
+use crate::error::{Error, Kind, Result};
+
+/// 16 MiB.
+const PASSIVE_PAGES: u64 = 4_096;
+const PAUSE: Duration = Duration::from_millis(250);
+
+pub(super) struct Checkpointer {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Checkpointer {
+    pub fn start(db: Connection, wal_pages: Arc<AtomicU64>, on_fatal: Arc<dyn Fn(&str) + Send + Sync>) -> Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = spawn("checkpoint", move || {
+            while !stopped.load(Ordering::Relaxed) {
+                std::thread::park_timeout(PAUSE);
+                let outcome = run(&db, "NOOP").and_then(|(log, done)| {
+                    wal_pages.store(log, Ordering::Relaxed);
+                    if log.saturating_sub(done) > PASSIVE_PAGES { run(&db, "PASSIVE").map(|_| ()) } else { Ok(()) }
+                });
+                if outcome.is_err_and(|error| error.code == FATAL) {
+                    on_fatal("a checkpoint of the store failed");
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Checkpointer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Pages in the log, and of those the ones that are in the database too.
+///
+/// # Errors
+/// `FATAL` for anything but a lock held elsewhere.
+pub(super) fn run(db: &Connection, mode: &str) -> Result<(u64, u64)> {
+    let found = db.query_row(&format!("PRAGMA wal_checkpoint({mode})"), (), |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)));
+    match found {
+        Ok((log, done)) => Ok((u64::try_from(log).unwrap_or(0), u64::try_from(done).unwrap_or(0))),
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => Ok((0, 0)),
+        Err(error) => Err(Error::new(Kind::Internal, FATAL, "a checkpoint of the store failed").because(error)),
+    }
+}

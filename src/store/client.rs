@@ -1,0 +1,175 @@
+//! Clients and their keys.
+
+use rusqlite::{Connection, Row};
+
+use super::list::{Rows, walk};
+use super::org::count;
+use super::{Change, Store};
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::model::client::{Client, ClientState};
+use crate::model::filter::Filter;
+use crate::model::id::{ClientId, Fingerprint, OrgId};
+
+pub struct NewClient {
+    pub client: Client,
+    pub org: OrgId,
+    /// DER.
+    pub certificate: Vec<u8>,
+    /// The signature over its recipient, as it came.
+    pub recipient_proof: Option<Vec<u8>>,
+}
+
+/// What each request needs to know of its client.
+#[derive(Clone, Debug)]
+pub struct Registrant {
+    pub client: Client,
+    pub org: OrgId,
+}
+
+const SELECT: &str = "SELECT c.id, o.name, k.spki, c.state, c.description, c.age_recipient, c.created, c.pending_until, c.registered_from, c.reason, c.org
+    FROM client_keys k JOIN clients c ON c.id = k.client JOIN orgs o ON o.id = c.org";
+
+fn read(row: &Row<'_>) -> Result<Registrant> {
+    let state: String = row.get(3)?;
+    Ok(Registrant {
+        client: Client {
+            id: ClientId(uuid::Uuid::from_bytes(row.get(0)?)),
+            org: row.get::<_, String>(1)?.parse()?,
+            fingerprint: Fingerprint(row.get(2)?),
+            state: ClientState::ALL.into_iter().find(|known| known.as_str() == state).ok_or_else(|| Error::internal(format!("client state `{state}`")))?,
+            description: row.get(4)?,
+            age_recipient: row.get(5)?,
+            created: Timestamp(row.get(6)?),
+            pending_until: row.get::<_, Option<i64>>(7)?.map(Timestamp),
+            registered_from: row.get(8)?,
+            reason: row.get(9)?,
+        },
+        org: OrgId(uuid::Uuid::from_bytes(row.get(10)?)),
+    })
+}
+
+fn find(db: &Connection, fingerprint: &Fingerprint) -> Result<Option<Registrant>> {
+    let mut statement = db.prepare_cached(&format!("{SELECT} WHERE k.spki = ?1"))?;
+    let mut rows = statement.query([fingerprint.0])?;
+    rows.next()?.map(read).transpose()
+}
+
+fn found(db: &Connection, fingerprint: &Fingerprint) -> Result<Registrant> {
+    find(db, fingerprint)?.ok_or_else(|| Error::not_found(format!("no client has the fingerprint {fingerprint}")))
+}
+
+impl Store {
+    /// # Errors
+    /// `already_registered` if the key has a client, in whatever state. A pending one whose time is
+    /// over makes room.
+    pub async fn add_client(&self, change: Change, new: NewClient) -> Result<Client> {
+        self.change(change, 4_096, move |tx, event| {
+            if let Some(known) = find(tx.db, &new.client.fingerprint)? {
+                let expired = known.client.state == ClientState::Pending && known.client.pending_until.is_some_and(|until| until <= new.client.created);
+                if !expired {
+                    return Err(Error::conflict(
+                        "already_registered",
+                        format!("this key is registered with `{}` since {} and is {}", known.client.org, known.client.created, known.client.state.as_str()),
+                    ));
+                }
+                remove(tx.db, &known)?;
+            }
+            let client = &new.client;
+            tx.db.prepare_cached("INSERT INTO clients (id, org, state, description, age_recipient, recipient_proof, created, pending_until, registered_from, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, NULL)")?.execute((
+                client.id.as_bytes(),
+                new.org.as_bytes(),
+                client.state.as_str(),
+                &client.description,
+                &client.age_recipient,
+                &new.recipient_proof,
+                client.created.0,
+                client.pending_until.map(|until| until.0),
+                &client.registered_from,
+            ))?;
+            tx.db.prepare_cached("INSERT INTO client_keys (spki, client, certificate, added) VALUES (?1, ?2, ?3, ?4)")?.execute((client.fingerprint.0, client.id.as_bytes(), &new.certificate, client.created.0))?;
+            count(tx.db, new.org, 1, 0)?;
+            event.detail = format!("state {}", client.state.as_str());
+            Ok(new.client)
+        })
+        .await
+    }
+
+    pub fn client_by_key(&self, fingerprint: &Fingerprint) -> Result<Option<Registrant>> {
+        self.readers.point(|db| find(db, fingerprint))
+    }
+
+    /// # Errors
+    /// `NotFound`.
+    pub fn client(&self, fingerprint: &Fingerprint) -> Result<Registrant> {
+        self.readers.point(|db| found(db, fingerprint))
+    }
+
+    /// In the order of registration, those after `after`; of one organization or of all.
+    pub async fn clients(&self, org: Option<OrgId>, after: Option<[u8; 16]>, filter: Filter, limit: usize) -> Result<Rows<Client>> {
+        self.readers
+            .scan(move |db| {
+                let after = after.unwrap_or_default();
+                match org {
+                    Some(org) => {
+                        let mut statement = db.prepare_cached(&format!("{} WHERE c.org = ?1 AND c.id > ?2 ORDER BY c.id", by_client()))?;
+                        walk(&mut statement, (org.as_bytes(), after), limit, &filter, |row| Ok(read(row)?.client))
+                    }
+                    None => {
+                        let mut statement = db.prepare_cached(&format!("{} WHERE c.id > ?1 ORDER BY c.id", by_client()))?;
+                        walk(&mut statement, [after], limit, &filter, |row| Ok(read(row)?.client))
+                    }
+                }
+            })
+            .await
+    }
+
+    /// Moves a client to `to` if it is in one of `from`.
+    ///
+    /// # Errors
+    /// `NotFound`, `wrong_state`.
+    pub async fn set_client_state(&self, change: Change, fingerprint: Fingerprint, from: &'static [ClientState], to: ClientState, reason: Option<String>, now: Timestamp) -> Result<Client> {
+        self.change(change, 512, move |tx, event| {
+            let known = found(tx.db, &fingerprint)?.client;
+            let over = known.state == ClientState::Pending && known.pending_until.is_some_and(|until| until <= now);
+            if over && to == ClientState::Active {
+                return Err(Error::conflict("registration_over", format!("this registration waited for an approval until {}; let the client register again", known.pending_until.unwrap_or(now))));
+            }
+            if !from.contains(&known.state) {
+                let from: Vec<&str> = from.iter().map(|state| state.as_str()).collect();
+                return Err(Error::conflict("wrong_state", format!("the client is {}; this takes one that is {}", known.state.as_str(), from.join(" or "))));
+            }
+            tx.db.execute("UPDATE clients SET state = ?2, reason = ?3, pending_until = NULL WHERE id = ?1", (known.id.as_bytes(), to.as_str(), &reason))?;
+            event.detail = format!("{} to {}", known.state.as_str(), to.as_str());
+            Ok(found(tx.db, &fingerprint)?.client)
+        })
+        .await
+    }
+
+    /// # Errors
+    /// `client_owns_deposits`: what it stored would have no owner.
+    pub async fn remove_client(&self, change: Change, fingerprint: Fingerprint) -> Result<()> {
+        self.change(change, 512, move |tx, _| {
+            let known = found(tx.db, &fingerprint)?;
+            let owns: Option<String> = rusqlite::OptionalExtension::optional(
+                tx.db.query_row("SELECT name FROM deposits WHERE org = ?1 AND owner = ?2 LIMIT 1", (known.org.as_bytes(), known.client.id.as_bytes()), |row| row.get(0)),
+            )?;
+            if let Some(name) = owns {
+                return Err(Error::conflict("client_owns_deposits", format!("the client still owns deposits, `{name}` among them; remove and purge them first, or disable the client")));
+            }
+            remove(tx.db, &known)
+        })
+        .await
+    }
+}
+
+/// The same columns, led by the clients' own order.
+fn by_client() -> String {
+    SELECT.replace("FROM client_keys k JOIN clients c ON c.id = k.client", "FROM clients c CROSS JOIN client_keys k ON k.client = c.id")
+}
+
+fn remove(db: &Connection, known: &Registrant) -> Result<()> {
+    db.execute("DELETE FROM client_keys WHERE client = ?1", [known.client.id.as_bytes()])?;
+    db.execute("DELETE FROM clients WHERE id = ?1", [known.client.id.as_bytes()])?;
+    count(db, known.org, -1, 0)
+}

@@ -1,0 +1,126 @@
+//! The chain of changes: its head, pages of it, the whole of it in order, and signed checkpoints.
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::readers::Budget;
+use super::{Change, Store};
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::model::audit::{Chain, ChainedEvent, Event};
+use crate::model::filter::Filter;
+
+/// The last event's number and hash; zero and zeros before the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    pub number: u64,
+    pub hash: [u8; 32],
+}
+
+/// An event as it is stored.
+pub struct ChainState {
+    pub number: u64,
+    pub canonical: Vec<u8>,
+    pub hash: [u8; 32],
+    /// HMAC of the hash; in the access log only at the end of each segment, which it covers.
+    pub tag: Option<[u8; 32]>,
+}
+
+/// A signed checkpoint as it is stored.
+#[derive(Clone)]
+pub struct ExportedCheckpoint {
+    pub time: Timestamp,
+    /// Its JSON (docs/formats/audit.md).
+    pub body: String,
+    pub signature: Vec<u8>,
+}
+
+/// Events walked by one list, newest first, and where to go on.
+pub struct Walked {
+    pub events: Vec<ChainedEvent>,
+    /// The number to continue below; none at the beginning of the chain.
+    pub below: Option<u64>,
+    /// False if the budget ended the walk.
+    pub complete: bool,
+}
+
+pub(super) fn head(db: &Connection) -> Result<Head> {
+    let found = db
+        .query_row("SELECT number, hash FROM events ORDER BY number DESC LIMIT 1", (), |row| Ok(Head { number: row.get::<_, i64>(0)?.unsigned_abs(), hash: row.get(1)? }))
+        .optional()?;
+    Ok(found.unwrap_or(Head { number: 0, hash: [0; 32] }))
+}
+
+impl Store {
+    pub fn changes_head(&self) -> Result<Head> {
+        self.readers.point(head)
+    }
+
+    /// Changes below `below`, newest first, that match.
+    pub async fn changes(&self, below: Option<u64>, filter: Filter, limit: usize) -> Result<Walked> {
+        self.readers
+            .scan(move |db| {
+                let mut budget = Budget::new();
+                let mut walked = Walked { events: Vec::new(), below: None, complete: true };
+                let mut statement = db.prepare_cached("SELECT number, body, hash FROM events WHERE number < ?1 ORDER BY number DESC")?;
+                let mut rows = statement.query([i64::try_from(below.unwrap_or(i64::MAX as u64)).unwrap_or(i64::MAX)])?;
+                while let Some(row) = rows.next()? {
+                    let number = row.get::<_, i64>(0)?.unsigned_abs();
+                    if !budget.take() {
+                        walked.complete = false;
+                        walked.below = Some(number + 1);
+                        break;
+                    }
+                    let event = chained(Chain::Changes, number, row.get_ref(1)?.as_blob().unwrap_or_default(), &row.get(2)?)?;
+                    if filter.matches(&event) {
+                        walked.events.push(event);
+                        if walked.events.len() == limit {
+                            walked.below = (number > 1).then_some(number);
+                            break;
+                        }
+                    }
+                }
+                Ok(walked)
+            })
+            .await
+    }
+
+    /// Changes from `from` on, oldest first, at most `limit`: for verify and export.
+    pub async fn changes_from(&self, from: u64, limit: usize) -> Result<Vec<ChainState>> {
+        self.readers
+            .scan(move |db| {
+                let mut statement = db.prepare_cached("SELECT number, body, hash, tag FROM events WHERE number >= ?1 ORDER BY number LIMIT ?2")?;
+                let rows = statement.query_map((i64::try_from(from).unwrap_or(i64::MAX), i64::try_from(limit).unwrap_or(i64::MAX)), |row| {
+                    Ok(ChainState { number: row.get::<_, i64>(0)?.unsigned_abs(), canonical: row.get(1)?, hash: row.get(2)?, tag: Some(row.get(3)?) })
+                })?;
+                Ok(rows.collect::<Result<_, _>>()?)
+            })
+            .await
+    }
+
+    /// Keeps a checkpoint, with the event that says so.
+    pub async fn put_checkpoint(&self, change: Change, checkpoint: ExportedCheckpoint) -> Result<()> {
+        self.change(change, checkpoint.body.len(), move |tx, _| {
+            tx.db.execute("INSERT INTO checkpoints SELECT coalesce(max(number), 0) + 1, ?1, ?2, ?3 FROM checkpoints", (checkpoint.time.0, &checkpoint.body, &checkpoint.signature))?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// All checkpoints, oldest first.
+    pub async fn checkpoints(&self) -> Result<Vec<ExportedCheckpoint>> {
+        self.readers
+            .scan(|db| {
+                let mut statement = db.prepare_cached("SELECT time, body, signature FROM checkpoints ORDER BY number")?;
+                let rows = statement.query_map((), |row| Ok(ExportedCheckpoint { time: Timestamp(row.get(0)?), body: row.get(1)?, signature: row.get(2)? }))?;
+                Ok(rows.collect::<Result<_, _>>()?)
+            })
+            .await
+    }
+}
+
+/// An event out of its stored form.
+pub(super) fn chained(chain: Chain, number: u64, canonical: &[u8], hash: &[u8; 32]) -> Result<ChainedEvent> {
+    let (_, _, event): (Chain, u64, Event) =
+        Event::parse_canonical(canonical).map_err(|error| Error::internal(format!("event {number} of {} does not read: {error}", chain.as_str())))?;
+    Ok(ChainedEvent { chain, number, event, hash: hex::encode(hash) })
+}

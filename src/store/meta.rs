@@ -1,0 +1,121 @@
+//! Instance, revision, seal generation, and the wrapped keys.
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::{Change, Opened, Store};
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::model::id::{InstanceId, OrgId};
+
+/// A key as it lies in the store.
+#[derive(Clone)]
+pub struct WrappedKey {
+    pub name: String,
+    pub version: u32,
+    pub wrapped: Vec<u8>,
+}
+
+/// What `init` puts into an empty store.
+pub struct First {
+    pub instance: InstanceId,
+    pub seal_generation: u64,
+    pub keys: Vec<WrappedKey>,
+    pub now: Timestamp,
+}
+
+impl Opened {
+    /// Fills a store that was just made.
+    pub fn begin(&mut self, first: &First) -> Result<()> {
+        let tx = self.db.transaction()?;
+        for (name, value) in
+            [("instance", first.instance.to_string()), ("revision", "0".to_owned()), ("epoch", "1".to_owned()), ("timeline", "1".to_owned()), ("seal_generation", first.seal_generation.to_string())]
+        {
+            tx.execute("INSERT INTO meta VALUES (?1, ?2)", (name, value))?;
+        }
+        for key in &first.keys {
+            tx.execute("INSERT INTO system_keys VALUES (?1, ?2, ?3, ?4)", (&key.name, key.version, &key.wrapped, first.now.0))?;
+        }
+        Ok(tx.commit()?)
+    }
+
+    pub fn instance(&self) -> Result<InstanceId> {
+        text(&self.db, "instance")?.ok_or_else(|| unfinished())?.parse()
+    }
+
+    pub fn seal_generation(&self) -> Result<u64> {
+        number(&self.db, "seal_generation")
+    }
+
+    pub fn system_keys(&self) -> Result<Vec<WrappedKey>> {
+        let mut statement = self.db.prepare("SELECT name, version, wrapped FROM system_keys")?;
+        let rows = statement.query_map((), |row| Ok(WrappedKey { name: row.get(0)?, version: row.get(1)?, wrapped: row.get(2)? }))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Checks every page and every index; what it found, line by line, empty if all is well.
+    pub fn integrity(&self) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for db in [&self.db, &self.access_db] {
+            for pragma in ["PRAGMA cipher_integrity_check", "PRAGMA integrity_check"] {
+                let mut statement = db.prepare(pragma)?;
+                for line in statement.query_map((), |row| row.get::<_, String>(0))? {
+                    let line = line?;
+                    if line != "ok" {
+                        found.push(line);
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Schema version found, and known.
+    pub fn schema(&self) -> Result<(usize, usize)> {
+        Ok((super::schema::version(&self.db)?, super::schema::known()))
+    }
+}
+
+impl Store {
+    /// The organization's keys, wrapped, all versions.
+    pub fn org_keys(&self, org: OrgId) -> Result<Vec<WrappedKey>> {
+        self.readers.point(|db| {
+            let mut statement = db.prepare_cached("SELECT version, wrapped FROM org_keys WHERE org = ?1 ORDER BY version")?;
+            let rows = statement.query_map([org.as_bytes()], |row| Ok(WrappedKey { name: org.to_string(), version: row.get(0)?, wrapped: row.get(1)? }))?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// An event that stands for itself: the server started, a checkpoint could not be written.
+    pub async fn note(&self, change: Change) -> Result<()> {
+        self.change(change, 0, |_, _| Ok(())).await
+    }
+
+    /// Organizations, clients, deposits: from counters that every change keeps.
+    pub fn totals(&self) -> Result<(u64, u64, u64)> {
+        self.readers.point(|db| {
+            Ok(db.query_row("SELECT count(*), coalesce(sum(clients), 0), coalesce(sum(deposits), 0) FROM orgs", (), |row| {
+                Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get::<_, i64>(1)?.unsigned_abs(), row.get::<_, i64>(2)?.unsigned_abs()))
+            })?)
+        })
+    }
+
+    pub fn meta_number(&self, name: &str) -> Result<u64> {
+        self.readers.point(|db| number(db, name))
+    }
+}
+
+pub(super) fn revision(db: &Connection) -> Result<u64> {
+    number(db, "revision")
+}
+
+fn text(db: &Connection, name: &str) -> Result<Option<String>> {
+    Ok(db.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0)).optional()?)
+}
+
+fn number(db: &Connection, name: &str) -> Result<u64> {
+    text(db, name)?.and_then(|value| value.parse().ok()).ok_or_else(unfinished)
+}
+
+fn unfinished() -> Error {
+    Error::unavailable("init_unfinished", "the data folder was not completely initialised; remove it and run `strongroom init` again")
+}

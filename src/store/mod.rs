@@ -1,0 +1,179 @@
+//! The only SQL. Verbs that are one transaction each, together with their event; no transaction type
+//! leaves this room. One thread writes, a pool reads (docs/decisions/0002-store.md).
+
+mod access_log;
+mod checkpoint;
+mod client;
+mod deposit;
+mod event;
+mod idempotency;
+mod list;
+mod meta;
+mod open;
+mod org;
+mod readers;
+mod schema;
+mod session;
+mod setting;
+mod token;
+mod user;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rusqlite::Connection;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use access_log::AccessLog;
+pub use client::{NewClient, Registrant};
+pub use deposit::{Body, Expected, Head as DepositHead, Put, Sealed, Stored, Which};
+pub use event::{ChainState, ExportedCheckpoint, Head, Walked};
+pub use list::Rows;
+pub use meta::{First, WrappedKey};
+pub use org::{NewOrg, OrgRow};
+pub use session::SessionRow;
+pub use token::{NewToken, TokenRow};
+pub use user::{NewUser, UserRow};
+
+use crate::clock::Timestamp;
+use crate::crypto::chain::Tagger;
+use crate::error::{Error, Kind, Result};
+use crate::model::audit::Event;
+use crate::secret::Key;
+use schema::File;
+
+/// The code of errors after which nothing more may be written.
+const FATAL: &str = "store_failed";
+/// The code of a statement that found no room; nothing was applied.
+const DISK_FULL: &str = "disk_full";
+
+/// A change as the writer needs it: its event, and what makes a retry harmless.
+pub struct Change {
+    pub event: Event,
+    pub once: Option<Once>,
+}
+
+/// An idempotency key, as its caller's own.
+#[derive(Clone, Debug)]
+pub struct Once {
+    /// Who used it: keys of different callers never meet.
+    pub caller: String,
+    pub key: String,
+    pub request_hash: [u8; 32],
+}
+
+/// The files, open, with nothing running yet: keys can be read, so that the rest can be started.
+pub struct Opened {
+    store: open::Source,
+    access: open::Source,
+    db: Connection,
+    access_db: Connection,
+    dir: std::path::PathBuf,
+}
+
+/// What a running store is started with.
+pub struct Keys {
+    /// Tags events (HMAC); one for each chain's thread.
+    pub changes: Tagger,
+    pub access: Tagger,
+    /// Seals the answers that are kept for retries.
+    pub answers: Key,
+}
+
+/// The running store. Dropped, it finishes what is queued and closes.
+pub struct Store {
+    // In this order: the writer ends first, then what only reads.
+    writer: writer::Writer,
+    _checkpointer: checkpoint::Checkpointer,
+    readers: readers::Readers,
+    access: AccessLog,
+    revision: Arc<AtomicU64>,
+}
+
+impl Opened {
+    /// Opens the files in `dir`; makes them if `create`.
+    pub fn open(dir: &Path, key: &Key, create: bool, now: Timestamp) -> Result<Self> {
+        let store = open::Source::new(dir, File::Store, key);
+        let access = open::Source::new(dir, File::Access, key);
+        let db = store.prepare(create, now)?;
+        let access_db = access.prepare(create, now)?;
+        Ok(Self { store, access, db, access_db, dir: dir.to_owned() })
+    }
+
+    /// Starts the threads. `on_fatal` ends the process: it is called when a write, sync or commit
+    /// failed, or the writer died.
+    pub fn start(self, keys: Keys, on_fatal: impl Fn(&str) + Send + Sync + 'static) -> Result<Store> {
+        let on_fatal: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(on_fatal);
+        deposit::drop_orphaned_parts(&self.db)?;
+        let head = event::head(&self.db)?;
+        let revision = Arc::new(AtomicU64::new(meta::revision(&self.db)?));
+        let wal_pages = Arc::new(AtomicU64::new(0));
+        let readers = readers::Readers::start(&self.store)?;
+        let access = AccessLog::start(self.access_db, &self.access, self.dir.clone(), keys.access)?;
+        let checkpointer = checkpoint::Checkpointer::start(self.store.writer()?, Arc::clone(&wal_pages), Arc::clone(&on_fatal))?;
+        let writer = writer::Writer::start(writer::Setup {
+            db: self.db,
+            dir: self.dir,
+            head,
+            tagger: keys.changes,
+            answers: keys.answers,
+            revision: Arc::clone(&revision),
+            wal_pages,
+            on_fatal,
+        })?;
+        Ok(Store { writer, _checkpointer: checkpointer, readers, access, revision })
+    }
+}
+
+impl Store {
+    /// Commits since the store was made.
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
+    }
+
+    /// Where releases and refusals go.
+    pub fn access(&self) -> &AccessLog {
+        &self.access
+    }
+
+    /// One change: runs in the writer with its event, answers after the commit. `run` may fill in
+    /// what only the transaction knows.
+    async fn change<T, F>(&self, change: Change, bytes: usize, run: F) -> Result<T>
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+        F: FnOnce(&mut writer::Tx<'_>, &mut Event) -> Result<T> + Send + 'static,
+    {
+        self.writer
+            .change(Some(change.event), change.once, bytes, move |tx, event| match event {
+                Some(event) => run(tx, event),
+                None => Err(Error::internal("a change lost its event")),
+            })
+            .await
+    }
+
+    /// Upkeep that changes nothing an auditor asks about, without an event.
+    async fn upkeep<T, F>(&self, bytes: usize, run: F) -> Result<T>
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+        F: FnOnce(&mut writer::Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        self.writer.change(None, None, bytes, move |tx, _| run(tx)).await
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode;
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Error::unavailable(DISK_FULL, "the data disk is full; nothing of this was applied. Free some space").because(error),
+            Some(ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Error::new(Kind::Internal, FATAL, "the store failed; see the server's log").because(error)
+            }
+            Some(ErrorCode::DatabaseBusy) => Error::unavailable("store_busy", "the store is busy; try again").because(error),
+            _ => Error::internal(error.to_string()),
+        }
+    }
+}

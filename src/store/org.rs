@@ -1,0 +1,128 @@
+//! Organizations and their keys.
+
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use super::list::{Rows, walk};
+use super::meta::WrappedKey;
+use super::{Change, Store};
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::model::filter::Filter;
+use crate::model::id::OrgId;
+use crate::model::org::{Org, OrgName, Registration};
+
+/// An organization with what only the service may see.
+#[derive(Clone)]
+pub struct OrgRow {
+    pub org: Org,
+    /// An envelope; none where registration is open.
+    pub auth_code: Option<Vec<u8>>,
+}
+
+pub struct NewOrg {
+    pub org: Org,
+    pub auth_code: Option<Vec<u8>>,
+    pub key: WrappedKey,
+}
+
+const COLUMNS: &str = "id, name, contacts, auth_code, recovery_recipient, created, clients, deposits";
+
+fn read(row: &Row<'_>) -> Result<OrgRow> {
+    let contacts: String = row.get(2)?;
+    let auth_code: Option<Vec<u8>> = row.get(3)?;
+    Ok(OrgRow {
+        org: Org {
+            id: OrgId(uuid::Uuid::from_bytes(row.get(0)?)),
+            name: row.get::<_, String>(1)?.parse()?,
+            contacts: serde_json::from_str(&contacts).map_err(|error| Error::internal(error.to_string()))?,
+            registration: if auth_code.is_some() { Registration::Code } else { Registration::Open },
+            recovery_recipient: row.get(4)?,
+            created: Timestamp(row.get(5)?),
+            clients: row.get::<_, i64>(6)?.unsigned_abs(),
+            deposits: row.get::<_, i64>(7)?.unsigned_abs(),
+        },
+        auth_code,
+    })
+}
+
+fn find(db: &Connection, name: &OrgName) -> Result<Option<OrgRow>> {
+    let mut statement = db.prepare_cached(&format!("SELECT {COLUMNS} FROM orgs WHERE name = ?1"))?;
+    let mut rows = statement.query([name.as_str()])?;
+    rows.next()?.map(read).transpose()
+}
+
+fn found(db: &Connection, name: &OrgName) -> Result<OrgRow> {
+    find(db, name)?.ok_or_else(|| Error::not_found(format!("no organization is named `{name}`")))
+}
+
+impl Store {
+    /// With its first key.
+    pub async fn add_org(&self, change: Change, new: NewOrg) -> Result<Org> {
+        self.change(change, 1_024, move |tx, _| {
+            if find(tx.db, &new.org.name)?.is_some() {
+                return Err(Error::conflict("name_taken", format!("an organization is named `{}` already", new.org.name)));
+            }
+            let contacts = serde_json::to_string(&new.org.contacts).map_err(|error| Error::internal(error.to_string()))?;
+            tx.db.execute(
+                "INSERT INTO orgs (id, name, contacts, auth_code, recovery_recipient, created, clients, deposits) VALUES (?1, ?2, ?3, ?4, NULL, ?5, 0, 0)",
+                (new.org.id.as_bytes(), new.org.name.as_str(), contacts, &new.auth_code, new.org.created.0),
+            )?;
+            tx.db.execute("INSERT INTO org_keys VALUES (?1, ?2, ?3, ?4)", (new.org.id.as_bytes(), new.key.version, &new.key.wrapped, new.org.created.0))?;
+            Ok(new.org)
+        })
+        .await
+    }
+
+    /// # Errors
+    /// `NotFound`.
+    pub fn org(&self, name: &OrgName) -> Result<OrgRow> {
+        self.readers.point(|db| found(db, name))
+    }
+
+    pub fn org_by_id(&self, id: OrgId) -> Result<Option<OrgRow>> {
+        self.readers.point(|db| {
+            let mut statement = db.prepare_cached(&format!("SELECT {COLUMNS} FROM orgs WHERE id = ?1"))?;
+            let mut rows = statement.query([id.as_bytes()])?;
+            rows.next()?.map(read).transpose()
+        })
+    }
+
+    /// By name, those after `after`.
+    pub async fn orgs(&self, after: Option<String>, filter: Filter, limit: usize) -> Result<Rows<Org>> {
+        self.readers
+            .scan(move |db| {
+                let mut statement = db.prepare_cached(&format!("SELECT {COLUMNS} FROM orgs WHERE name > ?1 ORDER BY name"))?;
+                walk(&mut statement, [after.unwrap_or_default()], limit, &filter, |row| Ok(read(row)?.org))
+            })
+            .await
+    }
+
+    /// None: registration is open.
+    pub async fn set_org_auth(&self, change: Change, name: OrgName, auth_code: Option<Vec<u8>>) -> Result<Org> {
+        self.change(change, 512, move |tx, _| {
+            tx.db.execute("UPDATE orgs SET auth_code = ?2 WHERE name = ?1", (name.as_str(), auth_code))?;
+            Ok(found(tx.db, &name)?.org)
+        })
+        .await
+    }
+
+    pub async fn set_recovery_recipient(&self, change: Change, name: OrgName, recipient: Option<String>) -> Result<Org> {
+        self.change(change, 512, move |tx, _| {
+            tx.db.execute("UPDATE orgs SET recovery_recipient = ?2 WHERE name = ?1", (name.as_str(), recipient))?;
+            Ok(found(tx.db, &name)?.org)
+        })
+        .await
+    }
+}
+
+/// Moves the counters that totals come from.
+pub(super) fn count(db: &Connection, org: OrgId, clients: i64, deposits: i64) -> Result<()> {
+    db.prepare_cached("UPDATE orgs SET clients = clients + ?2, deposits = deposits + ?3 WHERE id = ?1")?.execute((org.as_bytes(), clients, deposits))?;
+    Ok(())
+}
+
+/// The organization's name, for rows that carry its id.
+pub(super) fn name_of(db: &Connection, id: [u8; 16]) -> Result<OrgName> {
+    let name: Option<String> = db.prepare_cached("SELECT name FROM orgs WHERE id = ?1")?.query_row([id], |row| row.get(0)).optional()?;
+    name.ok_or_else(|| Error::internal("a row refers to an organization that is not there"))?.parse()
+}

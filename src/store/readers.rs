@@ -1,0 +1,141 @@
+//! Reads: a small pool of connections for point reads on the caller's thread, and two threads for
+//! whatever may touch over 100 rows.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::open::Source;
+use crate::error::{Error, Result};
+
+/// Lists stop here and hand out a cursor.
+pub const SCAN_ROWS: usize = 20_000;
+pub const SCAN_TIME: Duration = Duration::from_millis(50);
+/// Scans that wait; more are refused.
+const SCAN_QUEUE: usize = 256;
+const SCAN_THREADS: usize = 2;
+
+type Scan = Box<dyn FnOnce(&Connection) + Send>;
+
+pub(super) struct Readers {
+    pool: Arc<Pool>,
+    scans: Option<mpsc::SyncSender<Scan>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Pool {
+    idle: Mutex<Vec<Connection>>,
+    returned: Condvar,
+}
+
+/// How far a scan may go.
+pub(super) struct Budget {
+    rows: usize,
+    until: Instant,
+}
+
+impl Budget {
+    pub fn new() -> Self {
+        Self { rows: SCAN_ROWS, until: Instant::now() + SCAN_TIME }
+    }
+
+    /// Counts a row; false when the budget is used up.
+    pub fn take(&mut self) -> bool {
+        if self.rows == 0 || (self.rows.is_multiple_of(64) && Instant::now() > self.until) {
+            return false;
+        }
+        self.rows -= 1;
+        true
+    }
+}
+
+impl Readers {
+    pub fn start(source: &Source) -> Result<Self> {
+        let size = std::thread::available_parallelism().map_or(4, usize::from) + 2;
+        let idle = (0..size).map(|_| source.reader()).collect::<Result<Vec<_>>>()?;
+        let pool = Arc::new(Pool { idle: Mutex::new(idle), returned: Condvar::new() });
+        let (scans, queue) = mpsc::sync_channel::<Scan>(SCAN_QUEUE);
+        let queue = Arc::new(Mutex::new(queue));
+        let mut threads = Vec::new();
+        for number in 0..SCAN_THREADS {
+            let queue = Arc::clone(&queue);
+            let db = source.reader()?;
+            let run = move || {
+                loop {
+                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    match next {
+                        Ok(scan) => scan(&db),
+                        Err(_) => return,
+                    }
+                }
+            };
+            threads.push(spawn(&format!("scan-{number}"), run)?);
+        }
+        Ok(Self { pool, scans: Some(scans), threads })
+    }
+
+    /// A read of a few rows, here and now.
+    pub fn point<T>(&self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let db = {
+            let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            loop {
+                match idle.pop() {
+                    Some(db) => break db,
+                    None => idle = self.pool.returned.wait(idle).unwrap_or_else(PoisonError::into_inner),
+                }
+            }
+        };
+        // Goes back even if `read` panics.
+        struct Lent<'a>(&'a Pool, Option<Connection>);
+        impl Drop for Lent<'_> {
+            fn drop(&mut self) {
+                if let Some(db) = self.1.take() {
+                    self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).push(db);
+                    self.0.returned.notify_one();
+                }
+            }
+        }
+        let lent = Lent(&self.pool, Some(db));
+        match &lent.1 {
+            Some(db) => read(db),
+            None => Err(Error::internal("a reader was lent without a connection")),
+        }
+    }
+
+    /// A read that may touch many rows.
+    pub async fn scan<T: Send + 'static>(&self, read: impl FnOnce(&Connection) -> Result<T> + Send + 'static) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        let scan: Scan = Box::new(move |db| {
+            // Nobody waits any more: the caller went away.
+            if !reply.is_closed() {
+                let _ = reply.send(read(db));
+            }
+        });
+        let Some(scans) = &self.scans else { return Err(stopping()) };
+        scans.try_send(scan).map_err(|_| Error::unavailable("busy", "too many searches run at once; try again in a moment").after(1))?;
+        answer.await.map_err(|_| stopping())?
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.scans = None;
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+pub(super) fn stopping() -> Error {
+    Error::unavailable("stopping", "the server is stopping; try again when it is back")
+}
+
+pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .map_err(|error| Error::unavailable("no_threads", "the system gives no more threads").because(error))
+}

@@ -1,0 +1,148 @@
+//! Migrations, numbered and forward only, and which tables a twin receives.
+
+use rusqlite::Connection;
+
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+
+/// The migrations of `strongroom.db`, in order. A released one never changes.
+const STORE: &[(&str, &str)] = &[("0001_store", include_str!("migrations/0001_store.sql"))];
+/// Those of `access.db`.
+const ACCESS: &[(&str, &str)] = &[("access_0001", include_str!("migrations/access_0001.sql"))];
+
+/// Whether a table's rows go to a twin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    Replicated,
+    Local,
+}
+
+/// Every table of `strongroom.db`; a test refuses one that is missing here.
+pub const TABLES: &[(&str, Reach)] = &[
+    ("checkpoints", Reach::Local),
+    ("client_keys", Reach::Replicated),
+    ("clients", Reach::Replicated),
+    ("deposit_labels", Reach::Replicated),
+    ("deposit_parts", Reach::Replicated),
+    ("deposit_versions", Reach::Replicated),
+    ("deposits", Reach::Replicated),
+    ("events", Reach::Replicated),
+    ("grants", Reach::Replicated),
+    ("idempotency", Reach::Replicated),
+    ("meta", Reach::Local),
+    ("migrations", Reach::Local),
+    ("org_keys", Reach::Replicated),
+    ("orgs", Reach::Replicated),
+    ("pending_parts", Reach::Local),
+    ("sessions", Reach::Local),
+    ("settings", Reach::Replicated),
+    ("system_keys", Reach::Replicated),
+    ("tokens", Reach::Replicated),
+    ("users", Reach::Replicated),
+];
+
+/// Which of the two files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum File {
+    Store,
+    Access,
+}
+
+impl File {
+    fn migrations(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Store => STORE,
+            Self::Access => ACCESS,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Store => "strongroom.db",
+            Self::Access => "access.db",
+        }
+    }
+}
+
+/// Brings a file to this program's schema, each migration in a transaction of its own.
+///
+/// # Errors
+/// `schema_newer` if the file was written by a newer program; nothing is changed then.
+pub fn migrate(db: &Connection, file: File, now: Timestamp) -> Result<()> {
+    db.execute_batch("CREATE TABLE IF NOT EXISTS migrations (number BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, applied BIGINT NOT NULL)")?;
+    let migrations = file.migrations();
+    let have = version(db)?;
+    if have > migrations.len() {
+        return Err(Error::unavailable(
+            "schema_newer",
+            format!("{} has schema {have}, this program knows up to {}; start the newer program that wrote it", file.name(), migrations.len()),
+        ));
+    }
+    for (at, (name, sql)) in migrations.iter().enumerate().skip(have) {
+        let number = i64::try_from(at + 1).unwrap_or(i64::MAX);
+        db.execute_batch("BEGIN IMMEDIATE")?;
+        let applied = db
+            .execute_batch(sql)
+            .and_then(|()| db.execute("INSERT INTO migrations VALUES (?1, ?2, ?3)", (number, name, now.0)))
+            .and_then(|_| db.execute_batch("COMMIT"));
+        if let Err(error) = applied {
+            // The transaction is gone with the connection if this fails too.
+            let _ = db.execute_batch("ROLLBACK");
+            return Err(error.into());
+        }
+    }
+    Ok(())
+}
+
+/// How many migrations the file has.
+pub fn version(db: &Connection) -> Result<usize> {
+    Ok(db.query_row("SELECT count(*) FROM migrations", (), |row| row.get(0))?)
+}
+
+/// How many this program knows for `strongroom.db`.
+pub fn known() -> usize {
+    STORE.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fresh() -> Connection {
+        #[allow(clippy::disallowed_methods, reason = "a schema in memory needs no key")]
+        let db = Connection::open_in_memory().unwrap();
+        migrate(&db, File::Store, Timestamp(0)).unwrap();
+        db
+    }
+
+    #[test]
+    fn every_table_says_whether_a_twin_receives_it() {
+        let db = fresh();
+        let mut statement = db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name").unwrap();
+        let tables: Vec<String> = statement.query_map((), |row| row.get(0)).unwrap().map(|name| name.unwrap()).collect();
+        let declared: Vec<&str> = TABLES.iter().map(|(name, _)| *name).collect();
+        assert_eq!(tables, declared);
+    }
+
+    #[test]
+    fn every_table_has_a_declared_key_that_is_never_null() {
+        let db = fresh();
+        for (table, _) in TABLES {
+            let (keys, nullable): (i64, i64) = db
+                .query_row("SELECT count(*), coalesce(sum(\"notnull\" = 0), 0) FROM pragma_table_info(?1) WHERE pk > 0", [table], |row| Ok((row.get(0)?, row.get(1)?)))
+                .unwrap();
+            assert!(keys > 0 && nullable == 0, "{table}: {keys} key columns, {nullable} of them nullable");
+        }
+        let other: i64 = db.query_row("SELECT count(*) FROM sqlite_schema WHERE type NOT IN ('table', 'index') OR sql LIKE '%AUTOINCREMENT%' OR sql LIKE '%WITHOUT ROWID%'", (), |row| row.get(0)).unwrap();
+        assert_eq!(other, 0);
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused_and_left_alone() {
+        let db = fresh();
+        db.execute("INSERT INTO migrations VALUES (99, 'from the future', 0)", ()).unwrap();
+        let error = migrate(&db, File::Store, Timestamp(0)).unwrap_err();
+        assert_eq!(error.code, "schema_newer");
+        assert_eq!(version(&db).unwrap(), known() + 1);
+    }
+}
