@@ -6,3 +6,6 @@ pub mod clock;
 pub mod error;
 pub mod model;
 pub mod secret;
+
+// engines
+pub mod crypto;
