@@ -3,7 +3,8 @@
 
 use super::caller::Identity;
 use crate::error::{Error, Kind, Result};
-use crate::model::id::OrgId;
+use crate::model::client::ClientState;
+use crate::model::id::{ClientId, OrgId};
 use crate::model::org::OrgName;
 use crate::model::role::{Grant, Role};
 use crate::model::token::Scope;
@@ -78,7 +79,7 @@ pub enum Target<'a> {
     Owned {
         org: &'a OrgName,
         org_id: OrgId,
-        owner: Option<crate::model::id::ClientId>,
+        owner: Option<ClientId>,
     },
 }
 
@@ -89,7 +90,7 @@ pub enum Target<'a> {
 pub fn decide(who: &Identity, action: Action, target: &Target<'_>) -> Result<()> {
     let allowed = match who {
         Identity::Nobody => action == Action::Public,
-        Identity::Key(_) => matches!(
+        Identity::Key { .. } => matches!(
             action,
             Action::Public | Action::Register | Action::OwnClient
         ),
@@ -119,11 +120,7 @@ pub fn decide(who: &Identity, action: Action, target: &Target<'_>) -> Result<()>
             "unauthenticated",
             "this needs a client certificate, a token or a log-in; see /v1/openapi.json for what each path takes",
         )),
-        (false, Identity::Key(_)) => Err(Error::new(
-            Kind::Unauthenticated,
-            "not_registered",
-            "this certificate's key belongs to no active client; register it, or wait for its approval",
-        )),
+        (false, Identity::Key { state, .. }) => Err(inactive(*state)),
         (false, _) => Err(Error::denied(
             "denied",
             "the caller's role does not allow this here",
@@ -131,11 +128,23 @@ pub fn decide(who: &Identity, action: Action, target: &Target<'_>) -> Result<()>
     }
 }
 
+/// What the holder of a key reads that opens nothing, or nothing any more.
+fn inactive(state: Option<ClientState>) -> Error {
+    match state {
+        Some(ClientState::Pending) => Error::denied("client_pending", "this client waits for its approval"),
+        Some(ClientState::Denied) => Error::denied("client_denied", "this client's registration was denied; ask an administrator of its organization"),
+        Some(ClientState::Disabled) => Error::denied("client_disabled", "this client is disabled; ask an administrator of its organization"),
+        Some(ClientState::Active) | None => {
+            Error::new(Kind::Unauthenticated, "not_registered", "this certificate's key belongs to no client; register it: strongroom client register")
+        }
+    }
+}
+
 /// A client works on its own deposits, and sees those of its organization's API users not at all.
 fn client_may(
     action: Action,
     target: &Target<'_>,
-    id: crate::model::id::ClientId,
+    id: ClientId,
     org: OrgId,
 ) -> bool {
     match action {

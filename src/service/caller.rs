@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use crate::model::audit::Actor;
+use crate::clock::Timestamp;
+use crate::model::audit::{Actor, Event, Object, Outcome};
+use crate::model::client::ClientState;
 use crate::model::id::{ClientId, Fingerprint, OrgId, RequestId, TokenId, UserId};
 use crate::model::org::OrgName;
 use crate::model::role::{Grant, Role};
@@ -44,8 +46,8 @@ pub struct Credentials {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
     Nobody,
-    /// Holds this key; no active client has it.
-    Key(Fingerprint),
+    /// Holds this key; no active client has it. The state is that of the client that is not active.
+    Key { fingerprint: Fingerprint, state: Option<ClientState> },
     Client {
         id: ClientId,
         org: OrgId,
@@ -92,11 +94,38 @@ pub struct Context {
 }
 
 impl Context {
+    /// An event of this request, done and without detail.
+    pub fn event(&self, action: &str, object: Object, now: Timestamp) -> Event {
+        Event {
+            time: now,
+            request: self.request,
+            actor: self.actor(),
+            action: action.to_owned(),
+            object,
+            outcome: Outcome::Done,
+            detail: String::new(),
+            reason: self.reason.clone(),
+        }
+    }
+
+    /// Whose idempotency keys these are: the same caller's over all its connections.
+    pub fn idempotency_caller(&self) -> String {
+        match &self.identity {
+            Identity::Client { id, .. } => format!("client {id}"),
+            Identity::User { id, .. } => format!("user {id}"),
+            Identity::Token { id, .. } => format!("token {id}"),
+            Identity::Key { fingerprint, .. } => format!("key {fingerprint}"),
+            Identity::Local { uid, .. } => format!("local {uid}"),
+            Identity::Nobody => format!("nobody {}", self.actor().source),
+            Identity::Server => "server".to_owned(),
+        }
+    }
+
     /// The caller as an event keeps it.
     pub fn actor(&self) -> Actor {
         let (kind, name) = match &self.identity {
             Identity::Nobody => ("nobody", String::new()),
-            Identity::Key(fingerprint) => ("key", fingerprint.to_string()),
+            Identity::Key { fingerprint, .. } => ("key", fingerprint.to_string()),
             Identity::Client { fingerprint, .. } => ("client", fingerprint.to_string()),
             Identity::User { name, .. } => ("user", name.to_string()),
             Identity::Token { id, user_name, .. } => ("token", format!("{user_name}/{id}")),

@@ -7,13 +7,33 @@ pub mod caller;
 pub mod client;
 pub mod deposit;
 pub mod health;
+mod keyring;
+mod metrics;
 pub mod org;
 pub mod role;
 pub mod server;
 pub mod session;
 pub mod setting;
+mod throttle;
 pub mod token;
 pub mod user;
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use crate::clock::{self, Timestamp};
+use crate::config::Config;
+use crate::crypto::{self, chain::Signer};
+use crate::error::{Error, Kind, Result};
+use crate::model::audit::{Event, Object, Outcome};
+use crate::model::id::{Fingerprint, InstanceId, OrgId};
+use crate::model::page::{self, Cursor, Page};
+use crate::secret::Key;
+use crate::store::{Change, Once, Rows, Store};
+use access::{Action, Target};
+use caller::{Context, Identity};
+use health::Board;
 
 /// What a list takes.
 #[derive(Clone, Debug, Default)]
@@ -25,4 +45,168 @@ pub struct ListQuery {
 }
 
 /// Everything a running server holds.
-pub struct Service {}
+pub struct Service {
+    store: Store,
+    keyring: keyring::Keyring,
+    signer: Signer,
+    tagger: crypto::chain::Tagger,
+    board: Arc<Board>,
+    settings: setting::Live,
+    throttle: throttle::Throttle,
+    metrics: metrics::Metrics,
+    /// Argon2 takes 64 MiB; two log-ins are checked at a time.
+    passwords: Semaphore,
+    facts: Facts,
+}
+
+/// What does not change while the server runs.
+pub struct Facts {
+    pub instance: InstanceId,
+    pub server_fingerprint: Fingerprint,
+    pub ca_pem: String,
+    pub leaf_sha256: Fingerprint,
+    pub config: Config,
+    /// As bound, ports filled in.
+    pub client_listen: String,
+    pub gui_listen: String,
+    pub health_listen: String,
+}
+
+/// What `server.rs` builds the service from.
+pub struct Parts {
+    pub store: Store,
+    /// The key-encryption key.
+    pub kek: Key,
+    pub signer: Signer,
+    pub tagger: crypto::chain::Tagger,
+    pub board: Arc<Board>,
+    pub settings: Vec<(String, String)>,
+    /// Called with each setting's value, at the start and when it changes.
+    pub apply: Box<dyn Fn(&str, &str) -> Result<()> + Send + Sync>,
+    pub facts: Facts,
+}
+
+impl Service {
+    pub fn new(parts: Parts) -> Result<Self> {
+        Ok(Self {
+            store: parts.store,
+            keyring: keyring::Keyring::new(parts.kek),
+            signer: parts.signer,
+            tagger: parts.tagger,
+            board: parts.board,
+            settings: setting::Live::new(parts.settings, parts.apply)?,
+            throttle: throttle::Throttle::default(),
+            metrics: metrics::Metrics::default(),
+            passwords: Semaphore::new(2),
+            facts: parts.facts,
+        })
+    }
+
+    pub fn board(&self) -> &Arc<Board> {
+        &self.board
+    }
+
+    /// SHA-256 over length-prefixed parts: what an idempotency key is bound to.
+    pub fn digest(parts: &[&[u8]]) -> [u8; 32] {
+        let mut all = Vec::with_capacity(parts.iter().map(|part| part.len() + 8).sum());
+        for part in parts {
+            all.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            all.extend_from_slice(part);
+        }
+        crypto::sha256(&all)
+    }
+
+    /// Lets the caller through or records the refusal.
+    fn allow(&self, ctx: &Context, action: Action, target: &Target<'_>, verb: &str, object: Object) -> Result<()> {
+        access::decide(&ctx.identity, action, target).inspect_err(|error| self.refused(ctx, verb, object, error))
+    }
+
+    /// Records a refusal; those of unknown callers once per address, reason and minute.
+    fn refused(&self, ctx: &Context, verb: &str, object: Object, error: &Error) {
+        let now = clock::now();
+        let unknown = matches!(ctx.identity, Identity::Nobody | Identity::Key { .. });
+        if unknown && !self.throttle.first_this_minute(&ctx.actor().source, error.code, now) {
+            return;
+        }
+        let event = Event { outcome: Outcome::Refused, detail: error.code.to_owned(), ..ctx.event(verb, object, now) };
+        // Nothing is released: a log that is behind must not turn a refusal into another one.
+        if let Err(behind) = self.store.access().record(event) {
+            log::warn!(request = ctx.request.to_string().as_str(), code = behind.code; "a refusal is missing from the audit");
+        }
+    }
+
+    /// A change of this request, with its event.
+    fn change(&self, ctx: &Context, verb: &str, object: Object, now: Timestamp) -> Change {
+        let once = ctx.idempotency.as_ref().map(|idempotency| Once {
+            caller: ctx.idempotency_caller(),
+            key: idempotency.key.clone(),
+            request_hash: idempotency.request_hash,
+        });
+        Change { event: ctx.event(verb, object, now), once }
+    }
+
+    /// Records that a secret leaves; it must not leave if this fails.
+    async fn release(&self, event: Event) -> Result<()> {
+        self.store.access().record(event)?;
+        if self.settings.audit_strict() {
+            self.store.access().flush().await?;
+        }
+        Ok(())
+    }
+
+    /// What runs now and then, without anyone's asking.
+    pub async fn upkeep(&self) -> Result<()> {
+        let now = clock::now();
+        while self.store.prune_answers(now).await? > 0 {}
+        self.store.prune_sessions(now.plus(-self.settings.session_idle())).await?;
+        self.throttle.forget(now);
+        if self.store.access().works() {
+            self.board.green("audit");
+        } else {
+            self.board.red("audit", "the access log does not take events, so nothing is released", "free space on the data disk; see the server's log");
+        }
+        Ok(())
+    }
+}
+
+/// An object of an event.
+fn object(kind: &str, id: impl ToString, name: impl ToString) -> Object {
+    Object { kind: kind.to_owned(), id: id.to_string(), name: name.to_string() }
+}
+
+/// An organization's object.
+fn org_object(id: OrgId, name: impl ToString) -> Object {
+    object("org", id, name)
+}
+
+/// Where a list's page begins.
+fn position(list: &'static str, query: &ListQuery) -> Result<(Option<Cursor>, usize)> {
+    let cursor = query.cursor.as_deref().map(|text| Cursor::parse(list, text)).transpose()?;
+    Ok((cursor, page::limit(query.limit)? as usize))
+}
+
+/// A page out of rows, with the cursor behind its last row.
+fn paged<T>(rows: Rows<T>, cursor: impl Fn(&T) -> Cursor) -> Page<T> {
+    let next = rows.more.then(|| rows.last_seen.as_ref().or(rows.items.last()).map(|last| cursor(last).encode())).flatten();
+    Page { items: rows.items, next, previous: None, complete: rows.complete }
+}
+
+/// A text that a person gave: trimmed of nothing, but bounded and without control characters.
+fn short_text(field: &'static str, text: &str, most: usize) -> Result<()> {
+    if text.len() > most || text.chars().any(char::is_control) {
+        return Err(Error::invalid(field, format!("{field} takes up to {most} bytes without control characters")));
+    }
+    Ok(())
+}
+
+/// Refuses passwords that are too short to be one or too long to be meant.
+fn password_fits(password: &str) -> Result<()> {
+    if (12..=1_024).contains(&password.len()) {
+        return Ok(());
+    }
+    Err(Error::invalid("password", "a password has 12 to 1,024 bytes"))
+}
+
+fn limited(seconds: u32) -> Error {
+    Error::new(Kind::Limited, "too_many_attempts", format!("too many failed attempts from this address; try again in {seconds} seconds")).after(seconds)
+}

@@ -16,7 +16,7 @@ use super::readers::{Budget, spawn, stopping};
 use super::writer::MINIMUM_FREE;
 use crate::crypto::chain::{Tagger, event_hash};
 use crate::error::{Error, Result};
-use crate::model::audit::{Chain, Event};
+use crate::model::audit::{Chain, ChainedEvent, Event};
 use crate::model::filter::Filter;
 use crate::os;
 
@@ -91,7 +91,7 @@ impl AccessLog {
     }
 
     /// Events below `below`, newest first, that match.
-    pub async fn list(&self, below: Option<u64>, filter: Filter, limit: usize) -> Result<Walked> {
+    pub async fn list(&self, below: Option<u64>, filter: Filter<ChainedEvent>, limit: usize) -> Result<Walked> {
         self.on_reader(move |db| list(db, below, &filter, limit)).await
     }
 
@@ -245,7 +245,7 @@ fn unpack(first: u64, tag: [u8; 32], body: &[u8]) -> Vec<ChainState> {
     events
 }
 
-fn list(db: &Connection, below: Option<u64>, filter: &Filter, limit: usize) -> Result<Walked> {
+fn list(db: &Connection, below: Option<u64>, filter: &Filter<ChainedEvent>, limit: usize) -> Result<Walked> {
     let mut budget = Budget::new();
     let mut walked = Walked { events: Vec::new(), below: None, complete: true };
     let below = below.unwrap_or(i64::MAX as u64);

@@ -106,7 +106,7 @@ impl Store {
     }
 
     /// In the order of registration, those after `after`; of one organization or of all.
-    pub async fn clients(&self, org: Option<OrgId>, after: Option<[u8; 16]>, filter: Filter, limit: usize) -> Result<Rows<Client>> {
+    pub async fn clients(&self, org: Option<OrgId>, after: Option<[u8; 16]>, filter: Filter<Client>, limit: usize) -> Result<Rows<Client>> {
         self.readers
             .scan(move |db| {
                 let after = after.unwrap_or_default();

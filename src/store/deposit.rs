@@ -375,7 +375,7 @@ impl Store {
     }
 
     /// By name within an organization, those after `after`; of one owner if given.
-    pub async fn deposits_by_name(&self, org: OrgId, owner: Option<ClientId>, after: Option<String>, filter: Filter, limit: usize) -> Result<Rows<Deposit>> {
+    pub async fn deposits_by_name(&self, org: OrgId, owner: Option<ClientId>, after: Option<String>, filter: Filter<Deposit>, limit: usize) -> Result<Rows<Deposit>> {
         self.readers
             .scan(move |db| {
                 let prefix = filter.equals("name").or_else(|| filter.prefix("name")).unwrap_or_default().to_owned();
@@ -410,7 +410,7 @@ impl Store {
     }
 
     /// Of all organizations, in the order they were made, those after `after`.
-    pub async fn deposits_by_id(&self, after: Option<[u8; 16]>, filter: Filter, limit: usize) -> Result<Rows<Deposit>> {
+    pub async fn deposits_by_id(&self, after: Option<[u8; 16]>, filter: Filter<Deposit>, limit: usize) -> Result<Rows<Deposit>> {
         self.readers
             .scan(move |db| {
                 let mut statement = db.prepare_cached(&format!("{SELECT} WHERE d.id > ?1 ORDER BY d.id"))?;

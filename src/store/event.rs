@@ -56,7 +56,7 @@ impl Store {
     }
 
     /// Changes below `below`, newest first, that match.
-    pub async fn changes(&self, below: Option<u64>, filter: Filter, limit: usize) -> Result<Walked> {
+    pub async fn changes(&self, below: Option<u64>, filter: Filter<ChainedEvent>, limit: usize) -> Result<Walked> {
         self.readers
             .scan(move |db| {
                 let mut budget = Budget::new();

@@ -88,7 +88,7 @@ impl Store {
     }
 
     /// By name, those after `after`.
-    pub async fn orgs(&self, after: Option<String>, filter: Filter, limit: usize) -> Result<Rows<Org>> {
+    pub async fn orgs(&self, after: Option<String>, filter: Filter<Org>, limit: usize) -> Result<Rows<Org>> {
         self.readers
             .scan(move |db| {
                 let mut statement = db.prepare_cached(&format!("SELECT {COLUMNS} FROM orgs WHERE name > ?1 ORDER BY name"))?;

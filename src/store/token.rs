@@ -69,7 +69,7 @@ impl Store {
     }
 
     /// In the order they were made, those after `after`.
-    pub async fn tokens(&self, after: Option<[u8; 16]>, filter: Filter, limit: usize) -> Result<Rows<Token>> {
+    pub async fn tokens(&self, after: Option<[u8; 16]>, filter: Filter<Token>, limit: usize) -> Result<Rows<Token>> {
         self.readers
             .scan(move |db| {
                 let mut statement = db.prepare_cached(&format!("{SELECT} WHERE t.id > ?1 ORDER BY t.id"))?;

@@ -118,7 +118,7 @@ impl Store {
     }
 
     /// By name, those after `after`.
-    pub async fn users(&self, after: Option<String>, filter: Filter, limit: usize) -> Result<Rows<User>> {
+    pub async fn users(&self, after: Option<String>, filter: Filter<User>, limit: usize) -> Result<Rows<User>> {
         self.readers
             .scan(move |db| {
                 let mut statement = db.prepare_cached(&format!("{SELECT} WHERE name > ?1 ORDER BY name"))?;
