@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::filter::{Field, FieldKind, Filterable, Value};
 use super::id::RequestId;
 use crate::clock::Timestamp;
 
@@ -30,6 +31,15 @@ impl Chain {
 pub enum Outcome {
     Done,
     Refused,
+}
+
+impl Outcome {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Refused => "refused",
+        }
+    }
 }
 
 /// Who acted, as the event keeps it: ids stay right when names change.
@@ -80,4 +90,83 @@ pub struct ChainedEvent {
     pub event: Event,
     /// SHA-256 of the previous hash and this event's canonical form, in hex.
     pub hash: String,
+}
+
+impl Filterable for ChainedEvent {
+    const FIELDS: &'static [Field] = &[
+        Field {
+            name: "time",
+            kind: FieldKind::Time,
+        },
+        Field {
+            name: "chain",
+            kind: FieldKind::Word(&["changes", "access"]),
+        },
+        Field {
+            name: "number",
+            kind: FieldKind::Number,
+        },
+        Field {
+            name: "action",
+            kind: FieldKind::Text,
+        },
+        Field {
+            name: "actor",
+            kind: FieldKind::Text,
+        },
+        Field {
+            name: "actor_kind",
+            kind: FieldKind::Text,
+        },
+        Field {
+            name: "source",
+            kind: FieldKind::Text,
+        },
+        Field {
+            name: "object",
+            kind: FieldKind::Text,
+        },
+        Field {
+            name: "object_kind",
+            kind: FieldKind::Text,
+        },
+        Field {
+            name: "outcome",
+            kind: FieldKind::Word(&["done", "refused"]),
+        },
+        Field {
+            name: "detail",
+            kind: FieldKind::Text,
+        },
+        Field {
+            name: "reason",
+            kind: FieldKind::Text,
+        },
+        Field {
+            name: "request",
+            kind: FieldKind::Text,
+        },
+    ];
+
+    fn value(&self, field: &str, _key: Option<&str>) -> Value<'_> {
+        match field {
+            "time" => Value::Time(self.event.time),
+            "chain" => Value::text(self.chain.as_str()),
+            "number" => Value::number(self.number),
+            "action" => Value::text(&self.event.action),
+            "actor" => Value::text(&self.event.actor.name),
+            "actor_kind" => Value::text(&self.event.actor.kind),
+            "source" => Value::text(&self.event.actor.source),
+            "object" => Value::Texts(vec![
+                self.event.object.name.as_str().into(),
+                self.event.object.id.as_str().into(),
+            ]),
+            "object_kind" => Value::text(&self.event.object.kind),
+            "outcome" => Value::text(self.event.outcome.as_str()),
+            "detail" => Value::text(&self.event.detail),
+            "reason" => Value::text(&self.event.reason),
+            "request" => Value::shown(self.event.request),
+            _ => Value::Absent,
+        }
+    }
 }

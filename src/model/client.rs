@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::filter::{Field, FieldKind, Filterable, Value};
 use super::id::{ClientId, Fingerprint};
 use super::org::OrgName;
 use crate::clock::Timestamp;
@@ -51,4 +52,65 @@ pub struct Client {
     pub registered_from: String,
     /// Why it was denied or disabled, if someone said.
     pub reason: Option<String>,
+}
+
+impl Filterable for Client {
+    const FIELDS: &'static [Field] = &[
+        Field {
+            name: "id",
+            kind: FieldKind::Text,
+        },
+        Field {
+            name: "org",
+            kind: FieldKind::Text,
+        },
+        Field {
+            name: "fingerprint",
+            kind: FieldKind::Text,
+        },
+        Field {
+            name: "state",
+            kind: FieldKind::Word(&["pending", "active", "denied", "disabled"]),
+        },
+        Field {
+            name: "description",
+            kind: FieldKind::Text,
+        },
+        Field {
+            name: "age_recipient",
+            kind: FieldKind::Text,
+        },
+        Field {
+            name: "created",
+            kind: FieldKind::Time,
+        },
+        Field {
+            name: "pending_until",
+            kind: FieldKind::Time,
+        },
+        Field {
+            name: "registered_from",
+            kind: FieldKind::Text,
+        },
+        Field {
+            name: "reason",
+            kind: FieldKind::Text,
+        },
+    ];
+
+    fn value(&self, field: &str, _key: Option<&str>) -> Value<'_> {
+        match field {
+            "id" => Value::shown(self.id),
+            "org" => Value::text(self.org.as_str()),
+            "fingerprint" => Value::shown(self.fingerprint),
+            "state" => Value::text(self.state.as_str()),
+            "description" => Value::text(&self.description),
+            "age_recipient" => Value::maybe_text(self.age_recipient.as_deref()),
+            "created" => Value::Time(self.created),
+            "pending_until" => Value::maybe_time(self.pending_until),
+            "registered_from" => Value::text(&self.registered_from),
+            "reason" => Value::maybe_text(self.reason.as_deref()),
+            _ => Value::Absent,
+        }
+    }
 }

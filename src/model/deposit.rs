@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::filter::{Field, FieldKind, Filterable, Value};
 use super::id::{DepositId, Fingerprint, checked_text};
 use super::org::OrgName;
 use crate::clock::Timestamp;
@@ -87,6 +88,87 @@ pub struct Deposit {
     pub modified: Timestamp,
     /// Since when it lies in the bin.
     pub deleted: Option<Timestamp>,
+}
+
+impl Filterable for Deposit {
+    const FIELDS: &'static [Field] = &[
+        Field {
+            name: "id",
+            kind: FieldKind::Text,
+        },
+        Field {
+            name: "org",
+            kind: FieldKind::Text,
+        },
+        Field {
+            name: "name",
+            kind: FieldKind::Text,
+        },
+        Field {
+            name: "owner",
+            kind: FieldKind::Text,
+        },
+        Field {
+            name: "version",
+            kind: FieldKind::Number,
+        },
+        Field {
+            name: "size",
+            kind: FieldKind::Number,
+        },
+        Field {
+            name: "encryption",
+            kind: FieldKind::Word(&["none", "age"]),
+        },
+        Field {
+            name: "content_type",
+            kind: FieldKind::Text,
+        },
+        Field {
+            name: "description",
+            kind: FieldKind::Text,
+        },
+        Field {
+            name: "label",
+            kind: FieldKind::Map,
+        },
+        Field {
+            name: "created",
+            kind: FieldKind::Time,
+        },
+        Field {
+            name: "modified",
+            kind: FieldKind::Time,
+        },
+        Field {
+            name: "deleted",
+            kind: FieldKind::Time,
+        },
+    ];
+
+    fn value(&self, field: &str, key: Option<&str>) -> Value<'_> {
+        match field {
+            "id" => Value::shown(self.id),
+            "org" => Value::text(self.org.as_str()),
+            "name" => Value::text(self.name.as_str()),
+            "owner" => self.owner.map_or(Value::Absent, Value::shown),
+            "version" => Value::number(u64::from(self.version)),
+            "size" => Value::number(self.size),
+            "encryption" => Value::text(self.encryption.as_str()),
+            "content_type" => Value::text(&self.content_type),
+            "description" => Value::text(&self.description),
+            "label" => Value::maybe_text(
+                self.labels
+                    .iter()
+                    .find(|(found, _)| Some(found.as_str()) == key)
+                    .map(|(_, value)| value.as_str()),
+            ),
+            "created" => Value::Time(self.created),
+            "modified" => Value::Time(self.modified),
+            "deleted" => Value::maybe_time(self.deleted),
+            _ => Value::Absent,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

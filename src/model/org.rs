@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::filter::{Field, FieldKind, Filterable, Value};
 use super::id::{OrgId, checked_text};
 use crate::clock::Timestamp;
 
@@ -34,6 +35,16 @@ pub enum Registration {
     Open,
 }
 
+impl Registration {
+    /// The word in JSON, in filters and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Code => "code",
+            Self::Open => "open",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Org {
     pub id: OrgId,
@@ -47,4 +58,60 @@ pub struct Org {
     pub clients: u64,
     /// Deposits, those in the bin included.
     pub deposits: u64,
+}
+
+impl Filterable for Org {
+    const FIELDS: &'static [Field] = &[
+        Field {
+            name: "id",
+            kind: FieldKind::Text,
+        },
+        Field {
+            name: "name",
+            kind: FieldKind::Text,
+        },
+        Field {
+            name: "contacts",
+            kind: FieldKind::Text,
+        },
+        Field {
+            name: "registration",
+            kind: FieldKind::Word(&["code", "open"]),
+        },
+        Field {
+            name: "recovery_recipient",
+            kind: FieldKind::Text,
+        },
+        Field {
+            name: "created",
+            kind: FieldKind::Time,
+        },
+        Field {
+            name: "clients",
+            kind: FieldKind::Number,
+        },
+        Field {
+            name: "deposits",
+            kind: FieldKind::Number,
+        },
+    ];
+
+    fn value(&self, field: &str, _key: Option<&str>) -> Value<'_> {
+        match field {
+            "id" => Value::shown(self.id),
+            "name" => Value::text(self.name.as_str()),
+            "contacts" => Value::Texts(
+                self.contacts
+                    .iter()
+                    .map(|contact| contact.as_str().into())
+                    .collect(),
+            ),
+            "registration" => Value::text(self.registration.as_str()),
+            "recovery_recipient" => Value::maybe_text(self.recovery_recipient.as_deref()),
+            "created" => Value::Time(self.created),
+            "clients" => Value::number(self.clients),
+            "deposits" => Value::number(self.deposits),
+            _ => Value::Absent,
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::filter::{Field, FieldKind, Filterable, Value};
 use super::id::TokenId;
 use super::user::UserName;
 use crate::clock::Timestamp;
@@ -44,4 +45,50 @@ pub struct Token {
     pub scopes: Vec<Scope>,
     pub created: Timestamp,
     pub expires: Option<Timestamp>,
+}
+
+impl Filterable for Token {
+    const FIELDS: &'static [Field] = &[
+        Field {
+            name: "id",
+            kind: FieldKind::Text,
+        },
+        Field {
+            name: "user",
+            kind: FieldKind::Text,
+        },
+        Field {
+            name: "label",
+            kind: FieldKind::Text,
+        },
+        Field {
+            name: "scopes",
+            kind: FieldKind::Word(&["all", "read", "deposits", "metrics"]),
+        },
+        Field {
+            name: "created",
+            kind: FieldKind::Time,
+        },
+        Field {
+            name: "expires",
+            kind: FieldKind::Time,
+        },
+    ];
+
+    fn value(&self, field: &str, _key: Option<&str>) -> Value<'_> {
+        match field {
+            "id" => Value::shown(self.id),
+            "user" => Value::text(self.user.as_str()),
+            "label" => Value::text(&self.label),
+            "scopes" => Value::Texts(
+                self.scopes
+                    .iter()
+                    .map(|scope| scope.as_str().into())
+                    .collect(),
+            ),
+            "created" => Value::Time(self.created),
+            "expires" => Value::maybe_time(self.expires),
+            _ => Value::Absent,
+        }
+    }
 }

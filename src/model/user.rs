@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::filter::{Field, FieldKind, Filterable, Value};
 use super::id::{UserId, checked_text};
 use super::role::Grant;
 use crate::clock::Timestamp;
@@ -25,4 +26,61 @@ pub struct User {
     pub created: Timestamp,
     /// May not log in, and its tokens are refused.
     pub disabled: bool,
+}
+
+impl Filterable for User {
+    const FIELDS: &'static [Field] = &[
+        Field {
+            name: "id",
+            kind: FieldKind::Text,
+        },
+        Field {
+            name: "name",
+            kind: FieldKind::Text,
+        },
+        Field {
+            name: "role",
+            kind: FieldKind::Word(&[
+                "superuser",
+                "administrator",
+                "org_administrator",
+                "key_operator",
+                "auditor",
+            ]),
+        },
+        Field {
+            name: "org",
+            kind: FieldKind::Text,
+        },
+        Field {
+            name: "created",
+            kind: FieldKind::Time,
+        },
+        Field {
+            name: "disabled",
+            kind: FieldKind::Bool,
+        },
+    ];
+
+    fn value(&self, field: &str, _key: Option<&str>) -> Value<'_> {
+        match field {
+            "id" => Value::shown(self.id),
+            "name" => Value::text(self.name.as_str()),
+            "role" => Value::Texts(
+                self.grants
+                    .iter()
+                    .map(|grant| grant.role.as_str().into())
+                    .collect(),
+            ),
+            "org" => Value::Texts(
+                self.grants
+                    .iter()
+                    .filter_map(|grant| Some(grant.org.as_ref()?.as_str().into()))
+                    .collect(),
+            ),
+            "created" => Value::Time(self.created),
+            "disabled" => Value::Bool(self.disabled),
+            _ => Value::Absent,
+        }
+    }
 }
