@@ -1,36 +1,131 @@
 //! Organizations: add, list, show, how clients become active, the recovery recipient.
 
-use super::caller::Context;
-use super::{ListQuery, Service};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::access::{self, Action, Target};
+use super::caller::{Context, Identity};
+use super::{ListQuery, Service, object, org_object, paged, position, short_text};
 use crate::api::org::{AddOrg, OrgWithCode, SetAuth, SetRecoveryRecipient};
-use crate::error::Result;
-use crate::model::org::{Org, OrgName};
-use crate::model::page::Page;
+use crate::clock;
+use crate::crypto::envelope::{self, Aad};
+use crate::crypto::{self, agefile};
+use crate::error::{Error, Result};
+use crate::model::filter::Filter;
+use crate::model::id::OrgId;
+use crate::model::org::{Org, OrgName, Registration};
+use crate::model::page::{Cursor, Page, Part};
+use crate::secret::Secret;
+use crate::store::{NewOrg, OrgRow};
+
+const LIST: &str = "orgs";
+const MOST_CONTACTS: usize = 100;
+
+fn code_aad(org: &OrgId) -> Aad<'_> {
+    Aad { table: "orgs", column: "auth_code", org: Some(*org), object: org.as_bytes(), version: 1 }
+}
 
 impl Service {
+    /// Makes its first key and a registration code.
     pub async fn org_add(&self, ctx: &Context, request: AddOrg) -> Result<OrgWithCode> {
-        todo!()
+        let id = OrgId::new();
+        self.allow(ctx, Action::OrgChange, &Target::Server, "org.add", object("org", "", &request.name))?;
+        if request.contacts.len() > MOST_CONTACTS {
+            return Err(Error::invalid("contacts", format!("an organization has up to {MOST_CONTACTS} contacts")));
+        }
+        let now = clock::now();
+        let auth_code = STANDARD.encode(crypto::random::<16>());
+        let new = NewOrg {
+            key: self.keyring.make(id)?,
+            auth_code: Some(self.seal_code(id, &auth_code)?),
+            org: Org {
+                id,
+                name: request.name.clone(),
+                contacts: request.contacts,
+                registration: Registration::Code,
+                recovery_recipient: None,
+                created: now,
+                clients: 0,
+                deposits: 0,
+            },
+        };
+        let org = self.store.add_org(self.change(ctx, "org.add", org_object(id, &request.name), now), new).await?;
+        // A retry was answered with the first organization: its code, not this one.
+        let row = self.store.org(&org.name)?;
+        Ok(OrgWithCode { auth_code: self.open_code(&row)?, org })
     }
+
     pub async fn org_list(&self, ctx: &Context, query: ListQuery) -> Result<Page<Org>> {
-        todo!()
+        let (cursor, limit) = position(LIST, &query)?;
+        let filter = Filter::parse(&query.filters, clock::now())?;
+        let everywhere = access::decide(&ctx.identity, Action::OrgRead, &Target::Server);
+        if everywhere.is_err() && self.granted_orgs(ctx).is_empty() {
+            return everywhere.map(|()| unreachable_page()).inspect_err(|error| self.refused(ctx, "org.list", object("org", "", ""), error));
+        }
+        let after = cursor.map(|cursor| cursor.text(0).map(str::to_owned)).transpose()?;
+        let mut rows = self.store.orgs(after, filter, limit).await?;
+        if everywhere.is_err() {
+            rows.items.retain(|org| access::decide(&ctx.identity, Action::OrgRead, &Target::Org(&org.name)).is_ok());
+        }
+        Ok(paged(rows, |org| Cursor::forward(LIST, vec![Part::Text(org.name.to_string())])))
     }
+
     pub async fn org_show(&self, ctx: &Context, name: &OrgName) -> Result<OrgWithCode> {
-        todo!()
+        self.allow(ctx, Action::OrgRead, &Target::Org(name), "org.show", object("org", "", name))?;
+        let row = self.store.org(name)?;
+        let may_see = access::decide(&ctx.identity, Action::OrgCode, &Target::Org(name)).is_ok();
+        let auth_code = if may_see { self.open_code(&row)? } else { None };
+        if auth_code.is_some() {
+            self.release(ctx.event("org.show_code", org_object(row.org.id, name), clock::now())).await?;
+        }
+        Ok(OrgWithCode { org: row.org, auth_code })
     }
-    pub async fn org_set_auth(
-        &self,
-        ctx: &Context,
-        name: &OrgName,
-        request: SetAuth,
-    ) -> Result<OrgWithCode> {
-        todo!()
+
+    /// Blank: clients become active without a code.
+    pub async fn org_set_auth(&self, ctx: &Context, name: &OrgName, request: SetAuth) -> Result<OrgWithCode> {
+        self.allow(ctx, Action::OrgCode, &Target::Org(name), "org.set_auth", object("org", "", name))?;
+        let request = Secret::new(request.auth_code);
+        short_text("auth_code", request.expose(), 255)?;
+        let row = self.store.org(name)?;
+        let code = match request.expose().trim() {
+            "" => None,
+            code => Some(self.seal_code(row.org.id, code)?),
+        };
+        let mut change = self.change(ctx, "org.set_auth", org_object(row.org.id, name), clock::now());
+        change.event.detail = if code.is_some() { "a new code" } else { "no code needed" }.to_owned();
+        let org = self.store.set_org_auth(change, name.clone(), code).await?;
+        Ok(OrgWithCode { org, auth_code: (!request.expose().trim().is_empty()).then(|| request.expose().trim().to_owned()) })
     }
-    pub async fn org_set_recovery_recipient(
-        &self,
-        ctx: &Context,
-        name: &OrgName,
-        request: SetRecoveryRecipient,
-    ) -> Result<Org> {
-        todo!()
+
+    pub async fn org_set_recovery_recipient(&self, ctx: &Context, name: &OrgName, request: SetRecoveryRecipient) -> Result<Org> {
+        self.allow(ctx, Action::OrgChange, &Target::Org(name), "org.set_recovery_recipient", object("org", "", name))?;
+        if let Some(recipient) = &request.recipient {
+            agefile::check_recipient(recipient)?;
+        }
+        let row = self.store.org(name)?;
+        let mut change = self.change(ctx, "org.set_recovery_recipient", org_object(row.org.id, name), clock::now());
+        change.event.detail = request.recipient.clone().unwrap_or_else(|| "none".to_owned());
+        self.store.set_recovery_recipient(change, name.clone(), request.recipient).await
+    }
+
+    /// The organizations that the caller has some grant on.
+    pub(super) fn granted_orgs(&self, ctx: &Context) -> Vec<OrgName> {
+        match &ctx.identity {
+            Identity::User { grants, .. } | Identity::Token { grants, .. } => grants.iter().filter_map(|grant| grant.org.clone()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn seal_code(&self, org: OrgId, code: &str) -> Result<Vec<u8>> {
+        let (version, key) = (1, self.keyring.purpose("registration-code/v1"));
+        envelope::seal(&key, version, &code_aad(&org), code.as_bytes())
+    }
+
+    /// The registration code in clear; none where registration is open.
+    pub(super) fn open_code(&self, row: &OrgRow) -> Result<Option<String>> {
+        let Some(sealed) = &row.auth_code else { return Ok(None) };
+        let key = self.keyring.purpose("registration-code/v1");
+        let code = envelope::open(&key, &code_aad(&row.org.id), sealed)?;
+        Ok(Some(String::from_utf8_lossy(code.expose()).into_owned()))
     }
 }

@@ -1,23 +1,113 @@
 //! Settings: read, change, and take effect at once.
 
-use super::Service;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+use super::access::{Action, Target};
 use super::caller::Context;
+use super::{Service, object};
 use crate::api::setting::{SetSetting, SettingView, Settings};
+use crate::clock::{self, Timestamp};
 use crate::error::Result;
+use crate::model::setting::{self, Setting};
+
+/// The values in force. What requests look at is kept ready to read.
+pub struct Live {
+    values: RwLock<BTreeMap<&'static str, String>>,
+    deposit_max_bytes: AtomicUsize,
+    audit_strict: AtomicBool,
+    pending_hours: AtomicI64,
+    session_idle: AtomicI64,
+    apply: Box<dyn Fn(&str, &str) -> Result<()> + Send + Sync>,
+}
+
+impl Live {
+    /// `stored` are the values that differ from their defaults; one that this program does not know
+    /// is left alone.
+    pub fn new(stored: Vec<(String, String)>, apply: Box<dyn Fn(&str, &str) -> Result<()> + Send + Sync>) -> Result<Self> {
+        let live = Self {
+            values: RwLock::new(BTreeMap::new()),
+            deposit_max_bytes: AtomicUsize::new(0),
+            audit_strict: AtomicBool::new(false),
+            pending_hours: AtomicI64::new(0),
+            session_idle: AtomicI64::new(0),
+            apply,
+        };
+        for setting in setting::ALL {
+            let value = stored.iter().find(|(name, _)| name == setting.name).map_or(setting.default, |(_, value)| value);
+            live.put(setting, setting.check(value)?)?;
+        }
+        Ok(live)
+    }
+
+    fn put(&self, setting: &'static Setting, value: String) -> Result<()> {
+        let number = value.parse::<i64>().unwrap_or(0);
+        match setting.name {
+            setting::DEPOSIT_MAX_BYTES => self.deposit_max_bytes.store(usize::try_from(number).unwrap_or(0), Ordering::Relaxed),
+            setting::AUDIT_STRICT => self.audit_strict.store(value == "true", Ordering::Relaxed),
+            setting::CLIENT_PENDING_HOURS => self.pending_hours.store(number, Ordering::Relaxed),
+            setting::SESSION_IDLE_MINUTES => self.session_idle.store(number, Ordering::Relaxed),
+            _ => (self.apply)(setting.name, &value)?,
+        }
+        self.values.write().unwrap_or_else(PoisonError::into_inner).insert(setting.name, value);
+        Ok(())
+    }
+
+    fn value(&self, name: &str) -> String {
+        self.values.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned().unwrap_or_default()
+    }
+
+    pub fn deposit_max_bytes(&self) -> usize {
+        self.deposit_max_bytes.load(Ordering::Relaxed)
+    }
+
+    pub fn audit_strict(&self) -> bool {
+        self.audit_strict.load(Ordering::Relaxed)
+    }
+
+    /// In microseconds.
+    pub fn pending(&self) -> i64 {
+        self.pending_hours.load(Ordering::Relaxed) * Timestamp::HOUR
+    }
+
+    /// In microseconds.
+    pub fn session_idle(&self) -> i64 {
+        self.session_idle.load(Ordering::Relaxed) * 60 * Timestamp::SECOND
+    }
+
+    fn view(&self, setting: &Setting) -> SettingView {
+        SettingView {
+            name: setting.name.to_owned(),
+            value: self.value(setting.name),
+            default: setting.default.to_owned(),
+            takes: setting.takes(),
+            description: setting.description.to_owned(),
+        }
+    }
+}
 
 impl Service {
     pub async fn setting_list(&self, ctx: &Context) -> Result<Settings> {
-        todo!()
+        self.allow(ctx, Action::SettingRead, &Target::Server, "setting.list", object("setting", "", ""))?;
+        Ok(Settings { settings: setting::ALL.iter().map(|setting| self.settings.view(setting)).collect() })
     }
+
     pub async fn setting_show(&self, ctx: &Context, name: &str) -> Result<SettingView> {
-        todo!()
+        self.allow(ctx, Action::SettingRead, &Target::Server, "setting.show", object("setting", name, name))?;
+        Ok(self.settings.view(Setting::find(name)?))
     }
-    pub async fn setting_set(
-        &self,
-        ctx: &Context,
-        name: &str,
-        request: SetSetting,
-    ) -> Result<SettingView> {
-        todo!()
+
+    pub async fn setting_set(&self, ctx: &Context, name: &str, request: SetSetting) -> Result<SettingView> {
+        self.allow(ctx, Action::SettingChange, &Target::Server, "setting.set", object("setting", name, name))?;
+        let setting = Setting::find(name)?;
+        let value = setting.check(&request.value)?;
+        // What cannot take effect is refused before it is kept.
+        (self.settings.apply)(setting.name, &value)?;
+        let mut change = self.change(ctx, "setting.set", object("setting", name, name), clock::now());
+        change.event.detail = format!("{} to {value}", self.settings.value(setting.name));
+        self.store.set_setting(change, setting.name, value.clone()).await?;
+        self.settings.put(setting, value)?;
+        Ok(self.settings.view(setting))
     }
 }
