@@ -4,7 +4,9 @@
 // base
 pub mod api;
 pub mod clock;
+pub mod config;
 pub mod error;
+pub mod folder;
 pub mod model;
 pub mod os;
 pub mod secret;

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::access::{self, Action, Target};
 use super::caller::{Context, Identity};
-use super::{ListQuery, Service, object, paged, position, short_text};
+use super::{ListQuery, Service, forward, object, paged, position, short_text};
 use crate::api::client::{Decision, Register, Registration, SignedRecipient};
 use crate::clock;
 use crate::crypto::{agefile, x509};
@@ -14,7 +14,7 @@ use crate::model::client::{Client, ClientState};
 use crate::model::filter::Filter;
 use crate::model::id::{ClientId, Fingerprint};
 use crate::model::org::OrgName;
-use crate::model::page::{Cursor, Page, Part};
+use crate::model::page::{Page, Part};
 use crate::secret::Secret;
 use crate::store::NewClient;
 
@@ -130,7 +130,7 @@ impl Service {
         let org = self.scope(ctx, org, Action::ClientRead, "client.list")?;
         let after = cursor.map(|cursor| cursor.id(0)).transpose()?;
         let rows = self.store.clients(org.map(|org| org.0), after, filter, limit).await?;
-        Ok(paged(rows, |client| Cursor::forward(LIST, vec![Part::Id(*client.id.as_bytes())])))
+        Ok(paged(rows, |client| forward(LIST, Part::Id(*client.id.as_bytes()))))
     }
 
     pub async fn client_show(&self, ctx: &Context, client: Fingerprint) -> Result<Client> {

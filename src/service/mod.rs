@@ -28,7 +28,7 @@ use crate::crypto::{self, chain::Signer};
 use crate::error::{Error, Kind, Result};
 use crate::model::audit::{Event, Object, Outcome};
 use crate::model::id::{Fingerprint, InstanceId, OrgId};
-use crate::model::page::{self, Cursor, Page};
+use crate::model::page::{self, Cursor, Direction, Page, Part};
 use crate::secret::Key;
 use crate::store::{Change, Once, Rows, Store};
 use access::{Action, Target};
@@ -185,6 +185,11 @@ fn position(list: &'static str, query: &ListQuery) -> Result<(Option<Cursor>, us
     Ok((cursor, page::limit(query.limit)? as usize))
 }
 
+/// The cursor that reads on behind a row.
+fn forward(list: &'static str, position: Part) -> Cursor {
+    Cursor { list, direction: Direction::Next, position: vec![position] }
+}
+
 /// A page out of rows, with the cursor behind its last row.
 fn paged<T>(rows: Rows<T>, cursor: impl Fn(&T) -> Cursor) -> Page<T> {
     let next = rows.more.then(|| rows.last_seen.as_ref().or(rows.items.last()).map(|last| cursor(last).encode())).flatten();
@@ -200,8 +205,8 @@ fn short_text(field: &'static str, text: &str, most: usize) -> Result<()> {
 }
 
 /// Refuses passwords that are too short to be one or too long to be meant.
-fn password_fits(password: &str) -> Result<()> {
-    if (12..=1_024).contains(&password.len()) {
+fn password_fits(length: usize) -> Result<()> {
+    if (12..=1_024).contains(&length) {
         return Ok(());
     }
     Err(Error::invalid("password", "a password has 12 to 1,024 bytes"))

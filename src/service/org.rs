@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::access::{self, Action, Target};
 use super::caller::{Context, Identity};
-use super::{ListQuery, Service, object, org_object, paged, position, short_text};
+use super::{ListQuery, Service, forward, object, org_object, paged, position, short_text};
 use crate::api::org::{AddOrg, OrgWithCode, SetAuth, SetRecoveryRecipient};
 use crate::clock;
 use crate::crypto::envelope::{self, Aad};
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::model::filter::Filter;
 use crate::model::id::OrgId;
 use crate::model::org::{Org, OrgName, Registration};
-use crate::model::page::{Cursor, Page, Part};
+use crate::model::page::{Page, Part};
 use crate::secret::Secret;
 use crate::store::{NewOrg, OrgRow};
 
@@ -58,16 +58,11 @@ impl Service {
     pub async fn org_list(&self, ctx: &Context, query: ListQuery) -> Result<Page<Org>> {
         let (cursor, limit) = position(LIST, &query)?;
         let filter = Filter::parse(&query.filters, clock::now())?;
-        let everywhere = access::decide(&ctx.identity, Action::OrgRead, &Target::Server);
-        if everywhere.is_err() && self.granted_orgs(ctx).is_empty() {
-            return everywhere.map(|()| unreachable_page()).inspect_err(|error| self.refused(ctx, "org.list", object("org", "", ""), error));
-        }
+        self.somewhere(ctx, Action::OrgRead).inspect_err(|error| self.refused(ctx, "org.list", object("org", "", ""), error))?;
         let after = cursor.map(|cursor| cursor.text(0).map(str::to_owned)).transpose()?;
         let mut rows = self.store.orgs(after, filter, limit).await?;
-        if everywhere.is_err() {
-            rows.items.retain(|org| access::decide(&ctx.identity, Action::OrgRead, &Target::Org(&org.name)).is_ok());
-        }
-        Ok(paged(rows, |org| Cursor::forward(LIST, vec![Part::Text(org.name.to_string())])))
+        rows.items.retain(|org| access::decide(&ctx.identity, Action::OrgRead, &Target::Org(&org.name)).is_ok());
+        Ok(paged(rows, |org| forward(LIST, Part::Text(org.name.to_string()))))
     }
 
     pub async fn org_show(&self, ctx: &Context, name: &OrgName) -> Result<OrgWithCode> {

@@ -1,28 +1,68 @@
 //! What the server says of itself.
 
 use super::Service;
+use super::access::{Action, Target};
 use super::caller::Context;
+use super::object;
 use crate::api::server::{ServerInfo, Status};
+use crate::clock;
 use crate::error::Result;
 
 impl Service {
     /// For anyone.
     pub fn server_info(&self) -> ServerInfo {
-        todo!()
+        ServerInfo {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            state: self.board.health().server,
+            instance: self.facts.instance,
+            fqdn: self.facts.config.fqdn.clone(),
+            server_fingerprint: self.facts.server_fingerprint,
+            leaf_sha256: self.facts.leaf_sha256,
+            time: clock::now(),
+        }
     }
+
     /// The instance identity's certificate, PEM: what curl takes as `--cacert`. For anyone.
     pub fn server_ca_pem(&self) -> &str {
-        todo!()
+        &self.facts.ca_pem
     }
+
     pub async fn server_status(&self, ctx: &Context) -> Result<Status> {
-        todo!()
+        self.allow(ctx, Action::StatusRead, &Target::Server, "server.status", object("server", "", ""))?;
+        let (orgs, clients, deposits) = self.store.totals()?;
+        Ok(Status {
+            server: self.server_info(),
+            health: self.board.health(),
+            client_listen: self.facts.client_listen.clone(),
+            gui_listen: self.facts.gui_listen.clone(),
+            health_listen: self.facts.health_listen.clone(),
+            orgs,
+            clients,
+            deposits,
+            revision: self.store.revision(),
+        })
     }
-    /// Prometheus text.
+
+    /// Prometheus text, for those who may.
     pub async fn server_metrics(&self, ctx: &Context) -> Result<String> {
-        todo!()
+        self.allow(ctx, Action::Metrics, &Target::Server, "server.metrics", object("server", "", ""))?;
+        self.metrics_text()
     }
+
+    /// Prometheus text; the health listener is on loopback and asks nobody.
+    pub fn metrics_text(&self) -> Result<String> {
+        let (orgs, clients, deposits) = self.store.totals()?;
+        let gauges = [
+            ("orgs", "Organizations.", orgs),
+            ("clients", "Clients, in any state.", clients),
+            ("deposits", "Deposits, those in the bin included.", deposits),
+            ("store_revision", "Commits since the store was made.", self.store.revision()),
+        ];
+        Ok(self.metrics.text(&self.board.health(), &gauges))
+    }
+
     /// Counts an answered request, for the metrics.
     pub fn request_answered(&self, status: u16, micros: u64) {
-        todo!()
+        self.metrics.answered(status, micros);
     }
 }

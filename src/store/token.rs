@@ -38,14 +38,15 @@ fn read(row: &Row<'_>) -> Result<Token> {
 }
 
 impl Store {
-    pub async fn add_token(&self, change: Change, new: NewToken) -> Result<Token> {
+    /// `secret` goes into the answer, so that a retry gets the same one; what is kept is its hash.
+    pub async fn add_token(&self, change: Change, new: NewToken, secret: String) -> Result<(Token, String)> {
         self.change(change, 512, move |tx, _| {
             let scopes: Vec<&str> = new.token.scopes.iter().map(|scope| scope.as_str()).collect();
             tx.db.execute(
                 "INSERT INTO tokens (id, hash, user_id, label, scopes, created, expires) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                 (new.token.id.as_bytes(), new.hash, new.user.as_bytes(), &new.token.label, scopes.join(" "), new.token.created.0, new.token.expires.map(|end| end.0)),
             )?;
-            Ok(new.token)
+            Ok((new.token, secret))
         })
         .await
     }

@@ -1,0 +1,144 @@
+//! `strongroom.toml`: what is needed before the store opens, and nothing else. Unknown keys are
+//! refused. Everything else is a setting in the store (`model/setting.rs`).
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::model::id::shown;
+use crate::model::role::Role;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The name that clients reach this server by.
+    pub fqdn: String,
+    /// Clients: HTTPS with client certificates.
+    #[serde(default = "client_listen")]
+    pub client_listen: SocketAddr,
+    /// GUI and API: HTTPS with log-in.
+    #[serde(default = "gui_listen")]
+    pub gui_listen: SocketAddr,
+    /// Health and metrics: HTTP, loopback only.
+    #[serde(default = "health_listen")]
+    pub health_listen: SocketAddr,
+    #[serde(default)]
+    pub admin: Admin,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// Who besides root and the server's own user may use the admin socket: uid = role.
+    pub socket_users: BTreeMap<String, Role>,
+}
+
+fn client_listen() -> SocketAddr {
+    SocketAddr::from(([0, 0, 0, 0], 11371))
+}
+
+fn gui_listen() -> SocketAddr {
+    SocketAddr::from(([0, 0, 0, 0], 8443))
+}
+
+fn health_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 11380))
+}
+
+impl Config {
+    /// What `init` writes.
+    pub fn first(fqdn: &str) -> Result<Self> {
+        let config = Self { fqdn: fqdn.to_owned(), client_listen: client_listen(), gui_listen: gui_listen(), health_listen: health_listen(), admin: Admin::default() };
+        config.check()?;
+        Ok(config)
+    }
+
+    /// # Errors
+    /// `Invalid`, naming the key, the line and the rule.
+    pub fn parse(text: &str) -> Result<Self> {
+        let config: Self = toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(String::new(), |span| format!("line {}: ", text[..span.start.min(text.len())].matches('\n').count() + 1));
+            Error::invalid("strongroom.toml", format!("strongroom.toml, {line}{}", error.message()))
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<()> {
+        let labels_fit = self.fqdn.split('.').all(|label| {
+            (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') && !label.starts_with('-') && !label.ends_with('-')
+        });
+        let is_address = self.fqdn.parse::<std::net::IpAddr>().is_ok();
+        if self.fqdn.len() > 253 || !(labels_fit || is_address) {
+            return Err(Error::invalid("fqdn", format!("`{}` is not a host name such as kts01.example.com, nor an IP address", shown(&self.fqdn))));
+        }
+        if !self.health_listen.ip().is_loopback() {
+            return Err(Error::invalid("health_listen", format!("health_listen is {}; health and metrics are served on loopback alone, such as 127.0.0.1:11380", self.health_listen)));
+        }
+        for uid in self.admin.socket_users.keys() {
+            if uid.parse::<u32>().is_err() {
+                return Err(Error::invalid("admin.socket_users", format!("admin.socket_users: `{}` is not a numeric uid", shown(uid))));
+            }
+        }
+        Ok(())
+    }
+
+    /// As a file, with what each key is for.
+    pub fn to_toml(&self) -> Result<String> {
+        let body = toml::to_string(self).map_err(|error| Error::internal(error.to_string()))?;
+        Ok(format!(
+            "# What Strongroom needs before its store opens; everything else: strongroom setting list.\n\
+             # A change of a key needs a restart; SIGHUP rereads the file and says which changed.\n\n{body}"
+        ))
+    }
+
+    /// The keys in which two configurations differ.
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let mut keys = Vec::new();
+        if self.fqdn != other.fqdn {
+            keys.push("fqdn");
+        }
+        if self.client_listen != other.client_listen {
+            keys.push("client_listen");
+        }
+        if self.gui_listen != other.gui_listen {
+            keys.push("gui_listen");
+        }
+        if self.health_listen != other.health_listen {
+            keys.push("health_listen");
+        }
+        if self.admin != other.admin {
+            keys.push("admin.socket_users");
+        }
+        keys
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_init_writes_reads_back() {
+        let config = Config::first("kts01.example.com").unwrap();
+        assert_eq!(Config::parse(&config.to_toml().unwrap()).unwrap(), config);
+    }
+
+    #[test]
+    fn a_wrong_file_is_refused_with_the_key_and_the_line() {
+        let error = Config::parse("fqdn = \"a\"\nclient_lisen = \"127.0.0.1:1\"\n").unwrap_err();
+        assert!(error.public.contains("line 2") && error.public.contains("client_lisen"), "{error}");
+        for (text, part) in [
+            ("", "fqdn"),
+            ("fqdn = \"a b\"", "host name"),
+            ("fqdn = \"a\"\nhealth_listen = \"0.0.0.0:1\"", "loopback"),
+            ("fqdn = \"a\"\n[admin.socket_users]\nroot = \"auditor\"", "uid"),
+            ("fqdn = \"a\"\ngui_listen = \"here\"", "line 2"),
+        ] {
+            let error = Config::parse(text).unwrap_err();
+            assert!(error.public.contains(part), "{text}: {error}");
+        }
+    }
+}

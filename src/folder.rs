@@ -1,0 +1,204 @@
+//! The data folder: where things lie, who may read them, and how files are replaced.
+//!
+//! `live/` is what a restore replaces, as one. Beside it stands what never is: `node.json`,
+//! `backups/`, `log/`, `run/`. Folders are 0700 and files 0600; looser modes are repaired if the
+//! files are ours, else refused.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Kind, Result};
+use crate::os;
+
+#[derive(Clone, Debug)]
+pub struct Folder {
+    root: PathBuf,
+}
+
+/// Held as long as a process works on the folder.
+pub struct Lock {
+    _file: File,
+}
+
+impl Folder {
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub fn live(&self) -> PathBuf {
+        self.root.join("live")
+    }
+
+    /// Where `init` builds what becomes `live`.
+    pub fn unfinished(&self) -> PathBuf {
+        self.root.join("live.new")
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.live().join("strongroom.toml")
+    }
+
+    pub fn seal(&self) -> PathBuf {
+        self.live().join("seal.json")
+    }
+
+    pub fn tls(&self) -> PathBuf {
+        self.live().join("tls")
+    }
+
+    pub fn node(&self) -> PathBuf {
+        self.root.join("node.json")
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.root.join("log")
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.root.join("run/admin.sock")
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.root.join("run/lock")
+    }
+
+    /// Whether `init` came to its end here.
+    pub fn is_initialised(&self) -> bool {
+        self.config().exists()
+    }
+
+    /// # Errors
+    /// `not_initialised`, naming what to type.
+    pub fn check_initialised(&self) -> Result<()> {
+        if self.is_initialised() {
+            return Ok(());
+        }
+        Err(Error::unavailable(
+            "not_initialised",
+            format!("{0} holds no server; make one: strongroom init --data-dir {0} --fqdn HOST --passphrase-file F", self.root.display()),
+        ))
+    }
+
+    /// Makes the folder and those in it that are missing.
+    pub fn create(&self) -> Result<()> {
+        for folder in [self.root.clone(), self.root.join("run"), self.log()] {
+            make_folder(&folder)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the folder for this process.
+    ///
+    /// # Errors
+    /// `folder_in_use` with the other process's id.
+    pub fn lock(&self) -> Result<Lock> {
+        let path = self.lock_file();
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(|error| failed("open", &path, error))?;
+        if !os::try_lock(&file).map_err(|error| failed("lock", &path, error))? {
+            let mut holder = String::new();
+            let _ = file.read_to_string(&mut holder);
+            return Err(Error::conflict("folder_in_use", format!("{} is in use by process {}; stop it first", self.root.display(), holder.trim())));
+        }
+        file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(|error| failed("write", &path, error))?;
+        Ok(Lock { _file: file })
+    }
+
+    /// Repairs modes that let others in; returns what it repaired.
+    ///
+    /// # Errors
+    /// `loose_modes` for what belongs to another user.
+    pub fn tighten(&self) -> Result<Vec<String>> {
+        let mut repaired = Vec::new();
+        tighten(&self.root, &mut repaired)?;
+        Ok(repaired)
+    }
+
+    /// The files whose modes let others in.
+    pub fn loose(&self) -> Result<Vec<String>> {
+        let mut loose = Vec::new();
+        walk(&self.root, &mut |path, metadata| {
+            if metadata.mode() & 0o077 != 0 {
+                loose.push(format!("{} is {:04o}", path.display(), metadata.mode() & 0o7777));
+            }
+            Ok(())
+        })?;
+        Ok(loose)
+    }
+}
+
+fn tighten(root: &Path, repaired: &mut Vec<String>) -> Result<()> {
+    let own = os::effective_uid();
+    walk(root, &mut |path, metadata| {
+        let mode = metadata.mode() & 0o7777;
+        if mode & 0o077 == 0 {
+            return Ok(());
+        }
+        if metadata.uid() != own && own != 0 {
+            return Err(Error::denied("loose_modes", format!("{} is {mode:04o} and belongs to uid {}; others may read or change it. chmod go= it", path.display(), metadata.uid())));
+        }
+        fs::set_permissions(path, Permissions::from_mode(mode & 0o700)).map_err(|error| failed("chmod", path, error))?;
+        repaired.push(format!("{} was {mode:04o}", path.display()));
+        Ok(())
+    })
+}
+
+/// Folders and files below `root`, itself included; links are not followed.
+fn walk(root: &Path, visit: &mut impl FnMut(&Path, &fs::Metadata) -> Result<()>) -> Result<()> {
+    let metadata = fs::symlink_metadata(root).map_err(|error| failed("read", root, error))?;
+    if metadata.is_symlink() {
+        return Ok(());
+    }
+    visit(root, &metadata)?;
+    if metadata.is_dir() {
+        for entry in fs::read_dir(root).map_err(|error| failed("read", root, error))? {
+            walk(&entry.map_err(|error| failed("read", root, error))?.path(), visit)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes a folder for nobody else, and those above it.
+pub fn make_folder(path: &Path) -> Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| failed("make", path, error))
+}
+
+/// Replaces a file: beside it, synced, renamed, the folder synced. After a crash it is the old one
+/// or the new one.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let beside = path.with_extension("new");
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)?;
+        File::open(folder)?.sync_all()
+    };
+    write().map_err(|error| failed("write", path, error))
+}
+
+/// A file of at most `most` bytes.
+pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let read = || -> io::Result<Option<Vec<u8>>> {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+        Ok((bytes.len() as u64 <= most).then_some(bytes))
+    };
+    match read() {
+        Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) => Err(Error::new(Kind::TooLarge, "file_too_large", format!("{} is longer than {most} bytes", path.display()))),
+        Err(error) => Err(failed("read", path, error)),
+    }
+}
+
+/// An error of the file system, with what was tried on what.
+pub fn failed(what: &str, path: &Path, error: io::Error) -> Error {
+    let kind = if error.kind() == io::ErrorKind::NotFound { Kind::NotFound } else { Kind::Unavailable };
+    Error::new(kind, "file_failed", format!("cannot {what} {}: {error}", path.display()))
+}
