@@ -293,6 +293,15 @@ fn indexes_get_what_every_match_fulfils() {
     assert_eq!(after, "2026-11-20T00:00:00.000001Z");
     assert_eq!(filter.before("created"), Some(now().plus(-Timestamp::DAY)));
     assert_eq!(filter.after("modified"), None);
+    let open = parse::<Deposit>(&["created < -1d and modified > -1d"]).unwrap();
+    assert_eq!(
+        open.before("created"),
+        Some(now().plus(-Timestamp::DAY - 1))
+    );
+    assert_eq!(
+        (open.after("created"), open.before("modified")),
+        (None, None)
+    );
     assert!(filter.is_only_indexed(&["name", "label", "encryption", "created"]));
     assert!(!filter.is_only_indexed(&["name", "label", "created"]));
 
