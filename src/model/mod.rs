@@ -10,5 +10,7 @@ pub mod org;
 pub mod page;
 pub mod role;
 pub mod setting;
+#[cfg(test)]
+mod testing;
 pub mod token;
 pub mod user;

@@ -237,3 +237,128 @@ fn refused(why: impl std::fmt::Display) -> Error {
         format!("the cursor {why}; leave it out to begin at the first page"),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::testing::Random;
+
+    fn cursors() -> Vec<Cursor> {
+        let id = *b"\x01\x93\x1f\x6e\x7a\x02\x70\x00\x80\x00\x00\x00\x00\x00\x00\x07";
+        let long = |length: usize| Part::Text("ä".repeat(length / 2));
+        [
+            vec![Part::Text("db-key".to_owned()), Part::Id(id)],
+            vec![Part::Number(i64::MIN)],
+            vec![
+                Part::Number(-1),
+                Part::Text(String::new()),
+                Part::Id([0xff; 16]),
+            ],
+            vec![long(700)],
+            vec![long(254), long(254), long(192)],
+        ]
+        .into_iter()
+        .flat_map(|position| {
+            [Direction::Next, Direction::Previous].map(|direction| Cursor {
+                list: "deposits",
+                direction,
+                position: position.clone(),
+            })
+        })
+        .collect()
+    }
+
+    #[test]
+    fn a_cursor_reads_back_as_it_was_written() {
+        for cursor in cursors() {
+            let text = cursor.encode();
+            assert!(text.len() <= MAX_CURSOR, "{}", text.len());
+            assert_eq!(Cursor::parse("deposits", &text).unwrap(), cursor);
+        }
+        let longest = Cursor {
+            list: "deposits-of-an-organization/name",
+            direction: Direction::Next,
+            position: vec![
+                Part::Text("a".repeat(230)),
+                Part::Text("b".repeat(235)),
+                Part::Text("c".repeat(235)),
+            ],
+        };
+        assert!(Cursor::parse(longest.list, &longest.encode()).is_ok());
+        // The example of docs/formats/cursor.md.
+        let first = &cursors()[0];
+        assert_eq!(
+            first.encode(),
+            "UwEIZGVwb3NpdHMAAgEABmRiLWtleQMBkx9uegJwAIAAAAAAAAAH"
+        );
+        assert_eq!(first.text(0).unwrap(), "db-key");
+        assert_eq!(first.id(1).unwrap()[15], 7);
+        assert!(first.number(0).is_err() && first.text(1).is_err() && first.id(2).is_err());
+    }
+
+    #[test]
+    fn a_cursor_that_is_not_ours_is_refused_with_a_reason() {
+        let good = cursors()[0].encode();
+        for (text, part) in [
+            (String::new(), "cut off"),
+            ("%%%".to_owned(), "cut off"),
+            (format!("{good}="), "cut off"),
+            (format!("{good}AAAA"), "cut off"),
+            ("A".repeat(MAX_CURSOR + 1), "1025 bytes"),
+            (URL_SAFE_NO_PAD.encode([MAGIC, 2]), "version 2"),
+            (URL_SAFE_NO_PAD.encode([0, 1]), "cut off"),
+        ] {
+            let error = Cursor::parse("deposits", &text).unwrap_err();
+            assert_eq!(error.field, Some("cursor"));
+            assert!(error.public.contains(part), "{text}: {error}");
+        }
+        let error = Cursor::parse("clients", &good).unwrap_err().public;
+        assert!(
+            error.contains("`deposits`") && error.contains("`clients`"),
+            "{error}"
+        );
+        for parts in [0, 4] {
+            let mut cursor = cursors()[1].clone();
+            cursor.position = vec![Part::Number(1); parts];
+            assert!(Cursor::parse("deposits", &cursor.encode()).is_err());
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(&good).unwrap();
+        for length in 0..bytes.len() {
+            let cut = URL_SAFE_NO_PAD.encode(&bytes[..length]);
+            assert!(Cursor::parse("deposits", &cut).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn no_cursor_panics_and_each_has_one_form() {
+        let mut random = Random::new(0xc0_5eed);
+        let cursors = cursors();
+        let mut legal = 0;
+        for round in 0..20_000 {
+            let valid = cursors[random.below(cursors.len())].encode();
+            let text = match round % 3 {
+                0 => String::from_utf8_lossy(&random.bytes(80)).into_owned(),
+                1 => String::from_utf8_lossy(&random.mutated(valid.as_bytes())).into_owned(),
+                _ => {
+                    let bytes = URL_SAFE_NO_PAD.decode(&valid).unwrap();
+                    URL_SAFE_NO_PAD.encode(random.mutated(&bytes))
+                }
+            };
+            if let Ok(cursor) = Cursor::parse("deposits", &text) {
+                legal += 1;
+                assert_eq!(cursor.encode(), text);
+            }
+        }
+        assert!(legal > 100, "only {legal} cursors were legal");
+    }
+
+    #[test]
+    fn a_page_has_1_to_1000_rows() {
+        assert_eq!(limit(None).unwrap(), DEFAULT_LIMIT);
+        assert_eq!(limit(Some(1)).unwrap(), 1);
+        assert_eq!(limit(Some(MAX_LIMIT)).unwrap(), MAX_LIMIT);
+        for bad in [0, MAX_LIMIT + 1, u32::MAX] {
+            assert_eq!(limit(Some(bad)).unwrap_err().field, Some("limit"));
+        }
+    }
+}

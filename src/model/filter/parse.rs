@@ -24,23 +24,32 @@ pub(super) fn parse(
     }
     let mut all = Vec::new();
     let mut terms = 0;
-    for text in texts {
+    for (number, text) in (1..).zip(texts) {
         if text.trim().is_empty() {
             return Err(Error::invalid(
                 "filter",
                 "a filter is blank; leave it out to have everything",
             ));
         }
-        let mut parser = Parser {
-            tokens: tokens(text)?,
-            at: 0,
-            depth: 0,
-            terms,
-            fields,
-            now,
-        };
-        all.push(parser.whole()?);
-        terms = parser.terms;
+        let parsed = tokens(text).and_then(|tokens| {
+            let mut parser = Parser {
+                tokens,
+                at: 0,
+                depth: 0,
+                terms,
+                fields,
+                now,
+            };
+            let expr = parser.whole()?;
+            terms = parser.terms;
+            Ok(expr)
+        });
+        all.push(parsed.map_err(|mut error| {
+            if texts.len() > 1 {
+                error.public = format!("in filter {number}: {}", error.public);
+            }
+            error
+        })?);
     }
     Ok(flat(all, |expr| match expr {
         Expr::And(inner) => Ok(inner),
@@ -133,8 +142,9 @@ impl Parser {
         let (field, key) = find(self.fields, &word, at)?;
         self.at += 1;
         let test = if let Token::Sign(sign) = *self.token() {
+            let sign_at = self.position();
             self.at += 1;
-            self.comparison(field, sign)?
+            self.comparison(field, sign, sign_at)?
         } else if self.keyword("in") {
             Test::OneOf(self.list(field)?)
         } else if self.keyword("not") {
@@ -149,7 +159,7 @@ impl Parser {
         Ok(Expr::Term(Term { field, key, test }))
     }
 
-    fn comparison(&mut self, field: &'static Field, sign: Sign) -> Result<Test> {
+    fn comparison(&mut self, field: &'static Field, sign: Sign, sign_at: usize) -> Result<Test> {
         let is_text = matches!(field.kind, FieldKind::Text | FieldKind::Map);
         let is_ordered = matches!(field.kind, FieldKind::Number | FieldKind::Time);
         let at = self.position();
@@ -167,7 +177,7 @@ impl Parser {
             },
             _ => Err(refused(
                 field,
-                at.saturating_sub(1),
+                sign_at,
                 format_args!("`{}` is not for it", sign.as_str()),
             )),
         }

@@ -1,10 +1,18 @@
 //! Events: who did what, from where, on what, and how it went. Never a secret.
 
+mod canonical;
+mod export;
+mod walk;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use self::canonical::{MAX_CANONICAL, MAX_EVENT_TEXT, MAX_HEADS};
+pub use self::export::{ExportHeader, ExportLine, FORMAT, MAX_LINE};
+pub use self::walk::{ChainWalk, Fault, FaultKind, HashFn, Walked};
+
 use super::filter::{Field, FieldKind, Filterable, Value};
-use super::id::RequestId;
+use super::id::{InstanceId, RequestId};
 use crate::clock::Timestamp;
 
 /// The two chains. A change commits with its event; releases and refusals have a file of their own.
@@ -92,6 +100,60 @@ pub struct ChainedEvent {
     pub hash: String,
 }
 
+/// What precedes the first event of a chain.
+pub const FIRST_PREVIOUS: [u8; 32] = [0; 32];
+
+/// The last event of a chain at some time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Head {
+    pub chain: Chain,
+    /// 0 while the chain is empty; `hash` is 32 zero bytes then.
+    pub number: u64,
+    /// In JSON 64 lower-case hex digits.
+    #[serde(with = "hex_hash")]
+    #[schema(value_type = String, pattern = "^[0-9a-f]{64}$")]
+    pub hash: [u8; 32],
+}
+
+/// What the audit held at some time. Signed, and kept elsewhere, it proves that nothing before it was
+/// changed or cut off since.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Checkpoint {
+    pub instance: InstanceId,
+    pub epoch: u64,
+    pub timeline: u64,
+    /// One per chain, `changes` first.
+    pub heads: Vec<Head>,
+    pub time: Timestamp,
+}
+
+/// A checkpoint as it leaves the machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignedCheckpoint {
+    pub checkpoint: Checkpoint,
+    /// Ed25519 over the checkpoint's canonical form, 128 hex digits.
+    pub signature: String,
+}
+
+mod hex_hash {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(hash: &[u8; 32], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&hex::encode(hash))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<[u8; 32], D::Error> {
+        let mut out = [0; 32];
+        match hex::decode_to_slice(String::deserialize(from)?, &mut out) {
+            Ok(()) => Ok(out),
+            Err(_) => Err(D::Error::custom("a hash is 64 hex digits")),
+        }
+    }
+}
+
 impl Filterable for ChainedEvent {
     const FIELDS: &'static [Field] = &[
         Field {
@@ -170,3 +232,6 @@ impl Filterable for ChainedEvent {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;
