@@ -96,18 +96,18 @@ fn recipient(text: &str) -> Result<Box<dyn Recipient>> {
             format!("`{}` {why}", shown(text)),
         ))
     };
-    if text.len() > LONGEST_RECIPIENT {
-        return wrong("is too long for a recipient");
-    }
-    if text.chars().any(char::is_control) || text.trim() != text {
-        return wrong("has a line end or other spaces around it; a recipient is one line");
-    }
-    if text.starts_with("AGE-SECRET-KEY-") {
+    if text.to_ascii_uppercase().contains("AGE-SECRET-KEY-") {
         // Not echoed: it is a secret.
         return Err(Error::invalid(
             "recipient",
             "this is a secret key, not a recipient; treat it as exposed if it was shown to others",
         ));
+    }
+    if text.len() > LONGEST_RECIPIENT {
+        return wrong("is too long for a recipient");
+    }
+    if text.chars().any(char::is_control) || text.trim() != text {
+        return wrong("has a line end or other spaces around it; a recipient is one line");
     }
     if let Ok(native) = text.parse::<age::x25519::Recipient>() {
         return Ok(Box::new(native));
@@ -298,8 +298,11 @@ mod tests {
         }
         let (identity, _) = generate_identity();
         let line = identity.expose().lines().last().unwrap().to_owned();
-        let error = check_recipient(&line).unwrap_err();
-        assert!(!error.public.contains(&line[20..]), "{error}");
+        for text in [line.clone(), line.to_lowercase(), format!(" {line}\n")] {
+            let error = check_recipient(&text).unwrap_err();
+            let shown = error.public.to_uppercase();
+            assert!(!shown.contains(&line[20..30]), "{error}");
+        }
         assert!(encrypt(&[], b"secret").is_err());
     }
 }

@@ -58,15 +58,16 @@ pub fn seal(parent: &Key, key_id: u32, aad: &Aad, plaintext: &[u8]) -> Result<Ve
 
 /// Decrypts an envelope that [`seal`] made for the same place under the same parent key.
 pub fn open(parent: &Key, aad: &Aad, envelope: &[u8]) -> Result<Secret<Vec<u8>>> {
-    let (header, salt, ciphertext, tag) = split(envelope)?;
-    let mut plaintext = vec![0; ciphertext.len()];
-    let opened = message_key(parent, salt)?.open_separate_gather(
+    let parts = split(envelope)?;
+    let mut plaintext = vec![0; parts.ciphertext.len()];
+    let opened = message_key(parent, parts.salt)?.open_separate_gather(
         zero_nonce(),
-        aead::Aad::from(aad.encode(header)),
-        ciphertext,
-        tag,
+        aead::Aad::from(aad.encode(parts.header)),
+        parts.ciphertext,
+        parts.tag,
         &mut plaintext,
     );
+    // In its wrapper before the result is looked at, so that it is wiped in either case.
     let plaintext = Secret::new(plaintext);
     opened.map_err(|_| damaged(aad))?;
     Ok(plaintext)
@@ -74,7 +75,7 @@ pub fn open(parent: &Key, aad: &Aad, envelope: &[u8]) -> Result<Secret<Vec<u8>>>
 
 /// Which version of the parent key opens this envelope. Not proven until [`open`] succeeds.
 pub fn key_id(envelope: &[u8]) -> Result<u32> {
-    let (header, ..) = split(envelope)?;
+    let Parts { header, .. } = split(envelope)?;
     Ok(u32::from_be_bytes([
         header[6], header[7], header[8], header[9],
     ]))
@@ -155,8 +156,15 @@ impl Aad<'_> {
     }
 }
 
-/// Header, salt, ciphertext, tag; or why these bytes are no envelope that we read.
-fn split(envelope: &[u8]) -> Result<(&[u8], &[u8], &[u8], &[u8])> {
+struct Parts<'a> {
+    header: &'a [u8],
+    salt: &'a [u8],
+    ciphertext: &'a [u8],
+    tag: &'a [u8],
+}
+
+/// The parts, or why these bytes are no envelope that we read.
+fn split(envelope: &[u8]) -> Result<Parts<'_>> {
     let malformed = |why: String| {
         Err(Error::new(
             Kind::Internal,
@@ -192,7 +200,12 @@ fn split(envelope: &[u8]) -> Result<(&[u8], &[u8], &[u8], &[u8])> {
     let (header, rest) = envelope.split_at(HEADER);
     let (salt, rest) = rest.split_at(SALT);
     let (ciphertext, tag) = rest.split_at(rest.len() - TAG);
-    Ok((header, salt, ciphertext, tag))
+    Ok(Parts {
+        header,
+        salt,
+        ciphertext,
+        tag,
+    })
 }
 
 fn newer(found: String) -> Error {

@@ -88,10 +88,6 @@ impl Cost {
 
 /// The cost that takes this machine 0.3 s or a little more. Measures once, for about as long.
 pub fn calibrate() -> Result<Cost> {
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "measures a duration, not the time of day"
-    )]
     let began = Instant::now();
     argon2id(Cost::LEAST, b"calibration", &[0; 32])?;
     Ok(calibrated(began.elapsed()))

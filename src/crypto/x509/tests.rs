@@ -182,6 +182,19 @@ fn a_signature_by_any_kind_of_key_verifies_with_its_certificate_alone() {
     }
 }
 
+/// A P-256 key in a certificate that calls it P-192: what a key is, its certificate says, and no
+/// algorithm of another kind is tried on it.
+#[test]
+fn a_key_that_its_certificate_calls_another_kind_verifies_nothing() {
+    let mut mine = TestCertificate::key(KeyKind::P256).expired(3);
+    let signature = sign_with_key_pem(&mine.key_pem, b"message").unwrap();
+    verify_by_certificate(&mine.der, b"message", &signature).unwrap();
+    let p256 = hex::decode("06082a8648ce3d030107").unwrap();
+    let at = mine.der.windows(10).position(|bytes| bytes == p256);
+    mine.der[at.unwrap() + 9] = 1; // prime192v1
+    assert!(verify_by_certificate(&mine.der, b"message", &signature).is_err());
+}
+
 #[test]
 fn a_signature_by_openssl_verifies() {
     let signature = hex::decode(V1_SIGNATURE.trim()).unwrap();
