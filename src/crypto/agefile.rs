@@ -96,18 +96,18 @@ fn recipient(text: &str) -> Result<Box<dyn Recipient>> {
             format!("`{}` {why}", shown(text)),
         ))
     };
-    if text.len() > LONGEST_RECIPIENT {
-        return wrong("is too long for a recipient");
-    }
-    if text.chars().any(char::is_control) || text.trim() != text {
-        return wrong("has a line end or other spaces around it; a recipient is one line");
-    }
-    if text.starts_with("AGE-SECRET-KEY-") {
+    if text.to_ascii_uppercase().contains("AGE-SECRET-KEY-") {
         // Not echoed: it is a secret.
         return Err(Error::invalid(
             "recipient",
             "this is a secret key, not a recipient; treat it as exposed if it was shown to others",
         ));
+    }
+    if text.len() > LONGEST_RECIPIENT {
+        return wrong("is too long for a recipient");
+    }
+    if text.chars().any(char::is_control) || text.trim() != text {
+        return wrong("has a line end or other spaces around it; a recipient is one line");
     }
     if let Ok(native) = text.parse::<age::x25519::Recipient>() {
         return Ok(Box::new(native));
@@ -180,4 +180,129 @@ fn damaged(why: String) -> Error {
         "this age file is damaged or cut off; fetch it again, or take an earlier version",
     )
     .because(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDENTITY: &[u8] = include_bytes!("../../tests/data/age/identity.txt");
+    const SSH_IDENTITY: &[u8] = include_bytes!("../../tests/data/age/ssh_ed25519");
+    const SSH_RECIPIENT: &str = include_str!("../../tests/data/age/ssh_ed25519.pub");
+
+    fn secret(bytes: &[u8]) -> Secret<Vec<u8>> {
+        Secret::new(bytes.to_vec())
+    }
+
+    fn code<T>(result: Result<T>) -> &'static str {
+        result.err().map_or("opened", |error| error.code)
+    }
+
+    #[test]
+    fn each_recipient_opens_it_and_nobody_else() {
+        let (identity, recipient) = generate_identity();
+        let recipients = [recipient, SSH_RECIPIENT.trim().to_owned()];
+        let file = encrypt(&recipients, b"secret").unwrap();
+        for identity in [identity.expose().as_bytes(), SSH_IDENTITY] {
+            assert_eq!(
+                decrypt(&secret(identity), &file).unwrap().expose(),
+                b"secret"
+            );
+        }
+        assert_eq!(
+            code(decrypt(&secret(IDENTITY), &file)),
+            "no_identity_matches"
+        );
+    }
+
+    #[test]
+    fn every_identity_of_a_file_is_tried() {
+        let (one, _) = generate_identity();
+        let (two, recipient) = generate_identity();
+        let both = format!("{}\n# the other\n{}", one.expose(), two.expose());
+        let file = encrypt(&[recipient], b"").unwrap();
+        assert_eq!(
+            decrypt(&secret(both.as_bytes()), &file).unwrap().expose(),
+            b""
+        );
+    }
+
+    /// Made with Debian's age 1.1.1.
+    #[test]
+    fn files_of_the_age_command_open() {
+        let files: [(&[u8], &[u8]); 3] = [
+            (IDENTITY, include_bytes!("../../tests/data/age/x25519.age")),
+            (IDENTITY, include_bytes!("../../tests/data/age/armored.age")),
+            (SSH_IDENTITY, include_bytes!("../../tests/data/age/ssh.age")),
+        ];
+        for (identity, file) in files {
+            let opened = decrypt(&secret(identity), file).unwrap();
+            assert_eq!(opened.expose(), b"opened by age 1.1.1\n");
+        }
+    }
+
+    #[test]
+    fn what_is_no_age_file_is_told_from_a_damaged_one() {
+        for other in [b"".as_slice(), b"secret", &[0; 300], b"age-encryption.or"] {
+            let error = decrypt(&secret(IDENTITY), other).err().unwrap();
+            assert!(error.public.contains("not an age file"), "{error}");
+        }
+        let file = include_bytes!("../../tests/data/age/x25519.age");
+        for length in MAGIC.len()..file.len() {
+            let result = decrypt(&secret(IDENTITY), &file[..length]);
+            assert!(
+                matches!(code(result), "age_damaged" | "invalid"),
+                "{length} bytes"
+            );
+        }
+        let mut flipped = file.to_vec();
+        let last = flipped.len() - 1;
+        flipped[last] ^= 1;
+        assert_eq!(code(decrypt(&secret(IDENTITY), &flipped)), "age_damaged");
+    }
+
+    #[test]
+    fn an_identity_file_without_a_key_is_refused_without_showing_it() {
+        for file in [
+            "",
+            "# nothing\n",
+            "AGE-SECRET-KEY-1QQQQ\n",
+            "hunter2\n",
+            "-----BEGIN OPENSSH PRIVATE KEY-----\nhunter2\n",
+        ] {
+            let error = decrypt(&secret(file.as_bytes()), MAGIC).err().unwrap();
+            assert_eq!(error.field, Some("identity"), "{file}");
+            assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn recipients_are_checked_and_a_secret_key_is_never_echoed() {
+        check_recipient(&generate_identity().1).unwrap();
+        check_recipient(SSH_RECIPIENT.trim()).unwrap();
+        for wrong in [
+            "",
+            "age1",
+            "someone@example.org",
+            "ssh-dss AAAAB3NzaC1kc3MAAACBAO",
+            "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBA",
+            SSH_RECIPIENT,
+            &format!(" {}", generate_identity().1),
+            &format!("age1{}", "q".repeat(LONGEST_RECIPIENT)),
+        ] {
+            assert_eq!(
+                check_recipient(wrong).unwrap_err().field,
+                Some("recipient"),
+                "{wrong}"
+            );
+        }
+        let (identity, _) = generate_identity();
+        let line = identity.expose().lines().last().unwrap().to_owned();
+        for text in [line.clone(), line.to_lowercase(), format!(" {line}\n")] {
+            let error = check_recipient(&text).unwrap_err();
+            let shown = error.public.to_uppercase();
+            assert!(!shown.contains(&line[20..30]), "{error}");
+        }
+        assert!(encrypt(&[], b"secret").is_err());
+    }
 }

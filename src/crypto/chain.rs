@@ -83,3 +83,61 @@ pub fn verify(public_key: &[u8; 32], message: &[u8], signature: &[u8]) -> Result
             )
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::{keygen, sha256};
+
+    #[test]
+    fn an_events_hash_covers_the_one_before() {
+        let first = event_hash(&[0; 32], b"first");
+        assert_eq!(first, sha256(&[&[0; 32], b"first".as_slice()].concat()));
+        let second = event_hash(&first, b"second");
+        assert_ne!(second, event_hash(&[0; 32], b"second"));
+        assert_ne!(second, event_hash(&first, b"secone"));
+    }
+
+    /// RFC 4231, test case 1, with its 20-byte key filled up with zeros as HMAC does itself.
+    #[test]
+    fn tags_are_hmac_sha256() {
+        let mut key = [0; 32];
+        key[..20].copy_from_slice(&[0x0b; 20]);
+        let tagger = Tagger::new(&Secret::new(key));
+        let tag = tagger.tag(b"Hi There");
+        assert_eq!(
+            hex::encode(tag),
+            "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"
+        );
+        assert!(tagger.verify(b"Hi There", &tag));
+        assert!(!tagger.verify(b"Hi there", &tag));
+        assert!(!tagger.verify(b"Hi There", &tag[..31]));
+        let hash = [3; 32];
+        assert_eq!(event_tag(&Secret::new(key), &hash), tagger.tag(&hash));
+    }
+
+    #[test]
+    fn a_checkpoint_verifies_with_its_key_alone() {
+        let signer = Signer::from_pkcs8(&keygen::ed25519().unwrap()).unwrap();
+        let signature = signer.sign(b"heads");
+        verify(&signer.public_key(), b"heads", &signature).unwrap();
+        assert!(verify(&signer.public_key(), b"head", &signature).is_err());
+        assert!(verify(&signer.public_key(), b"heads", &signature[..63]).is_err());
+        let other = Signer::from_pkcs8(&keygen::ed25519().unwrap()).unwrap();
+        let error = verify(&other.public_key(), b"heads", &signature).unwrap_err();
+        assert_eq!(error.code, "signature_wrong");
+        assert!(Signer::from_pkcs8(&Secret::new(vec![0; 48])).is_err());
+    }
+
+    /// RFC 8032, test 2.
+    #[test]
+    fn signatures_are_ed25519() {
+        let public =
+            hex::decode("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c");
+        let signature = hex::decode(
+            "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00",
+        );
+        let public = public.unwrap().try_into().unwrap();
+        verify(&public, &[0x72], &signature.unwrap()).unwrap();
+    }
+}

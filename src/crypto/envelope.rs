@@ -58,15 +58,16 @@ pub fn seal(parent: &Key, key_id: u32, aad: &Aad, plaintext: &[u8]) -> Result<Ve
 
 /// Decrypts an envelope that [`seal`] made for the same place under the same parent key.
 pub fn open(parent: &Key, aad: &Aad, envelope: &[u8]) -> Result<Secret<Vec<u8>>> {
-    let (header, salt, ciphertext, tag) = split(envelope)?;
-    let mut plaintext = vec![0; ciphertext.len()];
-    let opened = message_key(parent, salt)?.open_separate_gather(
+    let parts = split(envelope)?;
+    let mut plaintext = vec![0; parts.ciphertext.len()];
+    let opened = message_key(parent, parts.salt)?.open_separate_gather(
         zero_nonce(),
-        aead::Aad::from(aad.encode(header)),
-        ciphertext,
-        tag,
+        aead::Aad::from(aad.encode(parts.header)),
+        parts.ciphertext,
+        parts.tag,
         &mut plaintext,
     );
+    // In its wrapper before the result is looked at, so that it is wiped in either case.
     let plaintext = Secret::new(plaintext);
     opened.map_err(|_| damaged(aad))?;
     Ok(plaintext)
@@ -74,7 +75,7 @@ pub fn open(parent: &Key, aad: &Aad, envelope: &[u8]) -> Result<Secret<Vec<u8>>>
 
 /// Which version of the parent key opens this envelope. Not proven until [`open`] succeeds.
 pub fn key_id(envelope: &[u8]) -> Result<u32> {
-    let (header, ..) = split(envelope)?;
+    let Parts { header, .. } = split(envelope)?;
     Ok(u32::from_be_bytes([
         header[6], header[7], header[8], header[9],
     ]))
@@ -155,8 +156,15 @@ impl Aad<'_> {
     }
 }
 
-/// Header, salt, ciphertext, tag; or why these bytes are no envelope that we read.
-fn split(envelope: &[u8]) -> Result<(&[u8], &[u8], &[u8], &[u8])> {
+struct Parts<'a> {
+    header: &'a [u8],
+    salt: &'a [u8],
+    ciphertext: &'a [u8],
+    tag: &'a [u8],
+}
+
+/// The parts, or why these bytes are no envelope that we read.
+fn split(envelope: &[u8]) -> Result<Parts<'_>> {
     let malformed = |why: String| {
         Err(Error::new(
             Kind::Internal,
@@ -192,7 +200,12 @@ fn split(envelope: &[u8]) -> Result<(&[u8], &[u8], &[u8], &[u8])> {
     let (header, rest) = envelope.split_at(HEADER);
     let (salt, rest) = rest.split_at(SALT);
     let (ciphertext, tag) = rest.split_at(rest.len() - TAG);
-    Ok((header, salt, ciphertext, tag))
+    Ok(Parts {
+        header,
+        salt,
+        ciphertext,
+        tag,
+    })
 }
 
 fn newer(found: String) -> Error {
@@ -217,4 +230,181 @@ fn damaged(aad: &Aad) -> Error {
             aad.version
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::crypto::keygen;
+
+    fn place<'a>(org: OrgId, object: &'a [u8]) -> Aad<'a> {
+        Aad {
+            table: "deposits",
+            column: "body",
+            org: Some(org),
+            object,
+            version: 1,
+        }
+    }
+
+    fn code<T>(result: Result<T>) -> &'static str {
+        result.err().map_or("opened", |error| error.code)
+    }
+
+    #[test]
+    fn opens_where_it_was_sealed_and_nowhere_else() {
+        let (parent, org, object) = (keygen::key(), OrgId::new(), random::<16>());
+        let home = place(org, &object);
+        let envelope = seal(&parent, 7, &home, b"secret").unwrap();
+        assert_eq!(envelope.len(), OVERHEAD + 6);
+        assert_eq!(key_id(&envelope).unwrap(), 7);
+        assert_eq!(open(&parent, &home, &envelope).unwrap().expose(), b"secret");
+
+        let other_object = random::<16>();
+        let elsewhere = [
+            Aad {
+                table: "deposit",
+                ..place(org, &object)
+            },
+            Aad {
+                column: "bodies",
+                ..place(org, &object)
+            },
+            // The same letters, cut elsewhere.
+            Aad {
+                table: "depositsb",
+                column: "ody",
+                ..place(org, &object)
+            },
+            Aad {
+                org: Some(OrgId::new()),
+                ..place(org, &object)
+            },
+            Aad {
+                org: None,
+                ..place(org, &object)
+            },
+            Aad {
+                object: &other_object,
+                ..place(org, &object)
+            },
+            Aad {
+                object: &object[..15],
+                ..place(org, &object)
+            },
+            Aad {
+                version: 2,
+                ..place(org, &object)
+            },
+        ];
+        for (number, aad) in elsewhere.iter().enumerate() {
+            let result = open(&parent, aad, &envelope);
+            assert_eq!(code(result), "envelope_damaged", "place {number}");
+        }
+        assert_eq!(
+            code(open(&keygen::key(), &home, &envelope)),
+            "envelope_damaged"
+        );
+    }
+
+    #[test]
+    fn the_same_message_is_never_sealed_alike() {
+        let (parent, object) = (keygen::key(), random::<16>());
+        let home = place(OrgId::new(), &object);
+        let one = seal(&parent, 1, &home, b"secret").unwrap();
+        let two = seal(&parent, 1, &home, b"secret").unwrap();
+        assert_ne!(one[HEADER..HEADER + SALT], two[HEADER..HEADER + SALT]);
+        assert_ne!(one[HEADER + SALT..], two[HEADER + SALT..]);
+    }
+
+    #[test]
+    fn cut_off_anywhere_it_is_refused() {
+        let (parent, object) = (keygen::key(), random::<16>());
+        let home = place(OrgId::new(), &object);
+        let envelope = seal(&parent, 1, &home, b"secret").unwrap();
+        for length in 0..envelope.len() {
+            let result = open(&parent, &home, &envelope[..length]);
+            assert_eq!(code(result), "envelope_damaged", "{length} bytes");
+        }
+        let longer = [&envelope[..], &[0]].concat();
+        assert_eq!(code(open(&parent, &home, &longer)), "envelope_damaged");
+    }
+
+    #[test]
+    fn any_bit_flipped_is_refused() {
+        let (parent, object) = (keygen::key(), random::<16>());
+        let home = place(OrgId::new(), &object);
+        let envelope = seal(&parent, 1, &home, b"secret").unwrap();
+        for at in 0..envelope.len() {
+            for bit in 0..8 {
+                let mut flipped = envelope.clone();
+                flipped[at] ^= 1 << bit;
+                let expected = match at {
+                    4 | 5 => "envelope_newer",
+                    _ => "envelope_damaged",
+                };
+                assert_eq!(code(open(&parent, &home, &flipped)), expected, "{at}/{bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn another_version_is_refused_by_name_whatever_its_length() {
+        let error = key_id(b"SRE\0\x02").unwrap_err();
+        assert_eq!(error.code, "envelope_newer");
+        assert!(error.public.contains("version 2"), "{error}");
+    }
+
+    #[derive(Deserialize)]
+    struct Vector {
+        #[serde(with = "hex_text")]
+        parent: Vec<u8>,
+        key_id: u32,
+        table: String,
+        column: String,
+        org: Option<String>,
+        #[serde(with = "hex_text")]
+        object: Vec<u8>,
+        version: u64,
+        #[serde(with = "hex_text")]
+        salt: Vec<u8>,
+        #[serde(with = "hex_text")]
+        plaintext: Vec<u8>,
+        #[serde(with = "hex_text")]
+        envelope: Vec<u8>,
+    }
+
+    mod hex_text {
+        use serde::{Deserialize, Deserializer};
+
+        pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+            hex::decode(String::deserialize(from)?).map_err(serde::de::Error::custom)
+        }
+    }
+
+    /// A released format stays: made by another implementation, from the format's page alone.
+    #[test]
+    fn version_1_reads_and_writes_as_released() {
+        let vectors: Vec<Vector> =
+            serde_json::from_str(include_str!("../../tests/data/envelope-v1.json")).unwrap();
+        assert_eq!(vectors.len(), 2);
+        for vector in vectors {
+            let parent = Key::from_slice(&vector.parent).unwrap();
+            let aad = Aad {
+                table: &vector.table,
+                column: &vector.column,
+                org: vector.org.map(|org| org.parse().unwrap()),
+                object: &vector.object,
+                version: vector.version,
+            };
+            let opened = open(&parent, &aad, &vector.envelope).unwrap();
+            assert_eq!(*opened.expose(), vector.plaintext);
+            let salt = vector.salt.try_into().unwrap();
+            let sealed = seal_with_salt(&parent, vector.key_id, &aad, &vector.plaintext, &salt);
+            assert_eq!(sealed.unwrap(), vector.envelope);
+            assert_eq!(key_id(&vector.envelope).unwrap(), vector.key_id);
+        }
+    }
 }

@@ -88,10 +88,6 @@ impl Cost {
 
 /// The cost that takes this machine 0.3 s or a little more. Measures once, for about as long.
 pub fn calibrate() -> Result<Cost> {
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "measures a duration, not the time of day"
-    )]
     let began = Instant::now();
     argon2id(Cost::LEAST, b"calibration", &[0; 32])?;
     Ok(calibrated(began.elapsed()))
@@ -184,4 +180,134 @@ fn phc(cost: Cost, password: &[u8], salt: &[u8; 16]) -> Result<String> {
     };
     encode()
         .map_err(|error| Error::internal(format!("a password hash could not be written: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHEAP: Cost = Cost {
+        memory_kib: 64,
+        passes: 1,
+        lanes: 1,
+    };
+
+    /// RFC 5869, test case 3, the first 32 of its 42 bytes.
+    #[test]
+    fn hkdf_is_hkdf() {
+        assert_eq!(
+            hex::encode(expand(&[0x0b; 22], &[], "").expose()),
+            "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d"
+        );
+    }
+
+    #[test]
+    fn keys_for_two_purposes_differ() {
+        let parent = Secret::new([7; 32]);
+        assert!(derive(&parent, "kek/v1").matches(derive(&parent, "kek/v1").expose()));
+        assert!(!derive(&parent, "kek/v1").matches(derive(&parent, "kek/v2").expose()));
+        assert!(
+            !derive(&parent, "kek/v1").matches(derive(&Secret::new([8; 32]), "kek/v1").expose())
+        );
+    }
+
+    #[test]
+    fn costs_read_from_outside_are_bounded() {
+        Cost::LEAST.check().unwrap();
+        Cost::MOST.check().unwrap();
+        CHEAP.check().unwrap();
+        for wrong in [
+            Cost {
+                memory_kib: Cost::MOST.memory_kib + 1,
+                ..Cost::LEAST
+            },
+            Cost {
+                memory_kib: 7,
+                ..Cost::LEAST
+            },
+            Cost {
+                memory_kib: 15,
+                lanes: 2,
+                ..Cost::LEAST
+            },
+            Cost {
+                passes: 0,
+                ..Cost::LEAST
+            },
+            Cost {
+                passes: Cost::MOST.passes + 1,
+                ..Cost::LEAST
+            },
+            Cost {
+                lanes: 0,
+                ..Cost::LEAST
+            },
+            Cost {
+                lanes: u32::MAX,
+                ..Cost::LEAST
+            },
+        ] {
+            assert!(wrong.check().is_err(), "{wrong:?}");
+            assert!(argon2id(wrong, b"secret", &[0; 32]).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn calibration_aims_at_0_4_seconds_and_stays_within_bounds() {
+        let passes = |millis| calibrated(Duration::from_millis(millis)).passes;
+        assert_eq!(passes(0), Cost::MOST.passes);
+        // 30 ms a pass: 14 passes take 0.42 s.
+        assert_eq!(passes(90), 14);
+        assert_eq!(passes(10_000), Cost::LEAST.passes);
+        assert_eq!(calibrated(Duration::ZERO).memory_kib, 64 * 1024);
+    }
+
+    #[test]
+    fn a_password_verifies_and_another_does_not() {
+        let password = Secret::new(b"correct horse".to_vec());
+        let kept = phc(CHEAP, password.expose(), &[9; 16]).unwrap();
+        assert!(kept.starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{kept}");
+        assert!(password_verify(&kept, &password).unwrap());
+        assert!(!password_verify(&kept, &Secret::new(b"correct horsf".to_vec())).unwrap());
+        assert!(!password_verify(&kept, &Secret::new(Vec::new())).unwrap());
+    }
+
+    /// From the reference implementation's own tests.
+    #[test]
+    fn a_password_kept_by_another_implementation_verifies() {
+        let kept =
+            "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4";
+        let password = Secret::new(b"password".to_vec());
+        assert!(password_verify(kept, &password).unwrap());
+        assert!(!password_verify(kept, &Secret::new(b"Password".to_vec())).unwrap());
+    }
+
+    #[test]
+    fn an_unreadable_or_excessive_kept_password_is_an_error_and_not_a_mismatch() {
+        let password = Secret::new(b"password".to_vec());
+        for kept in [
+            "",
+            "password",
+            "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ",
+            "$argon2i$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
+            "$argon2id$v=16$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
+            "$argon2id$v=19$m=4294967295,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
+            // A shortened hash would be guessed.
+            "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIP",
+        ] {
+            let verified = password_verify(kept, &password);
+            assert!(!matches!(verified, Ok(true)), "{kept}");
+        }
+        assert!(password_verify("password", &password).is_err());
+    }
+
+    /// The one test that pays the full price.
+    #[test]
+    fn new_passwords_cost_64_mib_and_3_passes() {
+        let kept = password_hash(&Secret::new(b"password".to_vec())).unwrap();
+        assert!(
+            kept.starts_with("$argon2id$v=19$m=65536,t=3,p=1$"),
+            "{kept}"
+        );
+    }
 }

@@ -402,3 +402,6 @@ fn damaged(what: String) -> Error {
         format!("seal.json is damaged: {what}; put it back from a backup"),
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -132,3 +132,6 @@ fn provider() -> Arc<CryptoProvider> {
 fn unusable(why: rustls::Error) -> Error {
     Error::internal(format!("TLS could not be set up: {why}"))
 }
+
+#[cfg(test)]
+mod tests;

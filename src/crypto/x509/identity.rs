@@ -257,7 +257,7 @@ fn not_issued(why: rcgen::Error) -> Error {
     Error::internal(format!("a certificate could not be made: {why}"))
 }
 
-fn certificate_pem(der: &[u8]) -> String {
+pub(super) fn certificate_pem(der: &[u8]) -> String {
     pem("CERTIFICATE", &STANDARD.encode(der))
 }
 

@@ -5,6 +5,10 @@
 mod certificate;
 mod identity;
 mod statement;
+#[cfg(test)]
+pub(in crate::crypto) mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use certificate::{
     CertificateInfo, check_key_matches, inspect, parse_certificate_pem, sign_with_key_pem,
