@@ -147,7 +147,7 @@ impl Work {
             match entries.recv_timeout(wait) {
                 Ok(Entry::Event(event)) => {
                     let (segment, _) = open.get_or_insert_with(|| (self.begin(&event), Instant::now()));
-                    Self::add(&mut self.head, segment, &event);
+                    Self::add(&mut self.head, segment, *event);
                     if segment.body.len() >= SEGMENT_BYTES {
                         self.write_all(&mut open);
                     }
@@ -169,7 +169,8 @@ impl Work {
         Segment { first: self.head.number + 1, first_time: event.time.0, last_time: event.time.0, previous: self.head.hash, body: Vec::with_capacity(64 << 10) }
     }
 
-    fn add(head: &mut Head, segment: &mut Segment, event: &Event) {
+    fn add(head: &mut Head, segment: &mut Segment, event: Event) {
+        let event = event.clipped();
         let number = head.number + 1;
         let canonical = event.canonical(Chain::Access, number);
         *head = Head { number, hash: event_hash(&head.hash, &canonical) };

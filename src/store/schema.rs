@@ -96,7 +96,8 @@ pub fn migrate(db: &Connection, file: File, now: Timestamp) -> Result<()> {
 
 /// How many migrations the file has.
 pub fn version(db: &Connection) -> Result<usize> {
-    Ok(db.query_row("SELECT count(*) FROM migrations", (), |row| row.get(0))?)
+    let count: i64 = db.query_row("SELECT count(*) FROM migrations", (), |row| row.get(0))?;
+    Ok(usize::try_from(count).unwrap_or(0))
 }
 
 /// How many this program knows for `strongroom.db`.

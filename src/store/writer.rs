@@ -42,13 +42,14 @@ pub(super) struct Tx<'a> {
 
 impl Tx<'_> {
     /// Appends an event to the chain of changes.
-    pub fn append(&mut self, event: &Event) -> Result<()> {
+    pub fn append(&mut self, event: Event) -> Result<()> {
+        let event = event.clipped();
         let number = self.head.number + 1;
         let canonical = event.canonical(Chain::Changes, number);
         let hash = crate::crypto::chain::event_hash(&self.head.hash, &canonical);
         let tag = self.tagger.tag(&hash);
         self.db.prepare_cached("INSERT INTO events (number, time, object, body, hash, tag) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute((
-            number,
+            i64::try_from(number).unwrap_or(i64::MAX),
             event.time.0,
             &event.object.id,
             &canonical,
@@ -109,7 +110,7 @@ where
         }
         let run = self.run.take().ok_or_else(|| Error::internal("a command ran twice"))?;
         let value = run(tx, &mut self.event)?;
-        if let Some(event) = &self.event {
+        if let Some(event) = self.event.take() {
             tx.append(event)?;
         }
         if let Some(once) = &self.once {
