@@ -8,5 +8,8 @@ pub mod error;
 pub mod model;
 pub mod secret;
 
+// engines
+pub mod crypto;
+
 // service
 pub mod service;

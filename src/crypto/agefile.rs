@@ -1,0 +1,305 @@
+//! Files that people open with their own tools: the age format (age-encryption.org/v1), readable by
+//! `age` 1.0 and later, in binary or armoured. Recipients are age's own (`age1…`) and SSH keys
+//! (`ssh-ed25519`, `ssh-rsa`).
+
+use std::io::{Read, Write};
+
+use age::armor::ArmoredReader;
+use age::secrecy::ExposeSecret;
+use age::{DecryptError, Decryptor, Encryptor, Identity, IdentityFile, Recipient};
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Kind, Result};
+use crate::model::id::shown;
+use crate::secret::Secret;
+
+/// An `ssh-rsa` recipient of 16,384 bits has 2,800 characters.
+const LONGEST_RECIPIENT: usize = 4_096;
+/// Identity files are a few lines long.
+const LONGEST_IDENTITY: usize = 1 << 20;
+const MOST_RECIPIENTS: usize = 64;
+
+const MAGIC: &[u8] = b"age-encryption.org/";
+const ARMOR: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE-----";
+
+/// A new identity: the text of its file, which is secret, and the recipient, which is not.
+pub fn generate_identity() -> (Secret<String>, String) {
+    let identity = age::x25519::Identity::generate();
+    let recipient = identity.to_public().to_string();
+    let text = format!(
+        "# public key: {recipient}\n{}\n",
+        identity.to_string().expose_secret()
+    );
+    (Secret::new(text), recipient)
+}
+
+/// Refuses what nobody could encrypt to.
+pub fn check_recipient(text: &str) -> Result<()> {
+    recipient(text).map(|_| ())
+}
+
+/// Encrypts for every one of `recipients`; each of them alone opens it.
+pub fn encrypt(recipients: &[String], plaintext: &[u8]) -> Result<Vec<u8>> {
+    if recipients.is_empty() || recipients.len() > MOST_RECIPIENTS {
+        return Err(Error::invalid(
+            "recipient",
+            format!(
+                "{} recipients; an age file has 1 to {MOST_RECIPIENTS}",
+                recipients.len()
+            ),
+        ));
+    }
+    let recipients = recipients
+        .iter()
+        .map(|text| recipient(text))
+        .collect::<Result<Vec<_>>>()?;
+    let failed = |why: String| Error::internal(format!("age did not encrypt: {why}"));
+    let encryptor = Encryptor::with_recipients(recipients.iter().map(|it| it.as_ref()))
+        .map_err(|why| failed(format!("{why:?}")))?;
+    let mut file = Vec::with_capacity(plaintext.len() + 512 * recipients.len());
+    let mut writer = encryptor
+        .wrap_output(&mut file)
+        .map_err(|why| failed(why.to_string()))?;
+    writer
+        .write_all(plaintext)
+        .and_then(|()| writer.finish().map(|_| ()))
+        .map_err(|why| failed(why.to_string()))?;
+    Ok(file)
+}
+
+/// Decrypts with an identity file: age's own (`AGE-SECRET-KEY-1…`, one or more) or an unencrypted
+/// SSH private key.
+pub fn decrypt(identity_file_text: &Secret<Vec<u8>>, ciphertext: &[u8]) -> Result<Secret<Vec<u8>>> {
+    let identities = identities(identity_file_text.expose())?;
+    if !ciphertext.starts_with(MAGIC) && !ciphertext.trim_ascii_start().starts_with(ARMOR) {
+        return Err(Error::invalid(
+            "ciphertext",
+            "this is not an age file; if it was stored without encryption, fetch it with --raw",
+        ));
+    }
+    let decryptor = Decryptor::new_buffered(ArmoredReader::new(ciphertext)).map_err(refused)?;
+    let mut reader = decryptor
+        .decrypt(identities.iter().map(|it| it.as_ref()))
+        .map_err(refused)?;
+    // The plaintext is shorter than the file, so that the vector never moves and leaves a copy.
+    let mut plaintext = Zeroizing::new(Vec::with_capacity(ciphertext.len()));
+    reader
+        .read_to_end(&mut plaintext)
+        .map_err(|why| damaged(why.to_string()))?;
+    Ok(Secret::new(std::mem::take(&mut *plaintext)))
+}
+
+fn recipient(text: &str) -> Result<Box<dyn Recipient>> {
+    let wrong = |why: &str| {
+        Err(Error::invalid(
+            "recipient",
+            format!("`{}` {why}", shown(text)),
+        ))
+    };
+    if text.len() > LONGEST_RECIPIENT {
+        return wrong("is too long for a recipient");
+    }
+    if text.chars().any(char::is_control) || text.trim() != text {
+        return wrong("has a line end or other spaces around it; a recipient is one line");
+    }
+    if text.starts_with("AGE-SECRET-KEY-") {
+        // Not echoed: it is a secret.
+        return Err(Error::invalid(
+            "recipient",
+            "this is a secret key, not a recipient; treat it as exposed if it was shown to others",
+        ));
+    }
+    if let Ok(native) = text.parse::<age::x25519::Recipient>() {
+        return Ok(Box::new(native));
+    }
+    match text.parse::<age::ssh::Recipient>() {
+        Ok(ssh) => Ok(Box::new(ssh)),
+        Err(age::ssh::ParseRecipientKeyError::RsaModulusTooSmall) => {
+            wrong("is an RSA key of fewer than 2,048 bits")
+        }
+        Err(age::ssh::ParseRecipientKeyError::RsaModulusTooLarge) => {
+            wrong("is an RSA key too large to encrypt to")
+        }
+        Err(_) => wrong("is not a recipient: `age1…`, `ssh-ed25519 …` or `ssh-rsa …`"),
+    }
+}
+
+fn identities(file: &[u8]) -> Result<Vec<Box<dyn Identity>>> {
+    let unreadable = |why: String| {
+        Err(Error::invalid(
+            "identity",
+            "the identity file holds no key that opens age files: lines of AGE-SECRET-KEY-1…, or an SSH private key without a passphrase",
+        )
+        .because(why))
+    };
+    if file.len() > LONGEST_IDENTITY {
+        return unreadable(format!("{} bytes", file.len()));
+    }
+    if file.trim_ascii_start().starts_with(b"-----BEGIN") {
+        return match age::ssh::Identity::from_buffer(file.trim_ascii_start(), None) {
+            Ok(identity @ age::ssh::Identity::Unencrypted(_)) => Ok(vec![Box::new(identity)]),
+            Ok(age::ssh::Identity::Encrypted(_)) => unreadable("an encrypted SSH key".to_owned()),
+            Ok(age::ssh::Identity::Unsupported(kind)) => unreadable(format!("{kind:?}")),
+            Err(why) => unreadable(why.to_string()),
+        };
+    }
+    match IdentityFile::from_buffer(file).map(IdentityFile::into_identities) {
+        Ok(Ok(identities)) if !identities.is_empty() => Ok(identities),
+        Ok(Ok(_)) => unreadable("no line with a key".to_owned()),
+        Ok(Err(why)) => unreadable(format!("{why:?}")),
+        Err(why) => unreadable(why.to_string()),
+    }
+}
+
+/// The three things that an operator can act on.
+fn refused(why: DecryptError) -> Error {
+    match why {
+        DecryptError::NoMatchingKeys | DecryptError::KeyDecryptionFailed => Error::denied(
+            "no_identity_matches",
+            "none of the keys in this identity file opens this age file; it was encrypted to others",
+        ),
+        DecryptError::UnknownFormat => Error::invalid(
+            "ciphertext",
+            "this age file is of a version that this program does not read",
+        ),
+        DecryptError::ExcessiveWork { .. } => Error::invalid(
+            "ciphertext",
+            "this age file is encrypted with a passphrase; open it with age itself",
+        ),
+        DecryptError::DecryptionFailed
+        | DecryptError::InvalidHeader
+        | DecryptError::InvalidMac
+        | DecryptError::Io(_) => damaged(format!("{why:?}")),
+    }
+}
+
+fn damaged(why: String) -> Error {
+    Error::new(
+        Kind::Invalid,
+        "age_damaged",
+        "this age file is damaged or cut off; fetch it again, or take an earlier version",
+    )
+    .because(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDENTITY: &[u8] = include_bytes!("../../tests/data/age/identity.txt");
+    const SSH_IDENTITY: &[u8] = include_bytes!("../../tests/data/age/ssh_ed25519");
+    const SSH_RECIPIENT: &str = include_str!("../../tests/data/age/ssh_ed25519.pub");
+
+    fn secret(bytes: &[u8]) -> Secret<Vec<u8>> {
+        Secret::new(bytes.to_vec())
+    }
+
+    fn code<T>(result: Result<T>) -> &'static str {
+        result.err().map_or("opened", |error| error.code)
+    }
+
+    #[test]
+    fn each_recipient_opens_it_and_nobody_else() {
+        let (identity, recipient) = generate_identity();
+        let recipients = [recipient, SSH_RECIPIENT.trim().to_owned()];
+        let file = encrypt(&recipients, b"secret").unwrap();
+        for identity in [identity.expose().as_bytes(), SSH_IDENTITY] {
+            assert_eq!(
+                decrypt(&secret(identity), &file).unwrap().expose(),
+                b"secret"
+            );
+        }
+        assert_eq!(
+            code(decrypt(&secret(IDENTITY), &file)),
+            "no_identity_matches"
+        );
+    }
+
+    #[test]
+    fn every_identity_of_a_file_is_tried() {
+        let (one, _) = generate_identity();
+        let (two, recipient) = generate_identity();
+        let both = format!("{}\n# the other\n{}", one.expose(), two.expose());
+        let file = encrypt(&[recipient], b"").unwrap();
+        assert_eq!(
+            decrypt(&secret(both.as_bytes()), &file).unwrap().expose(),
+            b""
+        );
+    }
+
+    /// Made with Debian's age 1.1.1.
+    #[test]
+    fn files_of_the_age_command_open() {
+        let files: [(&[u8], &[u8]); 3] = [
+            (IDENTITY, include_bytes!("../../tests/data/age/x25519.age")),
+            (IDENTITY, include_bytes!("../../tests/data/age/armored.age")),
+            (SSH_IDENTITY, include_bytes!("../../tests/data/age/ssh.age")),
+        ];
+        for (identity, file) in files {
+            let opened = decrypt(&secret(identity), file).unwrap();
+            assert_eq!(opened.expose(), b"opened by age 1.1.1\n");
+        }
+    }
+
+    #[test]
+    fn what_is_no_age_file_is_told_from_a_damaged_one() {
+        for other in [b"".as_slice(), b"secret", &[0; 300], b"age-encryption.or"] {
+            let error = decrypt(&secret(IDENTITY), other).err().unwrap();
+            assert!(error.public.contains("not an age file"), "{error}");
+        }
+        let file = include_bytes!("../../tests/data/age/x25519.age");
+        for length in MAGIC.len()..file.len() {
+            let result = decrypt(&secret(IDENTITY), &file[..length]);
+            assert!(
+                matches!(code(result), "age_damaged" | "invalid"),
+                "{length} bytes"
+            );
+        }
+        let mut flipped = file.to_vec();
+        let last = flipped.len() - 1;
+        flipped[last] ^= 1;
+        assert_eq!(code(decrypt(&secret(IDENTITY), &flipped)), "age_damaged");
+    }
+
+    #[test]
+    fn an_identity_file_without_a_key_is_refused_without_showing_it() {
+        for file in [
+            "",
+            "# nothing\n",
+            "AGE-SECRET-KEY-1QQQQ\n",
+            "hunter2\n",
+            "-----BEGIN OPENSSH PRIVATE KEY-----\nhunter2\n",
+        ] {
+            let error = decrypt(&secret(file.as_bytes()), MAGIC).err().unwrap();
+            assert_eq!(error.field, Some("identity"), "{file}");
+            assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn recipients_are_checked_and_a_secret_key_is_never_echoed() {
+        check_recipient(&generate_identity().1).unwrap();
+        check_recipient(SSH_RECIPIENT.trim()).unwrap();
+        for wrong in [
+            "",
+            "age1",
+            "someone@example.org",
+            "ssh-dss AAAAB3NzaC1kc3MAAACBAO",
+            "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBA",
+            SSH_RECIPIENT,
+            &format!(" {}", generate_identity().1),
+            &format!("age1{}", "q".repeat(LONGEST_RECIPIENT)),
+        ] {
+            assert_eq!(
+                check_recipient(wrong).unwrap_err().field,
+                Some("recipient"),
+                "{wrong}"
+            );
+        }
+        let (identity, _) = generate_identity();
+        let line = identity.expose().lines().last().unwrap().to_owned();
+        let error = check_recipient(&line).unwrap_err();
+        assert!(!error.public.contains(&line[20..]), "{error}");
+        assert!(encrypt(&[], b"secret").is_err());
+    }
+}

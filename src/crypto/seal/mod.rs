@@ -1,0 +1,407 @@
+//! `seal.json`: the root key R, wrapped once by each slot; any one slot opens it.
+//!
+//! Three things can be wrong, and each has its own error: the secret (`wrong_passphrase`,
+//! `wrong_key_file`), the file (`seal_damaged`), and the place (`seal_foreign`, another instance's
+//! file). A file of a newer format is `seal_newer`. Slots of kinds that this version does not know
+//! are kept, listed, covered by the tag, and cannot be opened. The bytes are described in
+//! `docs/formats/seal.md`. This room neither reads nor writes files.
+
+mod format;
+mod slot;
+
+use serde_json::{Map, Value};
+
+use self::format::Document;
+pub use self::format::{FORMAT, MAX_BYTES, MAX_SLOTS};
+use self::slot::Slot;
+use super::chain::Tagger;
+use super::kdf;
+use crate::clock::Timestamp;
+use crate::error::{Error, Kind, Result};
+use crate::model::id::{InstanceId, SlotId, shown};
+use crate::secret::{Key, Secret};
+
+/// A passphrase is at most this long; so is a key file.
+pub const MAX_SECRET: usize = 1 << 20;
+/// A key file is at least this long. It is not stretched: it must be random.
+pub const MIN_KEY_FILE: usize = 16;
+/// A label is at most this long, in bytes.
+pub const MAX_LABEL: usize = 128;
+
+/// What opens a slot.
+pub enum SlotSecret {
+    Passphrase(Secret<Vec<u8>>),
+    KeyFile(Secret<Vec<u8>>),
+}
+
+impl SlotSecret {
+    /// A passphrase as read from a file or standard input: one line end at its end is the editor's,
+    /// not the passphrase's, and is dropped. All else counts, byte for byte.
+    pub fn passphrase_from_file(mut bytes: Vec<u8>) -> Self {
+        if bytes.last() == Some(&b'\n') {
+            bytes.truncate(bytes.len() - 1);
+            if bytes.last() == Some(&b'\r') {
+                bytes.truncate(bytes.len() - 1);
+            }
+        }
+        Self::Passphrase(Secret::new(bytes))
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Passphrase(secret) | Self::KeyFile(secret) => secret.expose(),
+        }
+    }
+
+    /// The kind of slot that it opens, as written in the file.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Passphrase(_) => slot::PASSPHRASE,
+            Self::KeyFile(_) => slot::KEY_FILE,
+        }
+    }
+
+    /// In words.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Passphrase(_) => "passphrase",
+            Self::KeyFile(_) => "key file",
+        }
+    }
+
+    fn wrong_code(&self) -> &'static str {
+        match self {
+            Self::Passphrase(_) => "wrong_passphrase",
+            Self::KeyFile(_) => "wrong_key_file",
+        }
+    }
+
+    /// Refuses what may not become a slot.
+    fn check_new(&self) -> Result<()> {
+        let length = self.check_length()?;
+        match self {
+            Self::Passphrase(_) if length == 0 => Err(Error::invalid(
+                "passphrase",
+                "the passphrase is empty; choose one that nobody guesses",
+            )),
+            Self::KeyFile(_) if length < MIN_KEY_FILE => Err(Error::invalid(
+                "key_file",
+                format!(
+                    "the key file has {length} bytes; it must have {MIN_KEY_FILE} or more, all random (head -c 32 /dev/urandom)"
+                ),
+            )),
+            Self::Passphrase(_) | Self::KeyFile(_) => Ok(()),
+        }
+    }
+
+    fn check_length(&self) -> Result<usize> {
+        let length = self.bytes().len();
+        if length > MAX_SECRET {
+            return Err(Error::new(
+                Kind::TooLarge,
+                "secret_too_large",
+                format!(
+                    "the {} has {length} bytes; at most {MAX_SECRET} are read",
+                    self.name()
+                ),
+            ));
+        }
+        Ok(length)
+    }
+}
+
+/// One slot as `slot list` shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SlotInfo {
+    pub id: SlotId,
+    /// Its place in the file, from 1; the number that messages use.
+    pub number: usize,
+    /// `passphrase`, `key_file`, or a kind that this version does not know.
+    pub kind: String,
+    pub label: String,
+    pub created: Timestamp,
+    /// What the kind needs beside the secret: for a passphrase Argon2id's cost.
+    pub parameters: Map<String, Value>,
+    /// Whether this version of the program can open it.
+    pub known: bool,
+}
+
+/// The file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SealFile {
+    document: Document,
+}
+
+impl SealFile {
+    /// A file without slots, which is not yet fit to be written.
+    pub fn new(instance: InstanceId) -> Self {
+        Self {
+            document: Document::new(instance),
+        }
+    }
+
+    /// Reads a file. All lengths are capped, and each slot's checksum is verified; whether the file
+    /// is genuine is known only after [`SealFile::open`].
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        Document::parse(bytes).map(|document| Self { document })
+    }
+
+    /// The file as it is written.
+    pub fn to_json(&self) -> Vec<u8> {
+        self.document.to_json()
+    }
+
+    pub fn instance(&self) -> InstanceId {
+        self.document.instance
+    }
+
+    /// Goes up by one with each change. Whoever keeps the highest one seen can refuse an older file.
+    pub fn generation(&self) -> u64 {
+        self.document.generation
+    }
+
+    pub fn slots(&self) -> Vec<SlotInfo> {
+        self.numbered()
+            .map(|(number, slot)| SlotInfo {
+                id: slot.id,
+                number,
+                kind: slot.kind.clone(),
+                label: slot.label.clone(),
+                created: slot.created,
+                parameters: slot.parameters.clone(),
+                known: slot.known(),
+            })
+            .collect()
+    }
+
+    /// Refuses another instance's file.
+    pub fn check_instance(&self, expected: InstanceId) -> Result<()> {
+        let found = self.instance();
+        if found != expected {
+            return Err(Error::conflict(
+                "seal_foreign",
+                format!(
+                    "seal.json belongs to another instance: expected {expected}, found {found}; put back this instance's own seal.json from a backup"
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Adds a slot that `secret` opens, and makes the next generation. `root` must be the file's own
+    /// root key. For a passphrase this calibrates Argon2id, which takes about a second.
+    pub fn add_slot(
+        &mut self,
+        root: &Key,
+        secret: &SlotSecret,
+        label: &str,
+        now: Timestamp,
+    ) -> Result<SlotId> {
+        // Before the calibration, so that a refusal comes at once.
+        secret.check_new()?;
+        let cost = match secret {
+            SlotSecret::Passphrase(_) => kdf::calibrate()?,
+            SlotSecret::KeyFile(_) => kdf::Cost::LEAST,
+        };
+        self.add_slot_at_cost(root, secret, label, cost, now)
+    }
+
+    /// [`SealFile::add_slot`] without the calibration. `cost` counts for passphrases only.
+    pub(crate) fn add_slot_at_cost(
+        &mut self,
+        root: &Key,
+        secret: &SlotSecret,
+        label: &str,
+        cost: kdf::Cost,
+        now: Timestamp,
+    ) -> Result<SlotId> {
+        secret.check_new()?;
+        format::check_label(label)?;
+        self.verify_tag(root)?;
+        if self.document.slots.len() >= MAX_SLOTS {
+            return Err(Error::conflict(
+                "slots_full",
+                format!("seal.json has {MAX_SLOTS} slots, the most it can hold; remove one first"),
+            ));
+        }
+        let slot = Slot::make(self.instance(), root, secret, label, cost, now)?;
+        let id = slot.id;
+        self.document.slots.push(slot);
+        self.retag(root);
+        Ok(id)
+    }
+
+    /// Removes a slot and makes the next generation. The last slot that this version can open stays.
+    pub fn remove_slot(&mut self, root: &Key, id: SlotId) -> Result<()> {
+        self.verify_tag(root)?;
+        let (number, _) = self.find(id)?;
+        let others_open = self
+            .document
+            .slots
+            .iter()
+            .any(|slot| slot.id != id && slot.known());
+        if !others_open {
+            return Err(Error::conflict(
+                "last_slot",
+                format!("slot {number} is the last one that opens this server; add another first"),
+            ));
+        }
+        self.document.slots.retain(|slot| slot.id != id);
+        self.retag(root);
+        Ok(())
+    }
+
+    /// The root key, and the slot that gave it. Without `slot`, every slot of the secret's kind is
+    /// tried. Afterwards the whole file is known to be as it was written by a holder of the root key.
+    pub fn open(&self, secret: &SlotSecret, slot: Option<SlotId>) -> Result<(Key, SlotId)> {
+        secret.check_length()?;
+        let candidates: Vec<(usize, &Slot)> = match slot {
+            Some(id) => vec![self.find(id)?],
+            None => self
+                .numbered()
+                .filter(|(_, slot)| slot.kind == secret.kind())
+                .collect(),
+        };
+        if let Some((number, other)) = candidates.iter().find(|(_, it)| it.kind != secret.kind()) {
+            return Err(self.other_kind(*number, other, secret));
+        }
+        for (number, slot) in &candidates {
+            let Some(opener) = slot.opener(secret)? else {
+                continue;
+            };
+            let root = opener.unwrap(self.instance()).ok_or_else(|| {
+                damaged(format!(
+                    "the {} is the one of {}, but the root key in it does not unwrap: the instance ({}), or the slot's id, kind or parameters were changed, or the slot comes from another instance's file",
+                    secret.name(),
+                    describe(*number, slot),
+                    self.instance()
+                ))
+            })?;
+            self.verify_tag(&root)?;
+            return Ok((root, slot.id));
+        }
+        Err(self.wrong(secret, &candidates))
+    }
+
+    fn wrong(&self, secret: &SlotSecret, tried: &[(usize, &Slot)]) -> Error {
+        if tried.is_empty() {
+            let slots = list(self.numbered());
+            return Error::denied(
+                secret.wrong_code(),
+                format!(
+                    "no slot of seal.json opens with a {}; it has {}",
+                    secret.name(),
+                    if slots.is_empty() {
+                        "none at all"
+                    } else {
+                        &slots
+                    }
+                ),
+            );
+        }
+        let empty = if secret.bytes().is_empty() {
+            " (it is empty)"
+        } else {
+            ""
+        };
+        let next = if self.document.slots.len() > tried.len() {
+            "try another slot with --slot, or restore"
+        } else {
+            "try again, or restore from a backup whose secret you have"
+        };
+        Error::denied(
+            secret.wrong_code(),
+            format!(
+                "{}{empty} does not open {}; {next}",
+                secret.name(),
+                list(tried.iter().copied())
+            ),
+        )
+    }
+
+    fn other_kind(&self, number: usize, slot: &Slot, secret: &SlotSecret) -> Error {
+        let why = if slot.known() {
+            "".to_owned()
+        } else {
+            format!(
+                " of kind `{}`, which needs a newer Strongroom",
+                shown(&slot.kind)
+            )
+        };
+        Error::denied(
+            secret.wrong_code(),
+            format!(
+                "{} is a slot{why} that no {} opens; choose another with --slot",
+                describe(number, slot),
+                secret.name()
+            ),
+        )
+    }
+
+    fn find(&self, id: SlotId) -> Result<(usize, &Slot)> {
+        self.numbered()
+            .find(|(_, slot)| slot.id == id)
+            .ok_or_else(|| {
+                Error::not_found(format!(
+                    "seal.json has no slot {id}; it has {}",
+                    list(self.numbered())
+                ))
+            })
+    }
+
+    fn numbered(&self) -> impl Iterator<Item = (usize, &Slot)> {
+        (1..).zip(&self.document.slots)
+    }
+
+    fn retag(&mut self, root: &Key) {
+        self.document.generation += 1;
+        let tag = tagger(root).tag(&self.document.tagged());
+        self.document.tag = format::Bytes(tag.to_vec());
+    }
+
+    /// A file without slots has no tag yet.
+    fn verify_tag(&self, root: &Key) -> Result<()> {
+        if self.document.slots.is_empty() && self.document.generation == 0 {
+            return Ok(());
+        }
+        if tagger(root).verify(&self.document.tagged(), &self.document.tag.0) {
+            return Ok(());
+        }
+        Err(damaged(format!(
+            "the root key opens, but the tag over the whole file (instance {}, generation {}, {} slots) is not its own: the generation or a slot was changed, removed, or brought in from another file",
+            self.instance(),
+            self.generation(),
+            self.document.slots.len()
+        )))
+    }
+}
+
+fn tagger(root: &Key) -> Tagger {
+    Tagger::new(&kdf::derive(root, "seal-tag/v1"))
+}
+
+/// `slot 2 ("laptop", created 2026-11-22T08:00:00Z)`
+fn describe(number: usize, slot: &Slot) -> String {
+    format!(
+        "slot {number} (\"{}\", created {})",
+        shown(&slot.label),
+        slot.created
+    )
+}
+
+fn list<'a>(slots: impl Iterator<Item = (usize, &'a Slot)>) -> String {
+    slots
+        .map(|(number, slot)| describe(number, slot))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn damaged(what: String) -> Error {
+    Error::unavailable(
+        "seal_damaged",
+        format!("seal.json is damaged: {what}; put it back from a backup"),
+    )
+}
+
+#[cfg(test)]
+mod tests;
