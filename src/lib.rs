@@ -13,3 +13,6 @@ pub mod crypto;
 
 // service
 pub mod service;
+
+// commands
+pub mod cli;
