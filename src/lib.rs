@@ -17,3 +17,12 @@ pub mod store;
 
 // service
 pub mod service;
+
+// edges
+pub mod http;
+
+// root
+pub mod server;
+
+// commands
+pub mod cli;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The program: hands the command line to `cli`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    strongroom::cli::main(std::env::args_os())
+}

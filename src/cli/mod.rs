@@ -1,0 +1,258 @@
+//! The command line: `strongroom NOUN VERB [NAME] [--options]`. Parsing has no side effects; a
+//! command is a client of the server, or works on a folder or file that no server holds.
+
+mod bundle;
+mod client;
+mod config;
+mod doctor;
+mod door;
+mod files;
+mod home;
+mod init;
+mod noun;
+mod print;
+mod serve;
+mod shell;
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use self::door::Global;
+pub use self::print::Printer;
+
+use self::door::Context;
+use crate::error::{Error, Result};
+
+/// A key manager in one executable
+#[derive(Parser, Debug)]
+#[command(
+    name = "strongroom",
+    version,
+    after_long_help = DOORS,
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    noun: Noun,
+}
+
+const DOORS: &str = "\
+Which server a command speaks to, and as whom:
+  1. --server URL: HTTPS to that server; with --token-file as the token's user, else as the client
+     in --home. Not together with --data-dir.
+  2. --data-dir DIR, or `deposit … --org NAME`: the admin socket DIR/run/admin.sock, as whom the
+     kernel says you are (root and the server's own account are superuser).
+  3. `deposit …` and `client show`, when --home holds a registered client: HTTPS to the server that
+     it registered with, as that client.
+  4. Anything else: the admin socket of STRONGROOM_DATA_DIR, else of /var/lib/strongroom if it
+     exists, else of ./strongroom-data.
+
+Secrets are never arguments: `--…-file FILE` names a file, and `-` is stdin.
+
+Exit codes: 0 done, 1 failed, 2 wrong use, 3 sealed or unavailable, 4 not found, 5 refused (rights,
+policy, conflict).";
+
+#[derive(Subcommand, Debug)]
+enum Noun {
+    /// Make a data folder: keys, store, the server's identity, the first superuser
+    Init(init::Args),
+    /// Run the server on a data folder
+    Serve(serve::Args),
+    /// How the server is
+    Status,
+    /// Check a data folder: modes, space, clock, slots, schema, certificates, ports
+    Doctor(doctor::Args),
+    /// strongroom.toml: what is needed before the store opens
+    #[command(subcommand)]
+    Config(config::Verb),
+    /// Settings that take effect at once
+    #[command(subcommand)]
+    Setting(noun::setting::Verb),
+    /// Organizations: who may register, and how
+    #[command(subcommand)]
+    Org(noun::org::Verb),
+    /// Clients: machines that store deposits
+    #[command(subcommand)]
+    Client(noun::client::Verb),
+    /// Deposits: secrets under a name, in versions
+    #[command(subcommand)]
+    Deposit(noun::deposit::Verb),
+    /// Users of the API and the GUI
+    #[command(subcommand)]
+    User(noun::user::Verb),
+    /// Roles that users may have
+    #[command(subcommand)]
+    Role(noun::role::Verb),
+    /// API tokens
+    #[command(subcommand)]
+    Token(noun::token::Verb),
+    /// The audit: who did what
+    #[command(subcommand)]
+    Audit(noun::audit::Verb),
+    /// Print a shell's completions
+    Completions(shell::Completions),
+    /// Write the manual pages into a folder
+    Man(shell::Man),
+}
+
+/// Runs one command; the process ends with what this returns.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => return print::usage(&error),
+    };
+    let out = Printer {
+        json: cli.global.json,
+        quiet: cli.global.quiet,
+        yes: cli.global.yes,
+        verbose: cli.global.verbose,
+        terminal: Printer::is_terminal(),
+    };
+    let context = Context {
+        global: cli.global,
+        out,
+    };
+    print::finish(run(cli.noun, &context), &out)
+}
+
+fn run(noun: Noun, context: &Context) -> Result<()> {
+    match noun {
+        Noun::Init(args) => init::run(args, &context.global, &context.out),
+        Noun::Serve(args) => serve::run(args, &context.global, &context.out),
+        Noun::Status => online(noun::status::run(context)),
+        Noun::Doctor(args) => doctor::run(args, &context.global, &context.out),
+        Noun::Config(verb) => config::run(verb, &context.global, &context.out),
+        Noun::Setting(verb) => online(noun::setting::run(verb, context)),
+        Noun::Org(verb) => online(noun::org::run(verb, context)),
+        Noun::Client(verb) => online(noun::client::run(verb, context)),
+        Noun::Deposit(verb) => online(noun::deposit::run(verb, context)),
+        Noun::User(verb) => online(noun::user::run(verb, context)),
+        Noun::Role(verb) => online(noun::role::run(verb, context)),
+        Noun::Token(verb) => online(noun::token::run(verb, context)),
+        Noun::Audit(verb) => online(noun::audit::run(verb, context)),
+        Noun::Completions(args) => shell::completions(args, &context.out),
+        Noun::Man(args) => shell::man(args, &context.out),
+    }
+}
+
+/// A command that speaks to a server needs one thread.
+fn online(command: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::internal("no runtime").because(error))?
+        .block_on(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn parse(line: &str) -> std::result::Result<Cli, clap::Error> {
+        Cli::try_parse_from(std::iter::once("strongroom").chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn the_tree_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn pinned_spellings_parse() {
+        let hex = "ab".repeat(32);
+        for line in [
+            "init --data-dir D --fqdn h --passphrase-file F --superuser-password-file F --key-file F",
+            "serve --data-dir D --client-listen 127.0.0.1:0 --gui-listen 127.0.0.1:0 --health-listen 127.0.0.1:0 --passphrase-file F --ready-file F",
+            "--json status --data-dir D",
+            "doctor --passphrase-file F",
+            "config check",
+            "config show",
+            "setting list",
+            "setting get log.level",
+            "setting set log.level debug --reason x",
+            "org add acme --contacts a@x,b@y",
+            "org list",
+            "org show acme",
+            "org set-auth acme --secret-file -",
+            "org recovery-recipient acme age1x",
+            "org recovery-recipient acme --remove",
+            &format!(
+                "client register --server https://h:1 --org acme --auth-file F --server-fingerprint {hex} --home H"
+            ),
+            "client backup --output F --recipient age1x",
+            "client restore F --home H --identity I",
+            "client list -F state=pending",
+            "client show",
+            &format!("client show {hex}"),
+            &format!("client approve {hex}"),
+            &format!("client deny {hex} --reason no"),
+            &format!("client enable {hex}"),
+            &format!("client disable {hex}"),
+            &format!("client rm {hex} --yes"),
+            "deposit put a - --raw --label k=v --label l=w --description T --content-type t/x --if-version 0",
+            "deposit get a --version 3 -o -",
+            "deposit get 018f3b5e-5b6a-7c3d-8e9f-0123456789ab",
+            "deposit list --prefix p --label k=v -F size>1 --limit 5 --org acme",
+            "deposit show a",
+            "deposit edit a --description x",
+            "deposit versions a",
+            "deposit rm a",
+            "deposit undelete a",
+            "deposit purge a --yes",
+            "user add u --password-file F --role administrator --role key_operator:acme",
+            "user list",
+            "user show u",
+            "user disable u",
+            "user enable u",
+            "user rm u",
+            "user set-password u --password-file -",
+            "user grant u auditor",
+            "user revoke u auditor:acme",
+            "role list",
+            "token add --label ci --scope read --scope metrics --expires +90d --user u",
+            "token list",
+            "token rm 018f3b5e-5b6a-7c3d-8e9f-0123456789ab",
+            "audit list -F action=deposit.get -F outcome=refused",
+            "audit verify",
+            "audit export",
+            "completions bash",
+            "man D",
+        ] {
+            if let Err(error) = parse(line) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_words_are_wrong_use() {
+        for line in [
+            "deposit put ä F",
+            "deposit rm ../x",
+            "client approve xyz",
+            "user add u",
+            "user grant u king",
+            "org recovery-recipient acme",
+            "token add --label x",
+            "deposit list --label x",
+            "nonsense",
+        ] {
+            let error = parse(line).err().unwrap();
+            assert!(error.use_stderr(), "{line}");
+        }
+        assert_eq!(
+            parse("--help").err().unwrap().kind(),
+            ErrorKind::DisplayHelp
+        );
+    }
+}

@@ -1,0 +1,110 @@
+//! `strongroom audit`.
+
+use std::time::Duration;
+
+use super::ListArgs;
+use crate::api::audit::{ChainVerification, Verification};
+use crate::cli::client::Call;
+use crate::cli::door::Context;
+use crate::cli::print::Printer;
+use crate::error::{Error, Kind, Result};
+use crate::model::audit::{ChainedEvent, Outcome};
+
+/// Reading through years of events takes a while.
+const LONG: Duration = Duration::from_secs(3_600);
+
+#[derive(clap::Subcommand, Debug)]
+pub enum Verb {
+    /// Events, newest first
+    List(ListArgs),
+    /// Check that no event was changed, removed, inserted or cut off; exit 1 if one was
+    Verify,
+    /// Print all events, one JSON document a line (--json or not)
+    Export,
+}
+
+pub async fn run(verb: Verb, context: &Context) -> Result<()> {
+    let mut client = context.admin()?;
+    let out = &context.out;
+    match verb {
+        Verb::List(list) => {
+            list.run(&mut client, "/v1/audit", vec![], out, COLUMNS, row)
+                .await
+        }
+        Verb::Verify => {
+            let found: Verification = client
+                .json(Call::get("/v1/audit/verify").wait(LONG))
+                .await?;
+            let columns = &[
+                "chain",
+                "events",
+                "proven to",
+                "checkpoint",
+                "fault",
+                "head",
+            ];
+            out.table(&found, &found.chains, columns, chain)?;
+            match found.chains.iter().find_map(|chain| chain.fault.as_deref()) {
+                None => Ok(()),
+                Some(fault) => Err(Error::new(
+                    Kind::Internal,
+                    "audit_broken",
+                    format!(
+                        "the audit does not hold: {fault}; keep a copy of the data folder before anything else"
+                    ),
+                )),
+            }
+        }
+        Verb::Export => {
+            let mut rest = Vec::new();
+            client
+                .stream(Call::get("/v1/audit/export").wait(LONG), |piece| {
+                    out.json_lines(&mut rest, piece)
+                })
+                .await?;
+            out.json_lines(&mut rest, b"\n")
+        }
+    }
+}
+
+fn chain(out: &Printer, chain: &ChainVerification) -> Vec<String> {
+    vec![
+        chain.chain.as_str().to_owned(),
+        chain.events.to_string(),
+        chain.proven_to.to_string(),
+        out.maybe_time(chain.checkpoint_time),
+        chain.fault.clone().unwrap_or_else(|| "none".to_owned()),
+        chain.head.clone(),
+    ]
+}
+
+const COLUMNS: &[&str] = &[
+    "time", "chain", "number", "actor", "source", "action", "object", "outcome", "detail", "reason",
+];
+
+fn row(out: &Printer, event: &ChainedEvent) -> Vec<String> {
+    let it = &event.event;
+    let outcome = match it.outcome {
+        Outcome::Done => "done",
+        Outcome::Refused => "refused",
+    };
+    let object = if it.object.name.is_empty() {
+        &it.object.id
+    } else {
+        &it.object.name
+    };
+    vec![
+        out.time(it.time),
+        event.chain.as_str().to_owned(),
+        event.number.to_string(),
+        format!("{} {}", it.actor.kind, it.actor.name)
+            .trim_end()
+            .to_owned(),
+        it.actor.source.clone(),
+        it.action.clone(),
+        format!("{} {object}", it.object.kind).trim_end().to_owned(),
+        outcome.to_owned(),
+        it.detail.clone(),
+        it.reason.clone(),
+    ]
+}

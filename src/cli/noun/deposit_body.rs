@@ -1,0 +1,241 @@
+//! `strongroom deposit put` and `get`: bytes are encrypted and opened here, on the client.
+
+use std::path::{Path, PathBuf};
+
+use hyper::{Method, StatusCode};
+
+use super::client::own_registration;
+use super::deposit::{Target, Which, if_match, label, metadata};
+use super::org;
+use crate::api::deposit::{DESCRIPTION, ENCRYPTION, LABELS, VERSION};
+use crate::cli::client::{Call, percent};
+use crate::cli::door::{Context, Door};
+use crate::cli::files;
+use crate::crypto::agefile;
+use crate::error::{Error, Result};
+use crate::model::deposit::{Deposit, Encryption, LabelKey, LabelValue};
+use crate::model::id::shown;
+use crate::secret::Secret;
+
+#[derive(clap::Args, Debug)]
+pub struct PutArgs {
+    #[command(flatten)]
+    target: Target,
+    /// What to store (`-`: stdin)
+    #[arg(value_name = "FILE|-")]
+    file: PathBuf,
+    /// Store the bytes as they are, for they are encrypted already; `get` will not open them
+    #[arg(long, conflicts_with = "recipients")]
+    raw: bool,
+    /// Encrypt to this recipient too: age1…, or an SSH public key
+    #[arg(long = "recipient", value_name = "RECIPIENT")]
+    recipients: Vec<String>,
+    /// Labels, instead of those that are there
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    labels: Vec<(LabelKey, LabelValue)>,
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// Of what is stored, such as application/x-pem-file
+    #[arg(long, value_name = "TYPE")]
+    content_type: Option<String>,
+    /// Only if N is the newest version; 0: only if there is none
+    #[arg(long, value_name = "N")]
+    if_version: Option<u32>,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct GetArgs {
+    #[command(flatten)]
+    target: Target,
+    /// This version, instead of the newest
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    version: Option<u32>,
+    /// Write a file, readable by its owner alone, instead of stdout (`-`: stdout, whatever the bytes)
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Hand out the bytes as they are stored
+    #[arg(long, conflicts_with = "identity")]
+    raw: bool,
+    /// Open with this age identity or SSH private key, instead of the home's
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
+}
+
+pub async fn put(args: PutArgs, context: &Context) -> Result<()> {
+    for recipient in &args.recipients {
+        agefile::check_recipient(recipient)?;
+    }
+    let plain = files::read(&args.file, files::LONGEST_DEPOSIT)?;
+    let (mut door, path) = args.target.open(context)?;
+    let (encryption, body) = if args.raw {
+        (Encryption::None, plain.expose().clone())
+    } else {
+        let recipients = recipients(&args, &mut door, &path, context).await?;
+        (
+            Encryption::Age,
+            agefile::encrypt(&recipients, plain.expose())?,
+        )
+    };
+    drop(plain);
+
+    let mut call = Call::new(Method::PUT, path).header(ENCRYPTION, encryption.as_str());
+    call = match args.if_version {
+        Some(0) => call.header("if-none-match", "*"),
+        version => if_match(call, version),
+    };
+    call = call.header(
+        "content-type",
+        args.content_type
+            .as_deref()
+            .unwrap_or("application/octet-stream"),
+    );
+    if !args.labels.is_empty() {
+        call = call.header(LABELS, labels_header(&args.labels));
+    }
+    if let Some(description) = &args.description {
+        call = call.header(DESCRIPTION, percent(description));
+    }
+    let reply = door.client.send(call.body(body)).await?;
+    let deposit: Deposit = reply.json()?;
+    let what = if reply.status == StatusCode::CREATED {
+        "is stored"
+    } else {
+        "is stored anew"
+    };
+    context.out.talk(&format!(
+        "{} {what}: version {}, {} bytes, id {}",
+        deposit.name, deposit.version, deposit.size, deposit.id
+    ));
+    context.out.document(&deposit).map(|_| ())
+}
+
+/// Whoever is to open it: the client itself, the organization's recovery recipient, and who was
+/// named.
+async fn recipients(
+    args: &PutArgs,
+    door: &mut Door,
+    path: &str,
+    context: &Context,
+) -> Result<Vec<String>> {
+    let mut recipients = args.recipients.clone();
+    let recovery = match &door.acting {
+        Some(registered) => {
+            let home = context.home()?;
+            recipients.push(home.recipient()?);
+            let before = registered.recovery_recipient.clone();
+            let now = own_registration(&mut door.client).await?.recovery_recipient;
+            if before != now {
+                let mut registered = registered.clone();
+                registered.recovery_recipient = now.clone();
+                context.out.warn(&format!(
+                    "the organization's recovery recipient has changed: it was {}, it is {}",
+                    before.as_deref().unwrap_or("none"),
+                    now.as_deref().unwrap_or("none")
+                ));
+                home.save(&registered)?;
+            }
+            now
+        }
+        None => {
+            let org = match (&args.target.org, &args.target.which) {
+                (Some(org), _) => org.clone(),
+                (None, Which::Id(_) | Which::Name(_)) => {
+                    metadata(&mut door.client, path).await?.org
+                }
+            };
+            org::show(&mut door.client, &org)
+                .await?
+                .org
+                .recovery_recipient
+        }
+    };
+    if let Some(recovery) = recovery {
+        context.out.talk(&format!(
+            "encrypted to the organization's recovery recipient too: {recovery}"
+        ));
+        recipients.push(recovery);
+    }
+    recipients.sort();
+    recipients.dedup();
+    if recipients.is_empty() {
+        return Err(Error::invalid(
+            "recipient",
+            "encrypt to whom? This is not done as a client, and the organization has no recovery recipient; give --recipient age1…, or --raw for what is encrypted already",
+        ));
+    }
+    Ok(recipients)
+}
+
+fn labels_header(labels: &[(LabelKey, LabelValue)]) -> String {
+    let pairs = labels
+        .iter()
+        .map(|(key, value)| format!("{}={}", percent(key.as_str()), percent(value.as_str())));
+    pairs.collect::<Vec<_>>().join(",")
+}
+
+pub async fn get(args: GetArgs, context: &Context) -> Result<()> {
+    let (mut door, path) = args.target.open(context)?;
+    let path = match args.version {
+        Some(version) => format!("{path}?version={version}"),
+        None => path,
+    };
+    let reply = door.client.send(Call::get(path)).await?;
+    let encryption = reply.header(ENCRYPTION).unwrap_or("none").to_owned();
+    let version = reply.header(VERSION).map(shown).unwrap_or_default();
+    let stored = Secret::new(reply.body);
+    let bytes = match encryption.as_str() {
+        "age" if !args.raw => agefile::decrypt(&identity(&args, context)?, stored.expose())?,
+        "age" | "none" => stored,
+        other => {
+            return Err(Error::invalid(
+                "encryption",
+                format!(
+                    "the deposit is encrypted by `{}`, which this program does not know; --raw hands it out as it is",
+                    shown(other)
+                ),
+            ));
+        }
+    };
+    match args.output.as_deref() {
+        None => context.out.bytes(bytes.expose(), false),
+        Some(path) if path == Path::new("-") => context.out.bytes(bytes.expose(), true),
+        Some(path) => {
+            files::replace(path, bytes.expose())?;
+            context.out.talk(&format!(
+                "{} holds version {version} of {}: {} bytes",
+                path.display(),
+                args.target.which,
+                bytes.expose().len()
+            ));
+            Ok(())
+        }
+    }
+}
+
+fn identity(args: &GetArgs, context: &Context) -> Result<Secret<Vec<u8>>> {
+    if let Some(path) = &args.identity {
+        return files::read(path, files::LONGEST_SMALL_FILE);
+    }
+    let home = context.home()?;
+    if home.has_identity() {
+        return home.identity();
+    }
+    Err(Error::invalid(
+        "identity",
+        format!(
+            "the deposit is encrypted with age, and {} holds no identity; give --identity FILE, or --raw to have it as it is stored",
+            home.dir.display()
+        ),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_travel_percent_encoded() {
+        let labels = [label("env=prod").unwrap(), label("a/b=x, y=z%").unwrap()];
+        assert_eq!(labels_header(&labels), "env=prod,a%2Fb=x%2C%20y%3Dz%25");
+    }
+}

@@ -1,0 +1,57 @@
+//! One file per noun: its verbs, what they send, what they print.
+
+pub mod audit;
+pub mod client;
+pub mod deposit;
+mod deposit_body;
+pub mod org;
+mod register;
+pub mod role;
+pub mod setting;
+pub mod status;
+pub mod token;
+pub mod user;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::client::Client;
+use super::print::{Listing, Printer};
+use crate::error::Result;
+
+/// What every list takes.
+#[derive(clap::Args, Debug, Default)]
+pub struct ListArgs {
+    /// Only what this holds for, such as "state = 'pending'"; several must all hold
+    #[arg(short = 'F', long = "filter", value_name = "FILTER")]
+    filters: Vec<String>,
+    /// No more than so many
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+}
+
+impl ListArgs {
+    /// Fetches and prints the list at `path`; `further` is added to the query.
+    async fn run<T: Serialize + DeserializeOwned>(
+        self,
+        client: &mut Client,
+        path: &str,
+        further: Vec<(&str, String)>,
+        out: &Printer,
+        columns: &'static [&'static str],
+        row: fn(&Printer, &T) -> Vec<String>,
+    ) -> Result<()> {
+        let filters = self.filters.into_iter().map(|filter| ("filter", filter));
+        let query: Vec<(&str, String)> = further.into_iter().chain(filters).collect();
+        let mut listing = Listing::new(out, columns, row);
+        let more = client
+            .pages(path, &query, self.limit, |items| listing.page(items))
+            .await?;
+        listing.end(more)
+    }
+}
+
+/// A text within a filter, in quotes as in SQL.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}

@@ -1,0 +1,172 @@
+//! `strongroom org`.
+
+use std::path::PathBuf;
+
+use hyper::Method;
+
+use super::ListArgs;
+use crate::api::org::{AddOrg, OrgWithCode, SetAuth, SetRecoveryRecipient};
+use crate::cli::client::{Call, Client};
+use crate::cli::door::Context;
+use crate::cli::files;
+use crate::cli::print::Printer;
+use crate::crypto::agefile;
+use crate::error::Result;
+use crate::model::org::{Contact, Org, OrgName, Registration};
+
+#[derive(clap::Subcommand, Debug)]
+pub enum Verb {
+    /// Add an organization, and print the code with which its clients register
+    Add {
+        name: OrgName,
+        /// Mail addresses, separated by commas
+        #[arg(long, value_delimiter = ',', value_name = "A@X,B@Y")]
+        contacts: Vec<Contact>,
+    },
+    /// All organizations
+    List(ListArgs),
+    /// One organization, with its code
+    Show { name: OrgName },
+    /// Set the code with which clients register; a blank one: they are active without a code
+    SetAuth {
+        name: OrgName,
+        /// A file with the new code (`-`: stdin)
+        #[arg(long, value_name = "FILE")]
+        secret_file: PathBuf,
+    },
+    /// Set the age recipient that the organization's clients add to whatever they encrypt
+    RecoveryRecipient {
+        name: OrgName,
+        /// age1…
+        #[arg(required_unless_present = "remove", conflicts_with = "remove")]
+        recipient: Option<String>,
+        /// Have none; what was encrypted before stays readable to the old one
+        #[arg(long)]
+        remove: bool,
+    },
+}
+
+pub async fn run(verb: Verb, context: &Context) -> Result<()> {
+    let mut client = context.admin()?;
+    let out = &context.out;
+    match verb {
+        Verb::Add { name, contacts } => {
+            let call = Call::new(Method::POST, "/v1/orgs").json(&AddOrg { name, contacts })?;
+            let org: OrgWithCode = client.json(call).await?;
+            out.talk(&format!(
+                "organization {} is there; clients that register with its code are active at once:",
+                org.org.name
+            ));
+            print_code(out, &org)
+        }
+        Verb::List(list) => {
+            list.run(&mut client, "/v1/orgs", vec![], out, COLUMNS, row)
+                .await
+        }
+        Verb::Show { name } => {
+            let org = show(&mut client, &name).await?;
+            out.record(&org, &fields(out, &org))
+        }
+        Verb::SetAuth { name, secret_file } => {
+            let code = files::read_secret(&secret_file)?;
+            let request = SetAuth {
+                auth_code: code.expose().clone(),
+            };
+            let call = Call::new(Method::PUT, format!("/v1/orgs/{name}/auth")).json(&request)?;
+            let org: OrgWithCode = client.json(call).await?;
+            out.talk(&match org.org.registration {
+                Registration::Code => format!("clients of {name} register with the new code now; without it they wait for approval"),
+                Registration::Open => format!("clients of {name} are active as soon as they register now, without a code"),
+            });
+            out.document(&org).map(|_| ())
+        }
+        Verb::RecoveryRecipient {
+            name,
+            recipient,
+            remove: _,
+        } => {
+            if let Some(recipient) = &recipient {
+                agefile::check_recipient(recipient)?;
+            }
+            let request = SetRecoveryRecipient { recipient };
+            let call = Call::new(Method::PUT, format!("/v1/orgs/{name}/recovery-recipient"))
+                .json(&request)?;
+            let org: Org = client.json(call).await?;
+            out.talk(&match &org.recovery_recipient {
+                Some(it) => format!("clients of {name} encrypt to {it} too from now on; what they stored before stays as it is"),
+                None => format!("clients of {name} encrypt to themselves alone from now on"),
+            });
+            out.document(&org).map(|_| ())
+        }
+    }
+}
+
+pub async fn show(client: &mut Client, name: &OrgName) -> Result<OrgWithCode> {
+    client.json(Call::get(format!("/v1/orgs/{name}"))).await
+}
+
+/// The code alone, so that it can go into a file.
+fn print_code(out: &Printer, org: &OrgWithCode) -> Result<()> {
+    if out.document(org)? {
+        return Ok(());
+    }
+    match &org.auth_code {
+        Some(code) => out.line(code),
+        None => Ok(()),
+    }
+}
+
+const COLUMNS: &[&str] = &[
+    "name",
+    "registration",
+    "clients",
+    "deposits",
+    "contacts",
+    "recovery",
+    "created",
+];
+
+fn row(out: &Printer, org: &Org) -> Vec<String> {
+    vec![
+        org.name.to_string(),
+        registration(org.registration).to_owned(),
+        org.clients.to_string(),
+        org.deposits.to_string(),
+        contacts(org),
+        org.recovery_recipient.clone().unwrap_or_default(),
+        out.time(org.created),
+    ]
+}
+
+fn fields(out: &Printer, org: &OrgWithCode) -> Vec<(&'static str, String)> {
+    let it = &org.org;
+    vec![
+        ("name", it.name.to_string()),
+        ("id", it.id.to_string()),
+        ("registration", registration(it.registration).to_owned()),
+        ("code", org.auth_code.clone().unwrap_or_default()),
+        ("contacts", contacts(it)),
+        (
+            "recovery recipient",
+            it.recovery_recipient.clone().unwrap_or_default(),
+        ),
+        ("clients", it.clients.to_string()),
+        ("deposits", it.deposits.to_string()),
+        ("created", out.time(it.created)),
+    ]
+}
+
+fn contacts(org: &Org) -> String {
+    org.contacts
+        .iter()
+        .map(Contact::as_str)
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+fn registration(registration: Registration) -> &'static str {
+    match registration {
+        Registration::Code => "code",
+        Registration::Open => "open",
+    }
+}

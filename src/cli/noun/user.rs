@@ -1,0 +1,240 @@
+//! `strongroom user`.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use hyper::Method;
+
+use super::ListArgs;
+use crate::api::user::{AddUser, EditUser, SetPassword};
+use crate::cli::client::{Call, with_query};
+use crate::cli::door::Context;
+use crate::cli::files;
+use crate::cli::print::Printer;
+use crate::error::{Error, Result};
+use crate::model::id::shown;
+use crate::model::role::{Grant, Role};
+use crate::model::user::{User, UserName};
+
+#[derive(clap::Subcommand, Debug)]
+pub enum Verb {
+    /// Add a user
+    Add {
+        name: UserName,
+        /// A file with the password, 12 to 1,024 bytes (`-`: stdin)
+        #[arg(long, value_name = "FILE")]
+        password_file: PathBuf,
+        /// A role, on one organization or on all
+        #[arg(long = "role", value_name = "ROLE[:ORG]")]
+        roles: Vec<RoleOn>,
+    },
+    /// All users
+    List(ListArgs),
+    Show {
+        name: UserName,
+    },
+    /// Refuse a user's log-ins and tokens until it is enabled
+    Disable {
+        name: UserName,
+    },
+    Enable {
+        name: UserName,
+    },
+    /// Remove a user with its tokens
+    Rm {
+        name: UserName,
+    },
+    /// Set a new password; the user's sessions end
+    SetPassword {
+        name: UserName,
+        /// A file with the password, 12 to 1,024 bytes (`-`: stdin)
+        #[arg(long, value_name = "FILE")]
+        password_file: PathBuf,
+    },
+    /// Give a role, on one organization or on all
+    Grant {
+        name: UserName,
+        #[arg(value_name = "ROLE[:ORG]")]
+        role: RoleOn,
+    },
+    /// Take a role
+    Revoke {
+        name: UserName,
+        #[arg(value_name = "ROLE[:ORG]")]
+        role: RoleOn,
+    },
+}
+
+/// `ROLE` or `ROLE:ORG`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleOn(Grant);
+
+impl FromStr for RoleOn {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (role, org) = match text.split_once(':') {
+            Some((role, org)) => (role, Some(org.parse()?)),
+            None => (text, None),
+        };
+        let wanted = role.replace('-', "_");
+        let role = Role::ALL
+            .into_iter()
+            .find(|it| it.as_str() == wanted)
+            .ok_or_else(|| {
+                let known = Role::ALL.map(Role::as_str).join(", ");
+                Error::invalid(
+                    "role",
+                    format!("`{}` is not a role; there are {known}", shown(role)),
+                )
+            })?;
+        Ok(Self(Grant { role, org }))
+    }
+}
+
+pub async fn run(verb: Verb, context: &Context) -> Result<()> {
+    let out = &context.out;
+    match verb {
+        Verb::Add {
+            name,
+            password_file,
+            roles,
+        } => {
+            let password = files::read_secret(&password_file)?;
+            let request = AddUser {
+                name,
+                password: password.expose().clone(),
+                grants: roles.into_iter().map(|role| role.0).collect(),
+            };
+            let call = Call::new(Method::POST, "/v1/users").json(&request)?;
+            changed(context, call, "is there").await
+        }
+        Verb::List(list) => {
+            let mut client = context.admin()?;
+            list.run(
+                &mut client,
+                "/v1/users",
+                vec![],
+                out,
+                &["name", "roles", "state", "created"],
+                row,
+            )
+            .await
+        }
+        Verb::Show { name } => {
+            let user: User = context.admin()?.json(Call::get(path(&name))).await?;
+            out.record(&user, &fields(out, &user))
+        }
+        Verb::Disable { name } => {
+            let call = Call::new(Method::PATCH, path(&name)).json(&EditUser { disabled: true })?;
+            changed(context, call, "is disabled").await
+        }
+        Verb::Enable { name } => {
+            let call = Call::new(Method::PATCH, path(&name)).json(&EditUser { disabled: false })?;
+            changed(context, call, "is enabled").await
+        }
+        Verb::Rm { name } => {
+            let mut client = context.admin()?;
+            out.confirm(&format!("Remove user {name} and its tokens?"))?;
+            client.send(Call::new(Method::DELETE, path(&name))).await?;
+            out.talk(&format!("user {name} is removed"));
+            Ok(())
+        }
+        Verb::SetPassword {
+            name,
+            password_file,
+        } => {
+            let password = files::read_secret(&password_file)?;
+            let request = SetPassword {
+                password: password.expose().clone(),
+            };
+            let call =
+                Call::new(Method::PUT, format!("{}/password", path(&name))).json(&request)?;
+            context.admin()?.send(call).await?;
+            out.talk(&format!(
+                "user {name} has a new password, and no session any more"
+            ));
+            Ok(())
+        }
+        Verb::Grant { name, role } => {
+            let call = Call::new(Method::POST, format!("{}/grants", path(&name))).json(&role.0)?;
+            changed(context, call, "has the role now").await
+        }
+        Verb::Revoke { name, role } => {
+            let mut query = vec![("role", role.0.role.as_str().to_owned())];
+            query.extend(role.0.org.map(|org| ("org", org.to_string())));
+            let path = with_query(&format!("{}/grants", path(&name)), &query);
+            changed(
+                context,
+                Call::new(Method::DELETE, path),
+                "has the role no more",
+            )
+            .await
+        }
+    }
+}
+
+async fn changed(context: &Context, call: Call, what: &str) -> Result<()> {
+    let user: User = context.admin()?.json(call).await?;
+    context.out.talk(&format!("user {} {what}", user.name));
+    context.out.document(&user).map(|_| ())
+}
+
+fn path(name: &UserName) -> String {
+    format!("/v1/users/{name}")
+}
+
+fn row(out: &Printer, user: &User) -> Vec<String> {
+    vec![
+        user.name.to_string(),
+        grants(user),
+        state(user).to_owned(),
+        out.time(user.created),
+    ]
+}
+
+fn fields(out: &Printer, user: &User) -> Vec<(&'static str, String)> {
+    vec![
+        ("name", user.name.to_string()),
+        ("id", user.id.to_string()),
+        ("roles", grants(user)),
+        ("state", state(user).to_owned()),
+        ("created", out.time(user.created)),
+    ]
+}
+
+fn state(user: &User) -> &'static str {
+    if user.disabled { "disabled" } else { "enabled" }
+}
+
+fn grants(user: &User) -> String {
+    let grants = user.grants.iter().map(|grant| match &grant.org {
+        Some(org) => format!("{}:{org}", grant.role.as_str()),
+        None => grant.role.as_str().to_owned(),
+    });
+    grants.collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_is_given_on_one_organization_or_on_all() {
+        let RoleOn(all) = "auditor".parse().unwrap();
+        assert_eq!((all.role, all.org), (Role::Auditor, None));
+        let RoleOn(one) = "org-administrator:acme".parse().unwrap();
+        assert_eq!(
+            (one.role, one.org.unwrap().as_str()),
+            (Role::OrgAdministrator, "acme")
+        );
+        assert!(
+            "king"
+                .parse::<RoleOn>()
+                .unwrap_err()
+                .public
+                .contains("key_operator")
+        );
+        assert!("auditor:a b".parse::<RoleOn>().is_err());
+    }
+}
