@@ -2,8 +2,15 @@
 
 use std::path::PathBuf;
 
-use super::{Global, Printer};
-use crate::error::Result;
+use serde::Serialize;
+
+use super::{Global, Printer, files};
+use crate::clock;
+use crate::crypto::seal::SlotSecret;
+use crate::error::{Error, Result};
+use crate::folder::Folder;
+use crate::secret::Secret;
+use crate::server::init::{Plan, SUPERUSER, init};
 
 /// The folder is --data-dir. The first superuser's password is printed once, unless it was given.
 #[derive(clap::Args, Debug)]
@@ -22,6 +29,62 @@ pub struct Args {
     pub superuser_password_file: Option<PathBuf>,
 }
 
+/// The longest passphrase or key file.
+const LONGEST: u64 = 1 << 20;
+
+#[derive(Serialize)]
+struct Printed<'a> {
+    data_dir: String,
+    instance: String,
+    server_fingerprint: String,
+    superuser: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    superuser_password: Option<&'a str>,
+}
+
 pub fn run(args: Args, global: &Global, out: &Printer) -> Result<()> {
-    todo!("{args:?} {global:?} {out:?}")
+    let now = clock::now();
+    clock::check(now)?;
+    let folder = Folder::new(global.data_dir());
+    let mut slots = vec![(passphrase(&args.passphrase_file)?, "passphrase")];
+    if let Some(path) = &args.key_file {
+        slots.push((SlotSecret::KeyFile(files::read(path, LONGEST)?), "key file"));
+    }
+    let (password, made_up) = match &args.superuser_password_file {
+        Some(path) => (files::read_secret(path)?, false),
+        None => (Secret::new(hex::encode(crate::crypto::random::<12>())), true),
+    };
+    let plan = Plan { fqdn: args.fqdn, slots, superuser_password: Secret::new(password.expose().as_bytes().to_vec()) };
+    let made = init(&folder, plan, now)?;
+    let shown = made_up.then(|| password.expose().as_str());
+    let root = folder.root().display().to_string();
+    let printed = Printed {
+        data_dir: root.clone(),
+        instance: made.instance.to_string(),
+        server_fingerprint: made.server_fingerprint.to_string(),
+        superuser: SUPERUSER,
+        superuser_password: shown,
+    };
+    let mut fields = vec![
+        ("data folder", root),
+        ("instance", printed.instance.clone()),
+        ("server fingerprint", printed.server_fingerprint.clone()),
+        ("superuser", SUPERUSER.to_owned()),
+    ];
+    if let Some(password) = shown {
+        fields.push(("superuser password (shown this once)", password.to_owned()));
+    }
+    out.record(&printed, &fields)?;
+    out.talk("Keep the passphrase apart from the data folder: without a slot's secret nothing in it opens.");
+    Ok(())
+}
+
+/// A passphrase out of a file, without its line end.
+pub(super) fn passphrase(path: &std::path::Path) -> Result<SlotSecret> {
+    let bytes = files::read(path, LONGEST)?;
+    let secret = SlotSecret::passphrase_from_file(bytes.expose().clone());
+    match &secret {
+        SlotSecret::Passphrase(bytes) if bytes.expose().is_empty() => Err(Error::invalid("passphrase", format!("the passphrase in {} is empty", path.display()))),
+        _ => Ok(secret),
+    }
 }

@@ -3,9 +3,12 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::{Global, Printer};
-use crate::error::Result;
+use super::{Global, Printer, files};
+use crate::crypto::seal::SlotSecret;
+use crate::error::{Error, Kind, Result};
+use crate::folder::Folder;
 use crate::model::id::SlotId;
+use crate::server::{self, Start};
 
 /// Port 0 takes a free port.
 #[derive(clap::Args, Debug)]
@@ -41,6 +44,42 @@ pub struct SlotArgs {
     pub slot: Option<SlotId>,
 }
 
+impl SlotArgs {
+    /// The secret that was given, if one was.
+    pub fn secret(&self) -> Result<Option<SlotSecret>> {
+        match (&self.passphrase_file, &self.key_file) {
+            (Some(path), _) => super::init::passphrase(path).map(Some),
+            (None, Some(path)) => Ok(Some(SlotSecret::KeyFile(files::read(path, 1 << 20)?))),
+            (None, None) => Ok(None),
+        }
+    }
+}
+
 pub fn run(args: Args, global: &Global, out: &Printer) -> Result<()> {
-    todo!("{args:?} {global:?} {out:?}")
+    let folder = Folder::new(global.data_dir());
+    folder.check_initialised()?;
+    let secret = match args.slot.secret()? {
+        Some(secret) => secret,
+        None => ask(out)?,
+    };
+    server::run(Start {
+        folder,
+        secret,
+        slot: args.slot.slot,
+        client_listen: args.client_listen,
+        gui_listen: args.gui_listen,
+        health_listen: args.health_listen,
+        ready_file: args.ready_file,
+    })
+}
+
+/// Asks on the terminal, without echo.
+fn ask(out: &Printer) -> Result<SlotSecret> {
+    use std::io::IsTerminal as _;
+    if !std::io::stdin().is_terminal() {
+        return Err(Error::new(Kind::Sealed, "no_slot_secret", "nothing was given that opens a slot: --passphrase-file F or --key-file F, or start it on a terminal to be asked"));
+    }
+    out.talk("Passphrase of a slot:");
+    let typed = rpassword::read_password().map_err(|error| Error::internal(error.to_string()))?;
+    Ok(SlotSecret::passphrase_from_file(typed.into_bytes()))
 }

@@ -1,0 +1,283 @@
+//! Builds everything, hands it down, and stops it in order.
+
+pub mod init;
+mod logging;
+mod node;
+pub mod tls;
+pub mod unlock;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, watch};
+
+use crate::clock;
+use crate::config::Config;
+use crate::crypto::seal::SlotSecret;
+use crate::crypto::x509;
+use crate::error::{Error, Result};
+use crate::folder::{self, Folder};
+use crate::http::health::{HealthBound, HealthServing};
+use crate::http::{Bound, BoundSocket, Limits, Listeners, Tls};
+use crate::model::health::ServerState;
+use crate::model::id::SlotId;
+use crate::os;
+use crate::service::health::Board;
+use crate::service::{Facts, Parts, Service};
+use logging::Logging;
+use unlock::{Unlocked, unlock};
+
+const MOST_CONFIG: u64 = 1 << 20;
+/// Upkeep that costs little.
+const MINUTE: Duration = Duration::from_secs(60);
+/// Minutes between checkpoints of the audit.
+const CHECKPOINT_MINUTES: u32 = 60;
+
+/// How a server is started.
+pub struct Start {
+    pub folder: Folder,
+    pub secret: SlotSecret,
+    pub slot: Option<SlotId>,
+    /// These take the place of what strongroom.toml says.
+    pub client_listen: Option<SocketAddr>,
+    pub gui_listen: Option<SocketAddr>,
+    pub health_listen: Option<SocketAddr>,
+    pub ready_file: Option<PathBuf>,
+}
+
+/// What `--ready-file` gets when requests are answered.
+#[derive(Serialize)]
+struct Ready {
+    client_url: String,
+    gui_url: String,
+    health_url: String,
+    server_fingerprint: String,
+    pid: u32,
+}
+
+/// Reads and checks `strongroom.toml`.
+pub fn read_config(folder: &Folder) -> Result<Config> {
+    let path = folder.config();
+    let text = String::from_utf8(folder::read(&path, MOST_CONFIG)?).map_err(|_| Error::invalid("strongroom.toml", format!("{} is not UTF-8", path.display())))?;
+    Config::parse(&text)
+}
+
+/// Serves until it is told to stop (SIGTERM, SIGINT) or the store fails.
+pub fn run(start: Start) -> Result<()> {
+    os::pin_name_service();
+    os::harden().map_err(|error| Error::unavailable("not_hardened", format!("core dumps and tracing cannot be turned off: {error}")))?;
+    clock::check(clock::now())?;
+    start.folder.check_initialised()?;
+    let repaired = start.folder.tighten()?;
+    start.folder.create()?;
+    let _lock = start.folder.lock()?;
+    let logging = Logging::start(start.folder.log())?;
+    for repair in repaired {
+        log::warn!(path = repair.as_str(); "others could read or change this; repaired");
+    }
+    if let Err(error) = os::raise_open_files() {
+        log::warn!(error = error.to_string().as_str(); "the limit of open files stays as it is");
+    }
+    let config = config_with(&start)?;
+    let unlocked = unlock(&start.folder, &start.secret, start.slot, clock::now())?;
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("async")
+        .build()
+        .map_err(|error| Error::internal(error.to_string()))?
+        .block_on(serve(start, config, unlocked, logging))
+}
+
+fn config_with(start: &Start) -> Result<Config> {
+    let mut config = read_config(&start.folder)?;
+    config.client_listen = start.client_listen.unwrap_or(config.client_listen);
+    config.gui_listen = start.gui_listen.unwrap_or(config.gui_listen);
+    config.health_listen = start.health_listen.unwrap_or(config.health_listen);
+    Ok(config)
+}
+
+async fn serve(start: Start, config: Config, unlocked: Unlocked, logging: Logging) -> Result<()> {
+    let mut signals = Signals::listen()?;
+    // Ports first: a taken one must not cost a start of everything else.
+    let health = HealthBound::bind(config.health_listen, "health_listen")?;
+    let listeners = Listeners {
+        client: Bound::bind(config.client_listen, "client_listen")?,
+        gui: Bound::bind(config.gui_listen, "gui_listen")?,
+        socket: BoundSocket::bind(&start.folder.socket())?,
+    };
+    let leaf = tls::load(&start.folder, &unlocked.identity, &config.fqdn, clock::now())?;
+    let board = Arc::new(Board::new());
+    let failing = Failing::default();
+    let facts = Facts {
+        instance: unlocked.instance,
+        server_fingerprint: unlocked.identity.fingerprint(),
+        ca_pem: unlocked.identity.ca_pem(),
+        leaf_sha256: leaf.sha256,
+        client_listen: listeners.client.address().to_string(),
+        gui_listen: listeners.gui.address().to_string(),
+        health_listen: health.address().to_string(),
+        config: config.clone(),
+    };
+    let ready = Ready {
+        client_url: url("https", &config.fqdn, listeners.client.address()),
+        gui_url: url("https", &config.fqdn, listeners.gui.address()),
+        health_url: url("http", &health.address().ip().to_string(), health.address()),
+        server_fingerprint: facts.server_fingerprint.to_string(),
+        pid: std::process::id(),
+    };
+    let settings = unlocked.opened.settings()?;
+    let store = unlocked.opened.start(unlocked.keys, failing.reporter(&board))?;
+    let service = Arc::new(Service::new(Parts {
+        store,
+        kek: unlocked.kek,
+        signer: unlocked.signer,
+        tagger: unlocked.tagger,
+        board: Arc::clone(&board),
+        settings,
+        apply: Box::new(move |name, value| logging.apply(name, value)),
+        facts,
+    })?);
+    for subsystem in ["store", "audit", "certificates"] {
+        board.green(subsystem);
+    }
+    let known = Arc::new(OnceLock::new());
+    let _ = known.set(Arc::clone(&service));
+    let health = health.serve(Arc::clone(&board), tokio::runtime::Handle::current(), known)?;
+    service.note("server.start", &format!("version {}, slot {}", env!("CARGO_PKG_VERSION"), unlocked.slot)).await?;
+    service.checkpoint(&Service::own_context()).await?;
+    let (stop, stopping) = watch::channel(false);
+    let (_client, client) = watch::channel(leaf.client);
+    let (_gui, gui) = watch::channel(leaf.gui);
+    let serving = listeners.serve(&service, &Tls { client, gui, fingerprint: x509::spki_fingerprint }, Limits::default(), &stopping);
+    board.server(ServerState::Serving);
+    log::info!(client = ready.client_url.as_str(), gui = ready.gui_url.as_str(), health = ready.health_url.as_str(), fingerprint = ready.server_fingerprint.as_str(); "serving");
+    if let Some(path) = &start.ready_file {
+        let text = serde_json::to_vec(&ready).map_err(|error| Error::internal(error.to_string()))?;
+        folder::replace(path, &text)?;
+    }
+    until_stopped(&service, &start, &config, &mut signals, &failing).await;
+    board.server(ServerState::Stopping);
+    log::info!("stopping: what was taken on is finished");
+    let _ = stop.send(true);
+    serving.ended().await;
+    finish(service, health, &failing).await
+}
+
+/// Works off what comes up while it serves.
+async fn until_stopped(service: &Arc<Service>, start: &Start, config: &Config, signals: &mut Signals, failing: &Failing) {
+    let mut minutes = tokio::time::interval(MINUTE);
+    let mut count: u32 = 0;
+    loop {
+        tokio::select! {
+            () = failing.happened() => return,
+            _ = signals.terminate.recv() => return,
+            _ = signals.interrupt.recv() => return,
+            _ = signals.hangup.recv() => reread(start, config),
+            _ = minutes.tick() => {
+                let mut outcome = service.upkeep().await;
+                if outcome.is_ok() && count > 0 && count.is_multiple_of(CHECKPOINT_MINUTES) {
+                    outcome = service.checkpoint(&Service::own_context()).await;
+                }
+                count = count.wrapping_add(1);
+                if let Err(error) = outcome {
+                    log::warn!(error = format!("{error:?}").as_str(); "upkeep did not come through");
+                }
+            }
+        }
+    }
+}
+
+/// SIGHUP: says what is wrong with strongroom.toml, and which of its keys need a restart.
+fn reread(start: &Start, running: &Config) {
+    match config_with(start) {
+        Err(error) => log::warn!(error = error.public.as_str(); "strongroom.toml was not taken over"),
+        Ok(new) => match new.differences(running).as_slice() {
+            [] => log::info!("strongroom.toml is as it was"),
+            keys => log::warn!(keys = keys.join(", ").as_str(); "strongroom.toml changed; these keys take effect at the next start"),
+        },
+    }
+}
+
+/// The last checkpoint, then the store's queues, then the health listener.
+async fn finish(service: Arc<Service>, health: HealthServing, failing: &Failing) -> Result<()> {
+    if !failing.has_failed() {
+        let last = async {
+            service.note("server.stop", "").await?;
+            service.checkpoint(&Service::own_context()).await
+        };
+        if let Err(error) = last.await {
+            log::warn!(error = format!("{error:?}").as_str(); "the last checkpoint is missing");
+        }
+    }
+    let stopped = tokio::task::spawn_blocking(move || {
+        drop(service);
+        health.stop();
+    });
+    stopped.await.map_err(|error| Error::internal(error.to_string()))?;
+    if failing.has_failed() {
+        return Err(Error::internal("the store failed").because("see the log above"));
+    }
+    log::info!("stopped");
+    Ok(())
+}
+
+fn url(scheme: &str, host: &str, address: SocketAddr) -> String {
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    format!("{scheme}://{host}:{}", address.port())
+}
+
+/// The store's failure, from whichever thread it comes.
+#[derive(Clone, Default)]
+struct Failing {
+    failed: Arc<AtomicBool>,
+    notify: Arc<Notify>,
+}
+
+impl Failing {
+    /// Turns health red, and ends the process: by the orderly way if that is quick, else at once.
+    /// Nothing more may be written, so there is nothing that waiting could save.
+    fn reporter(&self, board: &Arc<Board>) -> impl Fn(&str) + Send + Sync + 'static {
+        let (failing, board) = (self.clone(), Arc::clone(board));
+        move |what| {
+            board.red("store", what, "see the server's log; start the server again once the disk works");
+            log::error!("{what}; the server ends");
+            if !failing.failed.swap(true, Ordering::SeqCst) {
+                failing.notify.notify_one();
+                // If the orderly way is stuck, this ends the process.
+                let spawned = std::thread::Builder::new().name("end".to_owned()).spawn(|| {
+                    std::thread::park_timeout(Duration::from_secs(3));
+                    std::process::exit(1);
+                });
+                if spawned.is_err() {
+                    std::process::exit(1);
+                }
+            }
+        }
+    }
+
+    async fn happened(&self) {
+        self.notify.notified().await;
+    }
+
+    fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::SeqCst)
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self> {
+        let listen = |kind| signal(kind).map_err(|error| Error::internal(format!("signals: {error}")));
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())?, hangup: listen(SignalKind::hangup())? })
+    }
+}

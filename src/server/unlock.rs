@@ -1,0 +1,100 @@
+//! From a slot's secret to an open store: seal.json, node.json, the system keys.
+
+use crate::clock::Timestamp;
+use crate::crypto::chain::{Signer, Tagger};
+use crate::crypto::envelope::{self, Aad};
+use crate::crypto::kdf;
+use crate::crypto::seal::{SealFile, SlotSecret};
+use crate::crypto::x509::InstanceIdentity;
+use crate::error::{Error, Result};
+use crate::folder::{self, Folder};
+use crate::model::id::{InstanceId, SlotId};
+use crate::secret::{Key, Secret};
+use crate::store::{Keys, Opened, WrappedKey};
+
+use super::node::Node;
+
+const MOST_SEAL: u64 = 1 << 20;
+
+/// The names under which system keys lie in the store.
+pub(super) const AUDIT: &str = "audit";
+pub(super) const ANSWERS: &str = "answers";
+pub(super) const CHECKPOINT: &str = "checkpoint";
+pub(super) const IDENTITY: &str = "identity";
+pub(super) const IDENTITY_CERTIFICATE: &str = "identity_certificate";
+
+pub(super) fn system_aad(name: &str) -> Aad<'_> {
+    Aad { table: "system_keys", column: "wrapped", org: None, object: name.as_bytes(), version: 1 }
+}
+
+/// A data folder with its root key at hand, and nothing running.
+pub struct Unlocked {
+    pub instance: InstanceId,
+    pub slot: SlotId,
+    pub kek: Key,
+    pub opened: Opened,
+    pub identity: InstanceIdentity,
+    pub signer: Signer,
+    /// For the service's own checks.
+    pub tagger: Tagger,
+    pub keys: Keys,
+}
+
+/// Reads `seal.json`.
+pub fn read_seal(folder: &Folder) -> Result<SealFile> {
+    SealFile::parse(&folder::read(&folder.seal(), MOST_SEAL)?)
+}
+
+/// Opens the folder with a slot's secret.
+///
+/// # Errors
+/// One of its own for a wrong secret, a damaged file, and a file of another instance.
+pub fn unlock(folder: &Folder, secret: &SlotSecret, slot: Option<SlotId>, now: Timestamp) -> Result<Unlocked> {
+    let mut node = Node::read(folder)?;
+    let seal = read_seal(folder)?;
+    seal.check_instance(node.instance)?;
+    if seal.generation() < node.seal_generation {
+        return Err(Error::conflict(
+            "seal_older",
+            format!(
+                "seal.json is of generation {}, and this machine has seen {}: it was put back from an older copy, in which a slot may open that was removed since. Put back the newest one",
+                seal.generation(),
+                node.seal_generation
+            ),
+        ));
+    }
+    let (root, slot) = seal.open(secret, slot)?;
+    let kek = kdf::derive(&root, "kek/v1");
+    let database_key = node.open_database_key(&kek)?;
+    let opened = Opened::open(&folder.live(), &database_key, false, now)?;
+    let found = opened.instance()?;
+    if found != node.instance {
+        return Err(Error::unavailable("store_foreign", format!("strongroom.db belongs to instance {found}, this folder to {}", node.instance)));
+    }
+    if seal.generation() > node.seal_generation {
+        node.seal_generation = seal.generation();
+        node.write(folder)?;
+    }
+    let system = SystemKeys { kek: &kek, keys: opened.system_keys()? };
+    let audit = system.key(AUDIT)?;
+    let identity = InstanceIdentity::load(system.open(IDENTITY)?, system.open(IDENTITY_CERTIFICATE)?.expose())?;
+    let signer = Signer::from_pkcs8(&system.open(CHECKPOINT)?)?;
+    let keys = Keys { changes: Tagger::new(&audit), access: Tagger::new(&audit), answers: system.key(ANSWERS)? };
+    Ok(Unlocked { instance: node.instance, slot, opened, identity, signer, tagger: Tagger::new(&audit), keys, kek })
+}
+
+struct SystemKeys<'a> {
+    kek: &'a Key,
+    keys: Vec<WrappedKey>,
+}
+
+impl SystemKeys<'_> {
+    fn open(&self, name: &str) -> Result<Secret<Vec<u8>>> {
+        let wrapped = self.keys.iter().find(|key| key.name == name).ok_or_else(|| Error::unavailable("store_damaged", format!("the store lacks its system key `{name}`; restore a backup")))?;
+        envelope::open(self.kek, &system_aad(name), &wrapped.wrapped)
+    }
+
+    fn key(&self, name: &str) -> Result<Key> {
+        Key::from_slice(self.open(name)?.expose()).ok_or_else(|| Error::unavailable("store_damaged", format!("the store's system key `{name}` has another length")))
+    }
+}
