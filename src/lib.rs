@@ -10,3 +10,6 @@ pub mod secret;
 
 // service
 pub mod service;
+
+// edges
+pub mod http;
