@@ -1,39 +1,32 @@
 //! JSON bodies. A refusal names the field and the rule; it never shows what stood there, since that
 //! may be a secret.
 
+use std::error::Error as _;
+
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
 use crate::model::id::shown;
 
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
-    match Json::<T>::from_bytes(body) {
-        Ok(Json(value)) => Ok(value),
-        Err(rejection) => Err(refusal(&rejection)),
-    }
+    serde_json::from_slice(body).map_err(|error| describe(&path::<T>(body, &error), &error))
 }
 
-/// The chain of causes ends in serde_json's error; the one before it reads `path: that error`.
-fn refusal(rejection: &JsonRejection) -> Error {
-    let mut outer: &(dyn std::error::Error + 'static) = rejection;
-    while let Some(inner) = outer.source() {
-        if let Some(error) = inner.downcast_ref::<serde_json::Error>() {
-            let message = error.to_string();
-            let path = outer.to_string();
-            let path = path
-                .strip_suffix(&message)
-                .and_then(|path| path.strip_suffix(": "))
-                .unwrap_or_default();
-            return describe(path, error);
-        }
-        outer = inner;
-    }
-    Error::invalid(
-        "body",
-        "the body is not JSON of the form that /v1/openapi.json gives",
-    )
+/// Where the error lies: axum reads again and keeps track, and its own error then reads
+/// `path: error`.
+fn path<T: DeserializeOwned>(body: &[u8], error: &serde_json::Error) -> String {
+    let Some(tracked) = Json::<T>::from_bytes(body).err() else {
+        return String::new();
+    };
+    let tracked = tracked
+        .source()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let path = tracked.strip_suffix(&error.to_string());
+    path.and_then(|path| path.strip_suffix(": "))
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn describe(path: &str, error: &serde_json::Error) -> Error {
