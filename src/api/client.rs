@@ -33,6 +33,7 @@ pub struct SignedRecipient {
 
 /// What a client learns of itself.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = ClientRegistration)]
 pub struct Registration {
     pub client: Client,
     /// Add it to whatever you encrypt for this organization.

@@ -1,0 +1,95 @@
+//! Who asks: from what the listener believes to the context that verbs take.
+
+use axum::http::HeaderMap;
+
+use super::door::Arrival;
+use super::{App, headers};
+use crate::api;
+use crate::error::{Error, Result};
+use crate::secret::Secret;
+use crate::service::access::{self, Action, Target};
+use crate::service::caller::{Context, Credentials, Identity, Listener};
+
+/// A request's caller, and the cookie that carried the session if one did.
+pub(super) struct Caller {
+    pub(super) context: Context,
+    pub(super) cookie: Option<Secret<String>>,
+}
+
+/// Identifies the caller, and refuses at once whom no target could help: before the body is read.
+/// Public paths ask for nobody, so they answer while the server is sealed, too.
+pub(super) async fn identify(
+    app: &App,
+    action: Action,
+    changes: bool,
+    arrival: &Arrival,
+    headers: &HeaderMap,
+) -> Result<Caller> {
+    let reason = headers::reason(headers)?;
+    let context = |identity| Context {
+        identity,
+        source: arrival.source,
+        request: arrival.request,
+        reason,
+        idempotency: None,
+    };
+    if action == Action::Public {
+        return Ok(Caller {
+            context: context(Identity::Nobody),
+            cookie: None,
+        });
+    }
+    let credentials = credentials(arrival, headers)?;
+    let identity = app.service.identify(arrival.source, &credentials).await?;
+    if matches!(identity, Identity::Nobody | Identity::Key(_)) {
+        access::decide(&identity, action, &Target::Server)?;
+    }
+    if let (true, Some(cookie)) = (changes, &credentials.session) {
+        check_csrf(app, cookie, headers)?;
+    }
+    Ok(Caller {
+        context: context(identity),
+        cookie: credentials.session,
+    })
+}
+
+/// 11371 believes certificates and tokens, 8443 cookies and tokens, the socket the kernel.
+fn credentials(arrival: &Arrival, headers: &HeaderMap) -> Result<Credentials> {
+    let peer = &arrival.peer;
+    Ok(match arrival.source.listener {
+        Listener::Client => Credentials {
+            key: peer.key,
+            token: headers::bearer(headers)?,
+            ..Credentials::default()
+        },
+        Listener::Gui => match headers::bearer(headers)? {
+            Some(token) => Credentials {
+                token: Some(token),
+                ..Credentials::default()
+            },
+            None => Credentials {
+                session: headers::session_cookie(headers),
+                ..Credentials::default()
+            },
+        },
+        Listener::Socket => Credentials {
+            uid: peer.uid,
+            ..Credentials::default()
+        },
+    })
+}
+
+/// A browser sends the cookie along with what other sites make it send; those cannot know this.
+fn check_csrf(app: &App, cookie: &Secret<String>, headers: &HeaderMap) -> Result<()> {
+    let given = headers::text(headers, api::session::CSRF)?.unwrap_or_default();
+    if app.service.session_csrf_matches(cookie, given) {
+        return Ok(());
+    }
+    Err(Error::denied(
+        "csrf",
+        format!(
+            "within a session, whatever changes something repeats the session's `csrf` in the header {}",
+            api::session::CSRF
+        ),
+    ))
+}

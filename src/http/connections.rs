@@ -1,0 +1,451 @@
+//! Who is connected, how far each connection is, and which must go. One sweep twice a second looks
+//! at all of them, so that a connection costs no timer and a request costs none either.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+
+use super::Limits;
+
+/// Between two sweeps; deadlines are met to within one.
+pub(super) const TICK: Duration = Duration::from_millis(500);
+
+/// How many idle connections go at once when a listener is full.
+const ROOM: usize = 64;
+
+/// The open connections of one listener.
+pub(super) struct Connections {
+    limits: Limits,
+    ticks: Arc<AtomicU32>,
+    stopping: AtomicBool,
+    next: AtomicU64,
+    open: Mutex<Open>,
+    emptied: Notify,
+}
+
+#[derive(Default)]
+struct Open {
+    watched: HashMap<u64, Arc<Watch>>,
+    by_address: HashMap<IpAddr, u32>,
+}
+
+/// One connection's place among them, given back when it is dropped.
+pub(super) struct Place {
+    connections: Arc<Connections>,
+    id: u64,
+    address: Option<IpAddr>,
+    pub(super) watch: Arc<Watch>,
+}
+
+/// How far a connection is.
+pub(super) struct Watch {
+    ticks: Arc<AtomicU32>,
+    stage: AtomicU8,
+    /// The tick at which the stage began, or an answer's bytes last left.
+    since: AtomicU32,
+    /// The tick from which on bytes wait to be taken; 0: none do.
+    blocked: AtomicU32,
+    /// Requests at work.
+    busy: AtomicU32,
+    multiplexed: AtomicBool,
+    order: AtomicU8,
+    ordered: Notify,
+}
+
+const HANDSHAKE: u8 = 0;
+/// Between requests.
+const IDLE: u8 = 1;
+/// A request's first bytes are there, its headers are not complete.
+const HEAD: u8 = 2;
+const BUSY: u8 = 3;
+
+/// What a connection is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    Stay,
+    /// Finish what was taken on, then close.
+    Finish,
+    /// Close at once.
+    Leave,
+}
+
+impl Connections {
+    pub(super) fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            limits,
+            ticks: Arc::new(AtomicU32::new(1)),
+            stopping: AtomicBool::new(false),
+            next: AtomicU64::new(0),
+            open: Mutex::default(),
+            emptied: Notify::new(),
+        })
+    }
+
+    /// A place for a new connection, none where there is no room. A full listener sends idle
+    /// connections away and goes a little over its number until they are gone.
+    pub(super) fn admit(self: &Arc<Self>, address: Option<IpAddr>) -> Option<Place> {
+        let address = address.map(network);
+        let mut open = self.lock();
+        if let Some(address) = address {
+            let count = open.by_address.entry(address).or_insert(0);
+            if *count >= self.limits.per_address && !address.is_loopback() {
+                return None;
+            }
+        }
+        let full = open.watched.len() >= self.limits.connections;
+        if full && (open.watched.len() >= self.limits.connections + ROOM || !open.make_room()) {
+            return None;
+        }
+        if let Some(address) = address {
+            *open.by_address.entry(address).or_insert(0) += 1;
+        }
+        let id = self.next.fetch_add(1, Relaxed);
+        let watch = Arc::new(Watch::new(Arc::clone(&self.ticks)));
+        open.watched.insert(id, Arc::clone(&watch));
+        Some(Place {
+            connections: Arc::clone(self),
+            id,
+            address,
+            watch,
+        })
+    }
+
+    /// Tells every connection that is past a limit to go.
+    pub(super) fn sweep(&self) {
+        let now = self.ticks.fetch_add(1, Relaxed).wrapping_add(1);
+        let stopping = self.stopping.load(Relaxed);
+        for watch in self.lock().watched.values() {
+            watch.order(watch.verdict(now, stopping, &self.limits));
+        }
+    }
+
+    /// No descriptors are left: idle connections go.
+    pub(super) fn make_room(&self) {
+        self.lock().make_room();
+    }
+
+    /// Tells all to finish, waits until the last is gone or `drain` has passed, then drops the rest.
+    /// Returns how many were dropped. `sweep` must go on meanwhile.
+    pub(super) async fn finish(&self) -> usize {
+        self.stopping.store(true, Relaxed);
+        let everyone = |order| {
+            self.lock()
+                .watched
+                .values()
+                .for_each(|watch| watch.order(order))
+        };
+        everyone(Order::Finish);
+        let emptied = async {
+            loop {
+                let emptied = self.emptied.notified();
+                if self.lock().watched.is_empty() {
+                    return;
+                }
+                emptied.await;
+            }
+        };
+        if tokio::time::timeout(self.limits.drain, emptied)
+            .await
+            .is_ok()
+        {
+            return 0;
+        }
+        let left = self.lock().watched.len();
+        everyone(Order::Leave);
+        left
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    /// Sends the longest idle connections away; false if none is idle.
+    fn make_room(&mut self) -> bool {
+        let mut idle: Vec<(u32, &Arc<Watch>)> = self
+            .watched
+            .values()
+            .filter(|watch| watch.stage.load(Relaxed) == IDLE && watch.told() == Order::Stay)
+            .map(|watch| (watch.since.load(Relaxed), watch))
+            .collect();
+        if idle.len() > ROOM {
+            idle.select_nth_unstable_by_key(ROOM, |(since, _)| *since);
+            idle.truncate(ROOM);
+        }
+        idle.iter()
+            .for_each(|(_, watch)| watch.order(Order::Finish));
+        !idle.is_empty()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.connections.lock();
+        open.watched.remove(&self.id);
+        if let Some(address) = self.address
+            && let Some(count) = open.by_address.get_mut(&address)
+        {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                open.by_address.remove(&address);
+            }
+        }
+        if open.watched.is_empty() {
+            self.connections.emptied.notify_waiters();
+        }
+    }
+}
+
+/// What counts as one address: of IPv6 the /64, since a host commands all of it.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) if !v6.is_loopback() => {
+            IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)))
+        }
+        address => address,
+    }
+}
+
+impl Watch {
+    fn new(ticks: Arc<AtomicU32>) -> Self {
+        let now = ticks.load(Relaxed);
+        Self {
+            ticks,
+            stage: AtomicU8::new(HANDSHAKE),
+            since: AtomicU32::new(now),
+            blocked: AtomicU32::new(0),
+            busy: AtomicU32::new(0),
+            multiplexed: AtomicBool::new(false),
+            order: AtomicU8::new(0),
+            ordered: Notify::new(),
+        }
+    }
+
+    /// The handshake is done. On a multiplexed connection bytes that come in begin no request.
+    pub(super) fn opened(&self, multiplexed: bool) {
+        self.multiplexed.store(multiplexed, Relaxed);
+        self.enter(IDLE);
+    }
+
+    /// A request is being worked on until the guard goes.
+    pub(super) fn work(self: &Arc<Self>) -> Work {
+        self.busy.fetch_add(1, Relaxed);
+        self.enter(BUSY);
+        Work(Arc::clone(self))
+    }
+
+    /// Returns when there is an order that is not `Stay`.
+    pub(super) async fn ordered(&self) -> Order {
+        self.ordered.notified().await;
+        self.told()
+    }
+
+    fn enter(&self, stage: u8) {
+        self.stage.store(stage, Relaxed);
+        self.since.store(self.ticks.load(Relaxed), Relaxed);
+    }
+
+    fn came(&self) {
+        if self.stage.load(Relaxed) == IDLE && !self.multiplexed.load(Relaxed) {
+            self.enter(HEAD);
+        }
+    }
+
+    fn left(&self) {
+        self.blocked.store(0, Relaxed);
+        if self.stage.load(Relaxed) == IDLE {
+            self.since.store(self.ticks.load(Relaxed), Relaxed);
+        }
+    }
+
+    fn waits(&self) {
+        if self.blocked.load(Relaxed) == 0 {
+            self.blocked.store(self.ticks.load(Relaxed), Relaxed);
+        }
+    }
+
+    fn told(&self) -> Order {
+        match self.order.load(Relaxed) {
+            0 => Order::Stay,
+            1 => Order::Finish,
+            _ => Order::Leave,
+        }
+    }
+
+    /// Orders only grow harder; a repeated one wakes nobody.
+    fn order(&self, order: Order) {
+        let harder = match order {
+            Order::Stay => return,
+            Order::Finish => 1,
+            Order::Leave => 2,
+        };
+        if self.order.fetch_max(harder, Relaxed) < harder {
+            self.ordered.notify_one();
+        }
+    }
+
+    fn verdict(&self, now: u32, stopping: bool, limits: &Limits) -> Order {
+        let passed = |since: u32, limit: Duration| TICK * now.wrapping_sub(since) > limit;
+        let since = self.since.load(Relaxed);
+        let blocked = self.blocked.load(Relaxed);
+        if blocked != 0 && passed(blocked, limits.stalled) {
+            return Order::Leave;
+        }
+        match self.stage.load(Relaxed) {
+            HANDSHAKE if stopping || passed(since, limits.handshake) => Order::Leave,
+            HEAD if stopping || passed(since, limits.head) => Order::Leave,
+            IDLE if stopping && passed(since, 2 * TICK) => Order::Leave,
+            IDLE if passed(since, limits.idle + limits.head) => Order::Leave,
+            IDLE if passed(since, limits.idle) => Order::Finish,
+            _ => Order::Stay,
+        }
+    }
+}
+
+/// While it lives, its connection is at work.
+pub(super) struct Work(Arc<Watch>);
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        if self.0.busy.fetch_sub(1, Relaxed) == 1 {
+            self.0.enter(IDLE);
+        }
+    }
+}
+
+/// A stream that tells its watch what comes and goes.
+pub(super) struct Watched<S> {
+    stream: S,
+    watch: Arc<Watch>,
+}
+
+impl<S> Watched<S> {
+    pub(super) fn new(stream: S, watch: Arc<Watch>) -> Self {
+        Self { stream, watch }
+    }
+
+    fn wrote(&self, done: &Poll<io::Result<usize>>) {
+        match done {
+            Poll::Ready(_) => self.watch.left(),
+            Poll::Pending => self.watch.waits(),
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let done = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.watch.came();
+        }
+        done
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let done = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.wrote(&done);
+        done
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let done = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.wrote(&done);
+        done
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let done = Pin::new(&mut self.stream).poll_flush(cx);
+        match done {
+            Poll::Ready(_) => self.watch.blocked.store(0, Relaxed),
+            Poll::Pending => self.watch.waits(),
+        }
+        done
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ticks(duration: Duration) -> u32 {
+        u32::try_from(duration.as_millis() / TICK.as_millis()).unwrap()
+    }
+
+    #[test]
+    fn each_stage_has_its_deadline() {
+        let limits = Limits::default();
+        let connections = Connections::new(limits);
+        let place = connections.admit(None).unwrap();
+        let verdict = |passed: Duration| place.watch.verdict(1 + ticks(passed), false, &limits);
+        let second = Duration::from_secs(1);
+        assert_eq!(verdict(limits.handshake), Order::Stay);
+        assert_eq!(verdict(limits.handshake + second), Order::Leave);
+        place.watch.opened(false);
+        assert_eq!(verdict(limits.idle), Order::Stay);
+        assert_eq!(verdict(limits.idle + second), Order::Finish);
+        place.watch.came();
+        assert_eq!(verdict(limits.head + second), Order::Leave);
+        let work = place.watch.work();
+        assert_eq!(verdict(limits.idle * 10), Order::Stay);
+        place.watch.waits();
+        assert_eq!(verdict(limits.stalled + second), Order::Leave);
+        place.watch.left();
+        drop(work);
+        assert_eq!(verdict(second), Order::Stay);
+        assert_eq!(place.watch.verdict(4, true, &limits), Order::Leave);
+    }
+
+    #[test]
+    fn a_full_listener_sends_the_longest_idle_away_and_an_address_has_its_share() {
+        let limits = Limits {
+            connections: 2,
+            per_address: 1,
+            ..Limits::default()
+        };
+        let connections = Connections::new(limits);
+        let from = |address: &str| connections.admit(Some(address.parse().unwrap()));
+        let first = from("192.0.2.1").unwrap();
+        assert!(from("192.0.2.1").is_none());
+        drop(first);
+        let first = from("192.0.2.1").unwrap();
+        let _second = from("2001:db8::1").unwrap();
+        assert!(from("2001:db8::2").is_none(), "one /64");
+        assert!(from("192.0.2.3").is_none(), "full, and nobody is idle");
+        first.watch.opened(false);
+        let _third = from("192.0.2.3").unwrap();
+        assert_eq!(first.watch.told(), Order::Finish);
+        let _loopback = (from("127.0.0.1"), from("127.0.0.1"));
+    }
+}

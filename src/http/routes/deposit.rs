@@ -1,0 +1,172 @@
+//! Deposits: bytes in, bytes out, and all about them.
+
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::Response;
+
+use super::super::call::Call;
+use super::super::{headers, reply};
+use crate::api::deposit::{DEPOSIT_ID, ENCRYPTION, VERSION, Versions};
+use crate::error::{Error, Result};
+use crate::model::deposit::{Deposit, DepositVersion, Encryption};
+use crate::model::id::DepositId;
+use crate::service::deposit::PutDeposit;
+
+pub(super) async fn put(mut call: Call) -> Result<Response> {
+    let which = call.which()?;
+    let request = PutDeposit {
+        expect: headers::expect(&call.headers)?,
+        encryption: headers::encryption(&call.headers)?,
+        content_type: headers::content_type(&call.headers)?,
+        description: headers::description(&call.headers)?,
+        labels: headers::labels(&call.headers)?,
+        body: call.take_bytes(),
+    };
+    let stored = call
+        .service()
+        .deposit_put(&call.ctx, &which, request)
+        .await?;
+    let code = if stored.created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    let location = format!("/v1/deposits/id/{}", stored.deposit.id);
+    reply::with(
+        described(code, &stored.deposit)?,
+        header::LOCATION,
+        &location,
+    )
+}
+
+pub(super) async fn get(call: Call) -> Result<Response> {
+    let which = call.which()?;
+    let version = call.query.number("version", u32::MAX)?;
+    let fetched = call
+        .service()
+        .deposit_get(&call.ctx, &which, version)
+        .await?;
+    let body = call.answer_bytes(fetched.body).await?;
+    bytes(fetched.id, &fetched.version, body)
+}
+
+/// As GET, but nothing is released: it reads metadata alone.
+pub(super) async fn head(call: Call) -> Result<Response> {
+    let which = call.which()?;
+    let wanted = call.query.number("version", u32::MAX)?;
+    let deposit = call.service().deposit_show(&call.ctx, &which).await?;
+    let versions = call.service().deposit_versions(&call.ctx, &which).await?;
+    let wanted = wanted.unwrap_or(deposit.version);
+    let version = versions
+        .iter()
+        .find(|version| version.version == wanted && deposit.deleted.is_none())
+        .ok_or_else(|| {
+            Error::not_found("there is no such version, or the deposit lies in the bin")
+        })?;
+    let mut response = bytes(deposit.id, version, Body::empty())?;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_LENGTH, HeaderValue::from(version.size));
+    Ok(response)
+}
+
+pub(super) async fn remove(call: Call) -> Result<Response> {
+    let expect = headers::expect(&call.headers)?;
+    let deposit = call
+        .service()
+        .deposit_remove(&call.ctx, &call.which()?, expect)
+        .await?;
+    described(StatusCode::OK, &deposit)
+}
+
+pub(super) async fn show(call: Call) -> Result<Response> {
+    described(
+        StatusCode::OK,
+        &call
+            .service()
+            .deposit_show(&call.ctx, &call.which()?)
+            .await?,
+    )
+}
+
+pub(super) async fn edit(call: Call) -> Result<Response> {
+    let expect = headers::expect(&call.headers)?;
+    let deposit = call
+        .service()
+        .deposit_edit(&call.ctx, &call.which()?, expect, call.json()?)
+        .await?;
+    described(StatusCode::OK, &deposit)
+}
+
+pub(super) async fn versions(call: Call) -> Result<Response> {
+    let versions = call
+        .service()
+        .deposit_versions(&call.ctx, &call.which()?)
+        .await?;
+    reply::ok(&Versions { versions })
+}
+
+pub(super) async fn list(call: Call) -> Result<Response> {
+    let org = match call.raw("org") {
+        Some(org) => Some(org.parse()?),
+        None => call.query.parsed("org")?,
+    };
+    reply::ok(
+        &call
+            .service()
+            .deposit_list(&call.ctx, org.as_ref(), call.query.list()?)
+            .await?,
+    )
+}
+
+pub(super) async fn undelete(call: Call) -> Result<Response> {
+    described(
+        StatusCode::OK,
+        &call
+            .service()
+            .deposit_undelete(&call.ctx, &call.which()?)
+            .await?,
+    )
+}
+
+pub(super) async fn purge(call: Call) -> Result<Response> {
+    call.service()
+        .deposit_purge(&call.ctx, &call.which()?)
+        .await?;
+    Ok(reply::nothing())
+}
+
+fn described(code: StatusCode, deposit: &Deposit) -> Result<Response> {
+    reply::with(
+        reply::json(code, deposit)?,
+        header::ETAG,
+        &headers::etag(deposit.version),
+    )
+}
+
+/// A deposit's bytes with what is known of them. A browser is told to keep them, not to show them.
+fn bytes(id: DepositId, version: &DepositVersion, body: Body) -> Result<Response> {
+    let content_type = HeaderValue::from_str(&version.content_type)
+        .unwrap_or(HeaderValue::from_static("application/octet-stream"));
+    let mut response = reply::of(StatusCode::OK, content_type, body);
+    let encryption = match version.encryption {
+        Encryption::None => HeaderValue::from_static("none"),
+        Encryption::Age => HeaderValue::from_static("age"),
+    };
+    let headers = response.headers_mut();
+    headers.insert(HeaderName::from_static(ENCRYPTION), encryption);
+    headers.insert(
+        HeaderName::from_static(VERSION),
+        HeaderValue::from(version.version),
+    );
+    headers.insert(
+        header::CONTENT_DISPOSITION,
+        HeaderValue::from_static("attachment"),
+    );
+    let response = reply::with(
+        response,
+        HeaderName::from_static(DEPOSIT_ID),
+        &id.to_string(),
+    )?;
+    reply::with(response, header::ETAG, &headers::etag(version.version))
+}

@@ -1,0 +1,735 @@
+//! The table of routes: what the router, the description and the tests are made from.
+
+mod audit;
+mod client;
+mod deposit;
+mod org;
+mod role;
+mod server;
+mod session;
+mod setting;
+mod token;
+mod user;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::response::Response;
+use axum::routing::{MethodFilter, on};
+
+use super::call::{self, Call};
+use super::{App, reply};
+use crate::api::deposit::{DEPOSIT_ID, DESCRIPTION, ENCRYPTION, LABELS, VERSION};
+use crate::error::{Error, Result};
+use crate::service::access::Action;
+use crate::service::caller::Listener;
+
+/// One method of one path.
+pub struct Route {
+    pub method: Verb,
+    pub path: &'static str,
+    pub action: Action,
+    pub on: &'static [Listener],
+    pub takes: Takes,
+    /// Query parameters; any other is refused.
+    pub query: &'static [&'static str],
+    /// Request headers, beside those that any request may carry.
+    pub headers: &'static [&'static str],
+    pub gives: &'static [Gives],
+    pub summary: &'static str,
+    /// False: the same as another path, or a page for people.
+    pub described: bool,
+    pub(super) run: Run,
+}
+
+type Run = fn(Call) -> Pin<Box<dyn Future<Output = Result<Response>> + Send>>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verb {
+    Get,
+    Head,
+    Put,
+    Post,
+    Patch,
+    Delete,
+}
+
+/// What a request's body is. The names are those of schemas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    Nothing,
+    Json(&'static str),
+    MaybeJson(&'static str),
+    /// A deposit's bytes, of any type.
+    Bytes,
+}
+
+/// A status, what the body is, and headers beside the request's id.
+#[derive(Clone, Copy, Debug)]
+pub struct Gives(pub u16, pub Content, pub &'static [&'static str]);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    Nothing,
+    Json(&'static str),
+    Text(&'static str),
+    /// As the deposit's own type says.
+    Bytes,
+}
+
+impl Verb {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Put => "PUT",
+            Self::Post => "POST",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+        }
+    }
+
+    pub fn changes(self) -> bool {
+        !matches!(self, Self::Get | Self::Head)
+    }
+
+    fn filter(self) -> MethodFilter {
+        match self {
+            Self::Get => MethodFilter::GET,
+            Self::Head => MethodFilter::HEAD,
+            Self::Put => MethodFilter::PUT,
+            Self::Post => MethodFilter::POST,
+            Self::Patch => MethodFilter::PATCH,
+            Self::Delete => MethodFilter::DELETE,
+        }
+    }
+}
+
+const CLIENT: &[Listener] = &[Listener::Client];
+const GUI: &[Listener] = &[Listener::Gui];
+const NEAR: &[Listener] = &[Listener::Gui, Listener::Socket];
+const ALL: &[Listener] = &[Listener::Client, Listener::Gui, Listener::Socket];
+
+const LIST: &[&str] = &["filter", "cursor", "limit"];
+const LIST_IN_ORG: &[&str] = &["org", "filter", "cursor", "limit"];
+
+const fn route(
+    method: Verb,
+    path: &'static str,
+    action: Action,
+    summary: &'static str,
+    run: Run,
+) -> Route {
+    Route {
+        method,
+        path,
+        action,
+        on: ALL,
+        takes: Takes::Nothing,
+        query: &[],
+        headers: &[],
+        gives: &[],
+        summary,
+        described: true,
+        run,
+    }
+}
+
+impl Route {
+    const fn on(mut self, listeners: &'static [Listener]) -> Self {
+        self.on = listeners;
+        self
+    }
+
+    const fn takes(mut self, takes: Takes) -> Self {
+        self.takes = takes;
+        self
+    }
+
+    const fn query(mut self, query: &'static [&'static str]) -> Self {
+        self.query = query;
+        self
+    }
+
+    const fn headers(mut self, headers: &'static [&'static str]) -> Self {
+        self.headers = headers;
+        self
+    }
+
+    const fn gives(mut self, gives: &'static [Gives]) -> Self {
+        self.gives = gives;
+        self
+    }
+
+    const fn undescribed(mut self) -> Self {
+        self.described = false;
+        self
+    }
+}
+
+/// A handler as the table holds it.
+macro_rules! run {
+    ($($handler:tt)+) => { |call| Box::pin($($handler)+(call)) };
+}
+
+/// The answers of most routes: one status, one schema.
+macro_rules! json {
+    ($code:literal, $schema:literal) => {
+        &[Gives($code, Content::Json($schema), &[])]
+    };
+}
+
+const NOTHING: &[Gives] = &[Gives(204, Content::Nothing, &[])];
+const BODY_HEADERS: &[&str] = &["etag", ENCRYPTION, DEPOSIT_ID, VERSION];
+const STORED: &[Gives] = &[
+    Gives(200, Content::Json("Deposit"), &["etag", "location"]),
+    Gives(201, Content::Json("Deposit"), &["etag", "location"]),
+];
+const DEPOSIT: &[Gives] = &[Gives(200, Content::Json("Deposit"), &["etag"])];
+
+/// The ways to one deposit: by name, by name in an organization, by id.
+macro_rules! deposit_routes {
+    ($path:literal) => {
+        [
+            route(
+                Verb::Put,
+                $path,
+                Action::DepositChange,
+                "Store a deposit, or a new version of it",
+                run!(deposit::put),
+            )
+            .takes(Takes::Bytes)
+            .headers(&["if-match", "if-none-match", ENCRYPTION, LABELS, DESCRIPTION])
+            .gives(STORED),
+            route(
+                Verb::Get,
+                $path,
+                Action::DepositFetch,
+                "A deposit's bytes, of its newest or of one version",
+                run!(deposit::get),
+            )
+            .query(&["version"])
+            .gives(&[Gives(200, Content::Bytes, BODY_HEADERS)]),
+            route(
+                Verb::Head,
+                $path,
+                Action::DepositRead,
+                "What a GET would say of the bytes, without releasing them",
+                run!(deposit::head),
+            )
+            .query(&["version"])
+            .gives(&[Gives(200, Content::Nothing, BODY_HEADERS)]),
+            route(
+                Verb::Delete,
+                $path,
+                Action::DepositChange,
+                "Move a deposit into the bin",
+                run!(deposit::remove),
+            )
+            .headers(&["if-match"])
+            .gives(DEPOSIT),
+            route(
+                Verb::Get,
+                concat!($path, "/metadata"),
+                Action::DepositRead,
+                "All about a deposit but its bytes",
+                run!(deposit::show),
+            )
+            .gives(DEPOSIT),
+            route(
+                Verb::Patch,
+                concat!($path, "/metadata"),
+                Action::DepositChange,
+                "Change what may change without a new version",
+                run!(deposit::edit),
+            )
+            .takes(Takes::Json("EditDeposit"))
+            .headers(&["if-match"])
+            .gives(DEPOSIT),
+            route(
+                Verb::Get,
+                concat!($path, "/versions"),
+                Action::DepositRead,
+                "A deposit's versions, newest first",
+                run!(deposit::versions),
+            )
+            .gives(json!(200, "Versions")),
+            route(
+                Verb::Post,
+                concat!($path, "/undelete"),
+                Action::DepositChange,
+                "Take a deposit out of the bin",
+                run!(deposit::undelete),
+            )
+            .gives(DEPOSIT),
+            route(
+                Verb::Post,
+                concat!($path, "/purge"),
+                Action::DepositChange,
+                "Delete a deposit in the bin for good",
+                run!(deposit::purge),
+            )
+            .gives(NOTHING),
+        ]
+    };
+}
+
+static BY_NAME: [Route; 9] = deposit_routes!("/v1/deposits/{name}");
+static BY_ORG: [Route; 9] = deposit_routes!("/v1/orgs/{org}/deposits/{name}");
+static BY_ID: [Route; 9] = deposit_routes!("/v1/deposits/id/{uuid}");
+
+/// `id` is a legal name of a deposit: these are its parts, not deposits whose id is `versions`.
+static NAMED_ID: &[Route] = &[
+    route(
+        Verb::Get,
+        "/v1/deposits/id/metadata",
+        Action::DepositRead,
+        "",
+        run!(deposit::show),
+    )
+    .undescribed(),
+    route(
+        Verb::Patch,
+        "/v1/deposits/id/metadata",
+        Action::DepositChange,
+        "",
+        run!(deposit::edit),
+    )
+    .takes(Takes::Json("EditDeposit"))
+    .undescribed(),
+    route(
+        Verb::Get,
+        "/v1/deposits/id/versions",
+        Action::DepositRead,
+        "",
+        run!(deposit::versions),
+    )
+    .undescribed(),
+    route(
+        Verb::Post,
+        "/v1/deposits/id/undelete",
+        Action::DepositChange,
+        "",
+        run!(deposit::undelete),
+    )
+    .undescribed(),
+    route(
+        Verb::Post,
+        "/v1/deposits/id/purge",
+        Action::DepositChange,
+        "",
+        run!(deposit::purge),
+    )
+    .undescribed(),
+];
+
+static OTHERS: &[Route] = &[
+    route(
+        Verb::Get,
+        "/",
+        Action::Public,
+        "A page for people",
+        run!(server::page),
+    )
+    .on(GUI)
+    .undescribed(),
+    route(
+        Verb::Get,
+        "/v1/server",
+        Action::Public,
+        "What the server says of itself",
+        run!(server::info),
+    )
+    .gives(json!(200, "ServerInfo")),
+    route(
+        Verb::Get,
+        "/v1/server/ca.pem",
+        Action::Public,
+        "The instance identity's certificate, for curl's --cacert",
+        run!(server::ca_pem),
+    )
+    .gives(&[Gives(200, Content::Text("application/x-pem-file"), &[])]),
+    route(
+        Verb::Get,
+        "/v1/openapi.json",
+        Action::Public,
+        "This description",
+        run!(server::openapi),
+    )
+    .gives(json!(200, "")),
+    route(
+        Verb::Get,
+        "/v1/status",
+        Action::StatusRead,
+        "How the server is, part by part",
+        run!(server::status),
+    )
+    .gives(json!(200, "Status")),
+    route(
+        Verb::Get,
+        "/metrics",
+        Action::Metrics,
+        "Metrics for Prometheus",
+        run!(server::metrics),
+    )
+    .on(NEAR)
+    .gives(&[Gives(200, Content::Text("text/plain; version=0.0.4"), &[])]),
+    route(
+        Verb::Post,
+        "/v1/clients",
+        Action::Register,
+        "Register the key of the connection's certificate as a client",
+        run!(client::register),
+    )
+    .on(CLIENT)
+    .takes(Takes::Json("Register"))
+    .gives(&[
+        Gives(201, Content::Json("ClientRegistration"), &["location"]),
+        Gives(202, Content::Json("ClientRegistration"), &["location"]),
+    ]),
+    route(
+        Verb::Get,
+        "/v1/clients/self",
+        Action::OwnClient,
+        "The caller's own registration",
+        run!(client::own),
+    )
+    .on(CLIENT)
+    .gives(json!(200, "ClientRegistration")),
+    route(
+        Verb::Get,
+        "/v1/clients",
+        Action::ClientRead,
+        "The clients",
+        run!(client::list),
+    )
+    .query(LIST_IN_ORG)
+    .gives(json!(200, "Page_Client")),
+    route(
+        Verb::Get,
+        "/v1/clients/{fingerprint}",
+        Action::ClientRead,
+        "One client",
+        run!(client::show),
+    )
+    .gives(json!(200, "Client")),
+    route(
+        Verb::Delete,
+        "/v1/clients/{fingerprint}",
+        Action::ClientChange,
+        "Remove a client's registration",
+        run!(client::remove),
+    )
+    .gives(NOTHING),
+    route(
+        Verb::Post,
+        "/v1/clients/{fingerprint}/approve",
+        Action::ClientChange,
+        "Make a pending client active",
+        run!(client::approve),
+    )
+    .takes(Takes::MaybeJson("Decision"))
+    .gives(json!(200, "Client")),
+    route(
+        Verb::Post,
+        "/v1/clients/{fingerprint}/deny",
+        Action::ClientChange,
+        "Deny a pending client",
+        run!(client::deny),
+    )
+    .takes(Takes::MaybeJson("Decision"))
+    .gives(json!(200, "Client")),
+    route(
+        Verb::Post,
+        "/v1/clients/{fingerprint}/enable",
+        Action::ClientChange,
+        "Let a disabled client in again",
+        run!(client::enable),
+    )
+    .takes(Takes::MaybeJson("Decision"))
+    .gives(json!(200, "Client")),
+    route(
+        Verb::Post,
+        "/v1/clients/{fingerprint}/disable",
+        Action::ClientChange,
+        "Refuse an active client from its next request on",
+        run!(client::disable),
+    )
+    .takes(Takes::MaybeJson("Decision"))
+    .gives(json!(200, "Client")),
+    route(
+        Verb::Get,
+        "/v1/orgs",
+        Action::OrgRead,
+        "The organizations",
+        run!(org::list),
+    )
+    .query(LIST)
+    .gives(json!(200, "Page_Org")),
+    route(
+        Verb::Post,
+        "/v1/orgs",
+        Action::OrgChange,
+        "Add an organization",
+        run!(org::add),
+    )
+    .takes(Takes::Json("AddOrg"))
+    .gives(json!(201, "OrgWithCode")),
+    route(
+        Verb::Get,
+        "/v1/orgs/{org}",
+        Action::OrgRead,
+        "One organization, with its code for whoever may see it",
+        run!(org::show),
+    )
+    .gives(json!(200, "OrgWithCode")),
+    route(
+        Verb::Put,
+        "/v1/orgs/{org}/auth",
+        Action::OrgCode,
+        "Set an organization's registration code",
+        run!(org::set_auth),
+    )
+    .takes(Takes::Json("SetAuth"))
+    .gives(json!(200, "OrgWithCode")),
+    route(
+        Verb::Put,
+        "/v1/orgs/{org}/recovery-recipient",
+        Action::OrgChange,
+        "Set or clear an organization's recovery recipient",
+        run!(org::set_recovery_recipient),
+    )
+    .takes(Takes::Json("SetRecoveryRecipient"))
+    .gives(json!(200, "Org")),
+    route(
+        Verb::Get,
+        "/v1/orgs/{org}/deposits",
+        Action::DepositRead,
+        "An organization's deposits",
+        run!(deposit::list),
+    )
+    .query(LIST)
+    .gives(json!(200, "Page_Deposit")),
+    route(
+        Verb::Get,
+        "/v1/deposits",
+        Action::DepositRead,
+        "The caller's deposits, or an organization's",
+        run!(deposit::list),
+    )
+    .query(LIST_IN_ORG)
+    .gives(json!(200, "Page_Deposit")),
+    route(
+        Verb::Get,
+        "/v1/users",
+        Action::UserRead,
+        "The users",
+        run!(user::list),
+    )
+    .query(LIST)
+    .gives(json!(200, "Page_User")),
+    route(
+        Verb::Post,
+        "/v1/users",
+        Action::UserChange,
+        "Add a user",
+        run!(user::add),
+    )
+    .takes(Takes::Json("AddUser"))
+    .gives(json!(201, "User")),
+    route(
+        Verb::Get,
+        "/v1/users/{user}",
+        Action::UserRead,
+        "One user",
+        run!(user::show),
+    )
+    .gives(json!(200, "User")),
+    route(
+        Verb::Patch,
+        "/v1/users/{user}",
+        Action::UserChange,
+        "Disable or enable a user",
+        run!(user::edit),
+    )
+    .takes(Takes::Json("EditUser"))
+    .gives(json!(200, "User")),
+    route(
+        Verb::Delete,
+        "/v1/users/{user}",
+        Action::UserChange,
+        "Remove a user",
+        run!(user::remove),
+    )
+    .gives(NOTHING),
+    route(
+        Verb::Put,
+        "/v1/users/{user}/password",
+        Action::OwnUser,
+        "Set a password; ends the user's sessions",
+        run!(user::set_password),
+    )
+    .takes(Takes::Json("SetPassword"))
+    .gives(NOTHING),
+    route(
+        Verb::Post,
+        "/v1/users/{user}/grants",
+        Action::UserChange,
+        "Grant a role",
+        run!(user::grant),
+    )
+    .takes(Takes::Json("Grant"))
+    .gives(json!(200, "User")),
+    route(
+        Verb::Delete,
+        "/v1/users/{user}/grants",
+        Action::UserChange,
+        "Take a role back",
+        run!(user::revoke),
+    )
+    .query(&["role", "org"])
+    .gives(json!(200, "User")),
+    route(
+        Verb::Get,
+        "/v1/roles",
+        Action::UserRead,
+        "The roles that exist",
+        run!(role::list),
+    )
+    .gives(json!(200, "Roles")),
+    route(
+        Verb::Get,
+        "/v1/tokens",
+        Action::TokenRead,
+        "The API tokens, without their secrets",
+        run!(token::list),
+    )
+    .query(LIST)
+    .gives(json!(200, "Page_Token")),
+    route(
+        Verb::Post,
+        "/v1/tokens",
+        Action::TokenChange,
+        "Add an API token; its secret is shown this once",
+        run!(token::add),
+    )
+    .takes(Takes::Json("AddToken"))
+    .gives(json!(201, "TokenAdded")),
+    route(
+        Verb::Delete,
+        "/v1/tokens/{id}",
+        Action::TokenChange,
+        "Remove an API token",
+        run!(token::remove),
+    )
+    .gives(NOTHING),
+    route(
+        Verb::Post,
+        "/v1/sessions",
+        Action::Public,
+        "Log in; the answer sets the session's cookie",
+        run!(session::open),
+    )
+    .on(GUI)
+    .takes(Takes::Json("LogIn"))
+    .gives(&[Gives(201, Content::Json("Session"), &["set-cookie"])]),
+    route(
+        Verb::Get,
+        "/v1/sessions/current",
+        Action::OwnUser,
+        "The caller's session",
+        run!(session::show),
+    )
+    .on(GUI)
+    .gives(json!(200, "Session")),
+    route(
+        Verb::Delete,
+        "/v1/sessions/current",
+        Action::OwnUser,
+        "Log out",
+        run!(session::close),
+    )
+    .on(GUI)
+    .gives(&[Gives(204, Content::Nothing, &["set-cookie"])]),
+    route(
+        Verb::Get,
+        "/v1/settings",
+        Action::SettingRead,
+        "The settings",
+        run!(setting::list),
+    )
+    .gives(json!(200, "Settings")),
+    route(
+        Verb::Get,
+        "/v1/settings/{setting}",
+        Action::SettingRead,
+        "One setting",
+        run!(setting::show),
+    )
+    .gives(json!(200, "SettingView")),
+    route(
+        Verb::Put,
+        "/v1/settings/{setting}",
+        Action::SettingChange,
+        "Change a setting; it takes effect at once",
+        run!(setting::set),
+    )
+    .takes(Takes::Json("SetSetting"))
+    .gives(json!(200, "SettingView")),
+    route(
+        Verb::Get,
+        "/v1/audit",
+        Action::AuditRead,
+        "Events, newest first",
+        run!(audit::list),
+    )
+    .query(LIST)
+    .gives(json!(200, "Page_ChainedEvent")),
+    route(
+        Verb::Get,
+        "/v1/audit/verify",
+        Action::AuditRead,
+        "Whether the events are all there, and unchanged",
+        run!(audit::verify),
+    )
+    .gives(json!(200, "Verification")),
+    route(
+        Verb::Get,
+        "/v1/audit/export",
+        Action::AuditRead,
+        "All events, one JSON document a line",
+        run!(audit::export),
+    )
+    .gives(&[Gives(200, Content::Text("application/x-ndjson"), &[])]),
+];
+
+/// Every route there is.
+pub fn all() -> impl Iterator<Item = &'static Route> {
+    OTHERS
+        .iter()
+        .chain(&BY_NAME)
+        .chain(&BY_ORG)
+        .chain(&BY_ID)
+        .chain(NAMED_ID)
+}
+
+/// The routes of the app's listener.
+pub(super) fn router(app: Arc<App>) -> Router {
+    let mut router = Router::new()
+        .fallback(async || {
+            reply::refusal(Error::not_found(
+                "there is no such path on this listener; /v1/openapi.json lists what there is",
+            ))
+        })
+        .method_not_allowed_fallback(async |request: Request| {
+            reply::method_refusal(request.method())
+        });
+    for route in all().filter(|route| route.on.contains(&app.listener)) {
+        let app = Arc::clone(&app);
+        let handler = move |request: Request| call::run(Arc::clone(&app), route, request);
+        router = router.route(route.path, on(route.method.filter(), handler));
+    }
+    router
+}

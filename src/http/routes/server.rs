@@ -1,0 +1,95 @@
+//! What the server says of itself.
+
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+
+use super::super::call::Call;
+use super::super::{openapi as description, reply};
+use crate::error::Result;
+
+pub(super) async fn info(call: Call) -> Result<Response> {
+    reply::ok(&call.service().server_info())
+}
+
+pub(super) async fn ca_pem(call: Call) -> Result<Response> {
+    Ok(reply::text(
+        "application/x-pem-file",
+        call.service().server_ca_pem().to_owned(),
+    ))
+}
+
+pub(super) async fn openapi(_: Call) -> Result<Response> {
+    Ok(reply::text("application/json", description::json()?))
+}
+
+pub(super) async fn status(call: Call) -> Result<Response> {
+    reply::ok(&call.service().server_status(&call.ctx).await?)
+}
+
+pub(super) async fn metrics(call: Call) -> Result<Response> {
+    let metrics = call.service().server_metrics(&call.ctx).await?;
+    Ok(reply::text("text/plain; version=0.0.4", metrics))
+}
+
+/// One plain page, until the GUI comes.
+pub(super) async fn page(call: Call) -> Result<Response> {
+    let mut response = reply::text(
+        "text/html; charset=utf-8",
+        page_of(&call.service().server_info()),
+    );
+    response.headers_mut().insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(
+            "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+        ),
+    );
+    Ok(response)
+}
+
+fn page_of(server: &crate::api::server::ServerInfo) -> String {
+    use crate::model::health::ServerState;
+    let state = match server.state {
+        ServerState::Starting => "starting",
+        ServerState::Sealed => "sealed",
+        ServerState::Serving => "serving",
+        ServerState::Stopping => "stopping",
+    };
+    include_str!("../../../static/index.html")
+        .replace("{{state}}", state)
+        .replace("{{version}}", &escaped(&server.version))
+        .replace("{{fqdn}}", &escaped(&server.fqdn))
+        .replace("{{fingerprint}}", &server.server_fingerprint.to_string())
+        .replace("{{leaf}}", &server.leaf_sha256.to_string())
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::server::ServerInfo;
+    use crate::clock::Timestamp;
+    use crate::model::health::ServerState;
+    use crate::model::id::{Fingerprint, InstanceId};
+
+    #[test]
+    fn the_page_tells_state_version_and_fingerprint_and_runs_nothing() {
+        let page = page_of(&ServerInfo {
+            version: "1.2.3<script>".to_owned(),
+            state: ServerState::Sealed,
+            instance: InstanceId::new(),
+            fqdn: "vault.example".to_owned(),
+            server_fingerprint: Fingerprint([0xab; 32]),
+            leaf_sha256: Fingerprint([0xcd; 32]),
+            time: Timestamp(0),
+        });
+        assert!(page.contains("sealed") && page.contains("vault.example"));
+        assert!(page.contains(&"ab".repeat(32)) && page.contains(&"cd".repeat(32)));
+        assert!(!page.contains("{{") && !page.contains("<script"), "{page}");
+    }
+}
