@@ -118,7 +118,7 @@ async fn take(
 /// Whoever proved who he is does not wait for room behind those who did not.
 fn room<'a>(app: &'a App, identity: &Identity) -> &'a Arc<Semaphore> {
     match identity {
-        Identity::Nobody | Identity::Key(_) => &app.bodies.unknown,
+        Identity::Nobody | Identity::Key { .. } => &app.bodies.unknown,
         Identity::Client { .. }
         | Identity::User { .. }
         | Identity::Token { .. }
@@ -158,7 +158,7 @@ fn digest(parts: &Parts, body: &[u8]) -> [u8; 32] {
 }
 
 impl Call {
-    pub(super) fn service(&self) -> &Service {
+    pub(super) fn service(&self) -> &Arc<Service> {
         &self.app.service
     }
 

@@ -40,10 +40,20 @@ pub(super) async fn identify(
         });
     }
     let credentials = credentials(arrival, headers)?;
-    let identity = app.service.identify(arrival.source, &credentials).await?;
-    if matches!(identity, Identity::Nobody | Identity::Key(_)) {
-        access::decide(&identity, action, &Target::Server)?;
-    }
+    let known = app.service.identify(arrival.source, &credentials).await;
+    let known = known.and_then(|identity| {
+        if matches!(identity, Identity::Nobody | Identity::Key { .. }) {
+            access::decide(&identity, action, &Target::Server)?;
+        }
+        Ok(identity)
+    });
+    let identity = match known {
+        Ok(identity) => identity,
+        Err(error) => {
+            app.service.turned_away(&context(Identity::Nobody), &error);
+            return Err(error);
+        }
+    };
     if let (true, Some(cookie)) = (changes, &credentials.session) {
         check_csrf(app, cookie, headers)?;
     }

@@ -121,6 +121,11 @@ impl Service {
         access::decide(&ctx.identity, action, target).inspect_err(|error| self.refused(ctx, verb, object, error))
     }
 
+    /// Records that a request was turned away before it reached a verb.
+    pub fn turned_away(&self, ctx: &Context, error: &Error) {
+        self.refused(ctx, "request", object("server", "", ""), error);
+    }
+
     /// Records a refusal; those of unknown callers once per address, reason and minute.
     fn refused(&self, ctx: &Context, verb: &str, object: Object, error: &Error) {
         let now = clock::now();
