@@ -50,7 +50,13 @@ fn health_listen() -> SocketAddr {
 impl Config {
     /// What `init` writes.
     pub fn first(fqdn: &str) -> Result<Self> {
-        let config = Self { fqdn: fqdn.to_owned(), client_listen: client_listen(), gui_listen: gui_listen(), health_listen: health_listen(), admin: Admin::default() };
+        let config = Self {
+            fqdn: fqdn.to_owned(),
+            client_listen: client_listen(),
+            gui_listen: gui_listen(),
+            health_listen: health_listen(),
+            admin: Admin::default(),
+        };
         config.check()?;
         Ok(config)
     }
@@ -59,8 +65,16 @@ impl Config {
     /// `Invalid`, naming the key, the line and the rule.
     pub fn parse(text: &str) -> Result<Self> {
         let config: Self = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(String::new(), |span| format!("line {}: ", text[..span.start.min(text.len())].matches('\n').count() + 1));
-            Error::invalid("strongroom.toml", format!("strongroom.toml, {line}{}", error.message()))
+            let line = error.span().map_or(String::new(), |span| {
+                format!(
+                    "line {}: ",
+                    text[..span.start.min(text.len())].matches('\n').count() + 1
+                )
+            });
+            Error::invalid(
+                "strongroom.toml",
+                format!("strongroom.toml, {line}{}", error.message()),
+            )
         })?;
         config.check()?;
         Ok(config)
@@ -68,18 +82,38 @@ impl Config {
 
     fn check(&self) -> Result<()> {
         let labels_fit = self.fqdn.split('.').all(|label| {
-            (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') && !label.starts_with('-') && !label.ends_with('-')
+            (1..=63).contains(&label.len())
+                && label
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+                && !label.starts_with('-')
+                && !label.ends_with('-')
         });
         let is_address = self.fqdn.parse::<std::net::IpAddr>().is_ok();
         if self.fqdn.len() > 253 || !(labels_fit || is_address) {
-            return Err(Error::invalid("fqdn", format!("`{}` is not a host name such as kts01.example.com, nor an IP address", shown(&self.fqdn))));
+            return Err(Error::invalid(
+                "fqdn",
+                format!(
+                    "`{}` is not a host name such as kts01.example.com, nor an IP address",
+                    shown(&self.fqdn)
+                ),
+            ));
         }
         if !self.health_listen.ip().is_loopback() {
-            return Err(Error::invalid("health_listen", format!("health_listen is {}; health and metrics are served on loopback alone, such as 127.0.0.1:11380", self.health_listen)));
+            return Err(Error::invalid(
+                "health_listen",
+                format!(
+                    "health_listen is {}; health and metrics are served on loopback alone, such as 127.0.0.1:11380",
+                    self.health_listen
+                ),
+            ));
         }
         for uid in self.admin.socket_users.keys() {
             if uid.parse::<u32>().is_err() {
-                return Err(Error::invalid("admin.socket_users", format!("admin.socket_users: `{}` is not a numeric uid", shown(uid))));
+                return Err(Error::invalid(
+                    "admin.socket_users",
+                    format!("admin.socket_users: `{}` is not a numeric uid", shown(uid)),
+                ));
             }
         }
         Ok(())
@@ -129,12 +163,18 @@ mod tests {
     #[test]
     fn a_wrong_file_is_refused_with_the_key_and_the_line() {
         let error = Config::parse("fqdn = \"a\"\nclient_lisen = \"127.0.0.1:1\"\n").unwrap_err();
-        assert!(error.public.contains("line 2") && error.public.contains("client_lisen"), "{error}");
+        assert!(
+            error.public.contains("line 2") && error.public.contains("client_lisen"),
+            "{error}"
+        );
         for (text, part) in [
             ("", "fqdn"),
             ("fqdn = \"a b\"", "host name"),
             ("fqdn = \"a\"\nhealth_listen = \"0.0.0.0:1\"", "loopback"),
-            ("fqdn = \"a\"\n[admin.socket_users]\nroot = \"auditor\"", "uid"),
+            (
+                "fqdn = \"a\"\n[admin.socket_users]\nroot = \"auditor\"",
+                "uid",
+            ),
             ("fqdn = \"a\"\ngui_listen = \"here\"", "line 2"),
         ] {
             let error = Config::parse(text).unwrap_err();

@@ -81,7 +81,10 @@ impl Folder {
         }
         Err(Error::unavailable(
             "not_initialised",
-            format!("{0} holds no server; make one: strongroom init --data-dir {0} --fqdn HOST --passphrase-file F", self.root.display()),
+            format!(
+                "{0} holds no server; make one: strongroom init --data-dir {0} --fqdn HOST --passphrase-file F",
+                self.root.display()
+            ),
         ))
     }
 
@@ -99,13 +102,29 @@ impl Folder {
     /// `folder_in_use` with the other process's id.
     pub fn lock(&self) -> Result<Lock> {
         let path = self.lock_file();
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(|error| failed("open", &path, error))?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|error| failed("open", &path, error))?;
         if !os::try_lock(&file).map_err(|error| failed("lock", &path, error))? {
             let mut holder = String::new();
             let _ = file.read_to_string(&mut holder);
-            return Err(Error::conflict("folder_in_use", format!("{} is in use by process {}; stop it first", self.root.display(), holder.trim())));
+            return Err(Error::conflict(
+                "folder_in_use",
+                format!(
+                    "{} is in use by process {}; stop it first",
+                    self.root.display(),
+                    holder.trim()
+                ),
+            ));
         }
-        file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(|error| failed("write", &path, error))?;
+        file.set_len(0)
+            .and_then(|()| write!(file, "{}", std::process::id()))
+            .map_err(|error| failed("write", &path, error))?;
         Ok(Lock { _file: file })
     }
 
@@ -124,7 +143,11 @@ impl Folder {
         let mut loose = Vec::new();
         walk(&self.root, &mut |path, metadata| {
             if metadata.mode() & 0o077 != 0 {
-                loose.push(format!("{} is {:04o}", path.display(), metadata.mode() & 0o7777));
+                loose.push(format!(
+                    "{} is {:04o}",
+                    path.display(),
+                    metadata.mode() & 0o7777
+                ));
             }
             Ok(())
         })?;
@@ -140,9 +163,17 @@ fn tighten(root: &Path, repaired: &mut Vec<String>) -> Result<()> {
             return Ok(());
         }
         if metadata.uid() != own && own != 0 {
-            return Err(Error::denied("loose_modes", format!("{} is {mode:04o} and belongs to uid {}; others may read or change it. chmod go= it", path.display(), metadata.uid())));
+            return Err(Error::denied(
+                "loose_modes",
+                format!(
+                    "{} is {mode:04o} and belongs to uid {}; others may read or change it. chmod go= it",
+                    path.display(),
+                    metadata.uid()
+                ),
+            ));
         }
-        fs::set_permissions(path, Permissions::from_mode(mode & 0o700)).map_err(|error| failed("chmod", path, error))?;
+        fs::set_permissions(path, Permissions::from_mode(mode & 0o700))
+            .map_err(|error| failed("chmod", path, error))?;
         repaired.push(format!("{} was {mode:04o}", path.display()));
         Ok(())
     })
@@ -157,7 +188,10 @@ fn walk(root: &Path, visit: &mut impl FnMut(&Path, &fs::Metadata) -> Result<()>)
     visit(root, &metadata)?;
     if metadata.is_dir() {
         for entry in fs::read_dir(root).map_err(|error| failed("read", root, error))? {
-            walk(&entry.map_err(|error| failed("read", root, error))?.path(), visit)?;
+            walk(
+                &entry.map_err(|error| failed("read", root, error))?.path(),
+                visit,
+            )?;
         }
     }
     Ok(())
@@ -165,16 +199,28 @@ fn walk(root: &Path, visit: &mut impl FnMut(&Path, &fs::Metadata) -> Result<()>)
 
 /// Makes a folder for nobody else, and those above it.
 pub fn make_folder(path: &Path) -> Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| failed("make", path, error))
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| failed("make", path, error))
 }
 
 /// Replaces a file: beside it, synced, renamed, the folder synced. After a crash it is the old one
 /// or the new one.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let beside = path.with_extension("new");
     let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&beside)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&beside, path)?;
@@ -192,13 +238,25 @@ pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     };
     match read() {
         Ok(Some(bytes)) => Ok(bytes),
-        Ok(None) => Err(Error::new(Kind::TooLarge, "file_too_large", format!("{} is longer than {most} bytes", path.display()))),
+        Ok(None) => Err(Error::new(
+            Kind::TooLarge,
+            "file_too_large",
+            format!("{} is longer than {most} bytes", path.display()),
+        )),
         Err(error) => Err(failed("read", path, error)),
     }
 }
 
 /// An error of the file system, with what was tried on what.
 pub fn failed(what: &str, path: &Path, error: io::Error) -> Error {
-    let kind = if error.kind() == io::ErrorKind::NotFound { Kind::NotFound } else { Kind::Unavailable };
-    Error::new(kind, "file_failed", format!("cannot {what} {}: {error}", path.display()))
+    let kind = if error.kind() == io::ErrorKind::NotFound {
+        Kind::NotFound
+    } else {
+        Kind::Unavailable
+    };
+    Error::new(
+        kind,
+        "file_failed",
+        format!("cannot {what} {}: {error}", path.display()),
+    )
 }

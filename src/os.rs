@@ -1,5 +1,8 @@
 //! The system calls that need `unsafe`: process hardening, locks, free space.
-#![allow(unsafe_code, reason = "STYLE: unsafe stands here, in the change capture and in the driver alone")]
+#![allow(
+    unsafe_code,
+    reason = "STYLE: unsafe stands here, in the change capture and in the driver alone"
+)]
 
 use std::ffi::CString;
 use std::fs::File;
@@ -19,24 +22,37 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
     }
     // SAFETY: the call succeeded, so it filled the structure.
     let stat = unsafe { stat.assume_init() };
-    #[allow(clippy::unnecessary_cast, reason = "the fields' widths differ between targets")]
+    #[allow(
+        clippy::unnecessary_cast,
+        reason = "the fields' widths differ between targets"
+    )]
     Ok((stat.f_bavail as u64).saturating_mul(stat.f_frsize as u64))
 }
 
 /// No core dump, no tracer that is not root, files for nobody else.
 pub fn harden() -> io::Result<()> {
-    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let none = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: plain values, and a structure that outlives the call.
     let done = unsafe {
         libc::umask(0o077);
         libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) | libc::setrlimit(libc::RLIMIT_CORE, &none)
     };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Raises the soft limit of open files to the hard one; returns it.
 pub fn raise_open_files() -> io::Result<u64> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: the structure outlives both calls.
     let done = unsafe {
         if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
@@ -46,14 +62,22 @@ pub fn raise_open_files() -> io::Result<u64> {
             -1
         }
     };
-    if done == 0 { Ok(limit.rlim_cur) } else { Err(io::Error::last_os_error()) }
+    if done == 0 {
+        Ok(limit.rlim_cur)
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Keeps `bytes` out of swap. They must stay where they are.
 pub fn lock_memory(bytes: &[u8]) -> io::Result<()> {
     // SAFETY: the range is that of a live slice; locking does not change it.
     let done = unsafe { libc::mlock(bytes.as_ptr().cast(), bytes.len()) };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Takes the file's lock for this process; false if another one has it.
@@ -79,7 +103,10 @@ pub fn effective_uid() -> u32 {
 #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
 pub fn pin_name_service() {
     unsafe extern "C" {
-        fn __nss_configure_lookup(db: *const libc::c_char, service: *const libc::c_char) -> libc::c_int;
+        fn __nss_configure_lookup(
+            db: *const libc::c_char,
+            service: *const libc::c_char,
+        ) -> libc::c_int;
     }
     // SAFETY: both texts end with NUL, and glibc copies what it keeps.
     unsafe {

@@ -52,9 +52,16 @@ pub fn run(args: Args, global: &Global, out: &Printer) -> Result<()> {
     }
     let (password, made_up) = match &args.superuser_password_file {
         Some(path) => (files::read_secret(path)?, false),
-        None => (Secret::new(hex::encode(crate::crypto::random::<12>())), true),
+        None => (
+            Secret::new(hex::encode(crate::crypto::random::<12>())),
+            true,
+        ),
     };
-    let plan = Plan { fqdn: args.fqdn, slots, superuser_password: Secret::new(password.expose().as_bytes().to_vec()) };
+    let plan = Plan {
+        fqdn: args.fqdn,
+        slots,
+        superuser_password: Secret::new(password.expose().as_bytes().to_vec()),
+    };
     let made = init(&folder, plan, now)?;
     let shown = made_up.then(|| password.expose().as_str());
     let root = folder.root().display().to_string();
@@ -84,7 +91,10 @@ pub(super) fn passphrase(path: &std::path::Path) -> Result<SlotSecret> {
     let bytes = files::read(path, LONGEST)?;
     let secret = SlotSecret::passphrase_from_file(bytes.expose().clone());
     match &secret {
-        SlotSecret::Passphrase(bytes) if bytes.expose().is_empty() => Err(Error::invalid("passphrase", format!("the passphrase in {} is empty", path.display()))),
+        SlotSecret::Passphrase(bytes) if bytes.expose().is_empty() => Err(Error::invalid(
+            "passphrase",
+            format!("the passphrase in {} is empty", path.display()),
+        )),
         _ => Ok(secret),
     }
 }

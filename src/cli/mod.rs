@@ -25,6 +25,7 @@ pub use self::print::Printer;
 
 use self::door::Context;
 use crate::error::{Error, Result};
+use crate::os;
 
 /// A key manager in one executable
 #[derive(Parser, Debug)]
@@ -119,7 +120,18 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         global: cli.global,
         out,
     };
-    print::finish(run(cli.noun, &context), &out)
+    print::finish(harden().and_then(|()| run(cli.noun, &context)), &out)
+}
+
+/// Every command has secrets in memory: no core dumps, no tracing, files for nobody else.
+fn harden() -> Result<()> {
+    os::pin_name_service();
+    os::harden().map_err(|error| {
+        Error::unavailable(
+            "not_hardened",
+            format!("core dumps and tracing cannot be turned off: {error}"),
+        )
+    })
 }
 
 fn run(noun: Noun, context: &Context) -> Result<()> {

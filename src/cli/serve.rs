@@ -77,7 +77,11 @@ pub fn run(args: Args, global: &Global, out: &Printer) -> Result<()> {
 fn ask(out: &Printer) -> Result<SlotSecret> {
     use std::io::IsTerminal as _;
     if !std::io::stdin().is_terminal() {
-        return Err(Error::new(Kind::Sealed, "no_slot_secret", "nothing was given that opens a slot: --passphrase-file F or --key-file F, or start it on a terminal to be asked"));
+        return Err(Error::new(
+            Kind::Sealed,
+            "no_slot_secret",
+            "nothing was given that opens a slot: --passphrase-file F or --key-file F, or start it on a terminal to be asked",
+        ));
     }
     out.talk("Passphrase of a slot:");
     let typed = rpassword::read_password().map_err(|error| Error::internal(error.to_string()))?;

@@ -43,12 +43,21 @@ pub struct Made {
 pub fn init(folder: &Folder, plan: Plan, now: Timestamp) -> Result<Made> {
     let config = Config::first(&plan.fqdn)?;
     if !(12..=1_024).contains(&plan.superuser_password.expose().len()) {
-        return Err(Error::invalid("password", "the superuser's password has 12 to 1,024 bytes"));
+        return Err(Error::invalid(
+            "password",
+            "the superuser's password has 12 to 1,024 bytes",
+        ));
     }
     folder.create()?;
     let _lock = folder.lock()?;
     if folder.live().exists() {
-        return Err(Error::conflict("already_initialised", format!("{} holds a server already; start it (strongroom serve), or choose another folder", folder.root().display())));
+        return Err(Error::conflict(
+            "already_initialised",
+            format!(
+                "{} holds a server already; start it (strongroom serve), or choose another folder",
+                folder.root().display()
+            ),
+        ));
     }
     let live = folder.unfinished();
     if live.exists() {
@@ -69,13 +78,29 @@ pub fn init(folder: &Folder, plan: Plan, now: Timestamp) -> Result<Made> {
     let identity = InstanceIdentity::create(instance, now)?;
     let system = system_keys(&kek, &identity)?;
     let mut opened = Opened::open(&live, &database_key, true, now)?;
-    opened.begin(&First { instance, seal_generation: seal.generation(), keys: system.wrapped, now })?;
+    opened.begin(&First {
+        instance,
+        seal_generation: seal.generation(),
+        keys: system.wrapped,
+        now,
+    })?;
     write_leaf(&live.join("tls"), &identity, &config.fqdn, now)?;
-    add_superuser(opened, system.running, instance, plan.superuser_password, now)?;
+    add_superuser(
+        opened,
+        system.running,
+        instance,
+        plan.superuser_password,
+        now,
+    )?;
     Node::new(instance, &kek, &database_key, seal.generation())?.write(folder)?;
     fs::rename(&live, folder.live()).map_err(|error| folder::failed("rename", &live, error))?;
-    fs::File::open(folder.root()).and_then(|root| root.sync_all()).map_err(|error| folder::failed("sync", folder.root(), error))?;
-    Ok(Made { instance, server_fingerprint: identity.fingerprint() })
+    fs::File::open(folder.root())
+        .and_then(|root| root.sync_all())
+        .map_err(|error| folder::failed("sync", folder.root(), error))?;
+    Ok(Made {
+        instance,
+        server_fingerprint: identity.fingerprint(),
+    })
 }
 
 struct System {
@@ -90,7 +115,11 @@ fn system_keys(kek: &Key, identity: &InstanceIdentity) -> Result<System> {
         let wrapped = envelope::seal(kek, 1, &system_aad(name), secret)?;
         // Opened once before it is relied on.
         envelope::open(kek, &system_aad(name), &wrapped)?;
-        Ok(WrappedKey { name: name.to_owned(), version: 1, wrapped })
+        Ok(WrappedKey {
+            name: name.to_owned(),
+            version: 1,
+            wrapped,
+        })
     };
     let wrapped = vec![
         wrap(AUDIT, audit.expose())?,
@@ -99,25 +128,57 @@ fn system_keys(kek: &Key, identity: &InstanceIdentity) -> Result<System> {
         wrap(IDENTITY, identity.pkcs8().expose())?,
         wrap(IDENTITY_CERTIFICATE, identity.ca_der())?,
     ];
-    Ok(System { wrapped, running: Keys { changes: Tagger::new(&audit), access: Tagger::new(&audit), answers } })
+    Ok(System {
+        wrapped,
+        running: Keys {
+            changes: Tagger::new(&audit),
+            access: Tagger::new(&audit),
+            answers,
+        },
+    })
 }
 
 /// Through the running store, so that the first user stands in the audit like every other.
-fn add_superuser(opened: Opened, keys: Keys, instance: InstanceId, password: Secret<Vec<u8>>, now: Timestamp) -> Result<()> {
+fn add_superuser(
+    opened: Opened,
+    keys: Keys,
+    instance: InstanceId,
+    password: Secret<Vec<u8>>,
+    now: Timestamp,
+) -> Result<()> {
     let password = kdf::password_hash(&password)?;
     let store = opened.start(keys, |what| log::error!("{what}"))?;
     let event = Event {
         time: now,
         request: RequestId::new(),
-        actor: Actor { kind: "server".to_owned(), name: String::new(), source: "server".to_owned() },
+        actor: Actor {
+            kind: "server".to_owned(),
+            name: String::new(),
+            source: "server".to_owned(),
+        },
         action: "server.init".to_owned(),
-        object: Object { kind: "server".to_owned(), id: instance.to_string(), name: SUPERUSER.to_owned() },
+        object: Object {
+            kind: "server".to_owned(),
+            id: instance.to_string(),
+            name: SUPERUSER.to_owned(),
+        },
         outcome: Outcome::Done,
         detail: format!("user {SUPERUSER}"),
         reason: String::new(),
     };
-    let user = User { id: UserId::new(), name: SUPERUSER.parse()?, grants: vec![Grant { role: Role::Superuser, org: None }], created: now, disabled: false };
-    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| Error::internal(error.to_string()))?;
+    let user = User {
+        id: UserId::new(),
+        name: SUPERUSER.parse()?,
+        grants: vec![Grant {
+            role: Role::Superuser,
+            org: None,
+        }],
+        created: now,
+        disabled: false,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .map_err(|error| Error::internal(error.to_string()))?;
     runtime.block_on(store.add_user(Change { event, once: None }, NewUser { user, password }))?;
     Ok(())
 }

@@ -5,8 +5,12 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use flexi_logger::writers::{FileLogWriter, LogWriter, SyslogConnection, SyslogFacility, SyslogLineHeader, SyslogWriter};
-use flexi_logger::{Cleanup, Criterion, DeferredNow, FileSpec, LogSpecification, Logger, LoggerHandle, Naming};
+use flexi_logger::writers::{
+    FileLogWriter, LogWriter, SyslogConnection, SyslogFacility, SyslogLineHeader, SyslogWriter,
+};
+use flexi_logger::{
+    Cleanup, Criterion, DeferredNow, FileSpec, LogSpecification, Logger, LoggerHandle, Naming,
+};
 use log::{LevelFilter, Record};
 
 use crate::clock;
@@ -39,25 +43,44 @@ struct Writer(Arc<Shared>);
 impl Logging {
     /// Starts with text at `info` on stderr.
     pub fn start(folder: PathBuf) -> Result<Self> {
-        let shared = Arc::new(Shared { json: RwLock::new(false), target: RwLock::new(Target::Stderr) });
+        let shared = Arc::new(Shared {
+            json: RwLock::new(false),
+            target: RwLock::new(Target::Stderr),
+        });
         let handle = Logger::with(specification(LevelFilter::Info))
             .log_to_writer(Box::new(Writer(Arc::clone(&shared))))
             .start()
             .map_err(|error| Error::internal(format!("the log: {error}")))?;
-        Ok(Self { handle, shared, folder })
+        Ok(Self {
+            handle,
+            shared,
+            folder,
+        })
     }
 
     /// Makes a setting hold; other settings are not its business.
     pub fn apply(&self, name: &str, value: &str) -> Result<()> {
         match name {
             setting::LOG_LEVEL => {
-                let level = value.parse().map_err(|_| Error::invalid("value", format!("`{value}` is not a level")))?;
+                let level = value
+                    .parse()
+                    .map_err(|_| Error::invalid("value", format!("`{value}` is not a level")))?;
                 self.handle.set_new_spec(specification(level));
             }
-            setting::LOG_FORMAT => *self.shared.json.write().unwrap_or_else(PoisonError::into_inner) = value == "json",
+            setting::LOG_FORMAT => {
+                *self
+                    .shared
+                    .json
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner) = value == "json"
+            }
             setting::LOG_TARGET => {
                 let target = self.open(value)?;
-                *self.shared.target.write().unwrap_or_else(PoisonError::into_inner) = target;
+                *self
+                    .shared
+                    .target
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner) = target;
             }
             _ => {}
         }
@@ -65,23 +88,39 @@ impl Logging {
     }
 
     fn open(&self, target: &str) -> Result<Target> {
-        let refused = |error: String| Error::invalid("value", format!("the log cannot go to {target}: {error}"));
+        let refused = |error: String| {
+            Error::invalid("value", format!("the log cannot go to {target}: {error}"))
+        };
         match target {
             "file" => {
-                let writer = FileLogWriter::builder(FileSpec::default().directory(&self.folder).basename("strongroom").suppress_timestamp())
-                    .rotate(Criterion::Size(FILE_BYTES), Naming::Numbers, Cleanup::KeepLogFiles(FILES))
-                    .append()
-                    .format(|to, _, record| write!(to, "{}", record.args()))
-                    .try_build()
-                    .map_err(|error| refused(error.to_string()))?;
+                let writer = FileLogWriter::builder(
+                    FileSpec::default()
+                        .directory(&self.folder)
+                        .basename("strongroom")
+                        .suppress_timestamp(),
+                )
+                .rotate(
+                    Criterion::Size(FILE_BYTES),
+                    Naming::Numbers,
+                    Cleanup::KeepLogFiles(FILES),
+                )
+                .append()
+                .format(|to, _, record| write!(to, "{}", record.args()))
+                .try_build()
+                .map_err(|error| refused(error.to_string()))?;
                 Ok(Target::Other(Box::new(writer)))
             }
             "syslog" => {
-                let connection = SyslogConnection::try_datagram("/dev/log").map_err(|error| refused(error.to_string()))?;
-                let writer = SyslogWriter::builder(connection, SyslogLineHeader::Rfc3164, SyslogFacility::SystemDaemons)
-                    .format(|to, _, record| write!(to, "{}", record.args()))
-                    .build()
+                let connection = SyslogConnection::try_datagram("/dev/log")
                     .map_err(|error| refused(error.to_string()))?;
+                let writer = SyslogWriter::builder(
+                    connection,
+                    SyslogLineHeader::Rfc3164,
+                    SyslogFacility::SystemDaemons,
+                )
+                .format(|to, _, record| write!(to, "{}", record.args()))
+                .build()
+                .map_err(|error| refused(error.to_string()))?;
                 Ok(Target::Other(writer))
             }
             _ => Ok(Target::Stderr),
@@ -92,22 +131,33 @@ impl Logging {
 /// Our own lines at `level`, those of libraries only when they warn.
 fn specification(level: LevelFilter) -> LogSpecification {
     let mut builder = LogSpecification::builder();
-    builder.default(level.min(LevelFilter::Warn)).module("strongroom", level);
+    builder
+        .default(level.min(LevelFilter::Warn))
+        .module("strongroom", level);
     builder.build()
 }
 
 impl LogWriter for Writer {
     fn write(&self, now: &mut DeferredNow, record: &Record) -> std::io::Result<()> {
-        let line = if *self.0.json.read().unwrap_or_else(PoisonError::into_inner) { json(record) } else { text(record) };
+        let line = if *self.0.json.read().unwrap_or_else(PoisonError::into_inner) {
+            json(record)
+        } else {
+            text(record)
+        };
         match &*self.0.target.read().unwrap_or_else(PoisonError::into_inner) {
             Target::Stderr => {
                 // A closed stderr is no reason to stop serving.
                 let _ = writeln!(std::io::stderr().lock(), "{line}");
                 Ok(())
             }
-            Target::Other(writer) => {
-                writer.write(now, &Record::builder().args(format_args!("{line}")).level(record.level()).target(record.target()).build())
-            }
+            Target::Other(writer) => writer.write(
+                now,
+                &Record::builder()
+                    .args(format_args!("{line}"))
+                    .level(record.level())
+                    .target(record.target())
+                    .build(),
+            ),
         }
     }
 
@@ -123,7 +173,11 @@ impl LogWriter for Writer {
 struct Fields(Vec<(String, String)>);
 
 impl<'kvs> log::kv::VisitSource<'kvs> for Fields {
-    fn visit_pair(&mut self, key: log::kv::Key<'kvs>, value: log::kv::Value<'kvs>) -> std::result::Result<(), log::kv::Error> {
+    fn visit_pair(
+        &mut self,
+        key: log::kv::Key<'kvs>,
+        value: log::kv::Value<'kvs>,
+    ) -> std::result::Result<(), log::kv::Error> {
         self.0.push((key.to_string(), value.to_string()));
         Ok(())
     }
@@ -138,7 +192,12 @@ fn fields(record: &Record) -> Vec<(String, String)> {
 
 /// `2026-11-22T08:00:00Z INFO message key=value key="two words"`
 fn text(record: &Record) -> String {
-    let mut line = format!("{} {} {}", clock::now(), record.level(), printable(&record.args().to_string()));
+    let mut line = format!(
+        "{} {} {}",
+        clock::now(),
+        record.level(),
+        printable(&record.args().to_string())
+    );
     for (key, value) in fields(record) {
         if !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic() && b != b'"') {
             line.push_str(&format!(" {key}={value}"));
@@ -152,7 +211,10 @@ fn text(record: &Record) -> String {
 fn json(record: &Record) -> String {
     let mut line = serde_json::Map::new();
     line.insert("time".to_owned(), clock::now().to_string().into());
-    line.insert("level".to_owned(), record.level().as_str().to_ascii_lowercase().into());
+    line.insert(
+        "level".to_owned(),
+        record.level().as_str().to_ascii_lowercase().into(),
+    );
     line.insert("message".to_owned(), record.args().to_string().into());
     for (key, value) in fields(record) {
         line.entry(key).or_insert_with(|| value.into());
@@ -162,5 +224,7 @@ fn json(record: &Record) -> String {
 
 /// One line, whatever is in it.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }

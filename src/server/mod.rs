@@ -63,14 +63,17 @@ struct Ready {
 /// Reads and checks `strongroom.toml`.
 pub fn read_config(folder: &Folder) -> Result<Config> {
     let path = folder.config();
-    let text = String::from_utf8(folder::read(&path, MOST_CONFIG)?).map_err(|_| Error::invalid("strongroom.toml", format!("{} is not UTF-8", path.display())))?;
+    let text = String::from_utf8(folder::read(&path, MOST_CONFIG)?).map_err(|_| {
+        Error::invalid(
+            "strongroom.toml",
+            format!("{} is not UTF-8", path.display()),
+        )
+    })?;
     Config::parse(&text)
 }
 
 /// Serves until it is told to stop (SIGTERM, SIGINT) or the store fails.
 pub fn run(start: Start) -> Result<()> {
-    os::pin_name_service();
-    os::harden().map_err(|error| Error::unavailable("not_hardened", format!("core dumps and tracing cannot be turned off: {error}")))?;
     clock::check(clock::now())?;
     start.folder.check_initialised()?;
     let repaired = start.folder.tighten()?;
@@ -110,7 +113,12 @@ async fn serve(start: Start, config: Config, unlocked: Unlocked, logging: Loggin
         gui: Bound::bind(config.gui_listen, "gui_listen")?,
         socket: BoundSocket::bind(&start.folder.socket())?,
     };
-    let leaf = tls::load(&start.folder, &unlocked.identity, &config.fqdn, clock::now())?;
+    let leaf = tls::load(
+        &start.folder,
+        &unlocked.identity,
+        &config.fqdn,
+        clock::now(),
+    )?;
     let board = Arc::new(Board::new());
     let failing = Failing::default();
     let facts = Facts {
@@ -131,7 +139,9 @@ async fn serve(start: Start, config: Config, unlocked: Unlocked, logging: Loggin
         pid: std::process::id(),
     };
     let settings = unlocked.opened.settings()?;
-    let store = unlocked.opened.start(unlocked.keys, failing.reporter(&board))?;
+    let store = unlocked
+        .opened
+        .start(unlocked.keys, failing.reporter(&board))?;
     let service = Arc::new(Service::new(Parts {
         store,
         kek: unlocked.kek,
@@ -148,16 +158,35 @@ async fn serve(start: Start, config: Config, unlocked: Unlocked, logging: Loggin
     let known = Arc::new(OnceLock::new());
     let _ = known.set(Arc::clone(&service));
     let health = health.serve(Arc::clone(&board), tokio::runtime::Handle::current(), known)?;
-    service.note("server.start", &format!("version {}, slot {}", env!("CARGO_PKG_VERSION"), unlocked.slot)).await?;
+    service
+        .note(
+            "server.start",
+            &format!(
+                "version {}, slot {}",
+                env!("CARGO_PKG_VERSION"),
+                unlocked.slot
+            ),
+        )
+        .await?;
     service.checkpoint(&Service::own_context()).await?;
     let (stop, stopping) = watch::channel(false);
     let (_client, client) = watch::channel(leaf.client);
     let (_gui, gui) = watch::channel(leaf.gui);
-    let serving = listeners.serve(&service, &Tls { client, gui, fingerprint: x509::spki_fingerprint }, Limits::default(), &stopping);
+    let serving = listeners.serve(
+        &service,
+        &Tls {
+            client,
+            gui,
+            fingerprint: x509::spki_fingerprint,
+        },
+        Limits::default(),
+        &stopping,
+    );
     board.server(ServerState::Serving);
     log::info!(client = ready.client_url.as_str(), gui = ready.gui_url.as_str(), health = ready.health_url.as_str(), fingerprint = ready.server_fingerprint.as_str(); "serving");
     if let Some(path) = &start.ready_file {
-        let text = serde_json::to_vec(&ready).map_err(|error| Error::internal(error.to_string()))?;
+        let text =
+            serde_json::to_vec(&ready).map_err(|error| Error::internal(error.to_string()))?;
         folder::replace(path, &text)?;
     }
     until_stopped(&service, &start, &config, &mut signals, &failing).await;
@@ -169,7 +198,13 @@ async fn serve(start: Start, config: Config, unlocked: Unlocked, logging: Loggin
 }
 
 /// Works off what comes up while it serves.
-async fn until_stopped(service: &Arc<Service>, start: &Start, config: &Config, signals: &mut Signals, failing: &Failing) {
+async fn until_stopped(
+    service: &Arc<Service>,
+    start: &Start,
+    config: &Config,
+    signals: &mut Signals,
+    failing: &Failing,
+) {
     let mut minutes = tokio::time::interval(MINUTE);
     let mut count: u32 = 0;
     loop {
@@ -195,10 +230,14 @@ async fn until_stopped(service: &Arc<Service>, start: &Start, config: &Config, s
 /// SIGHUP: says what is wrong with strongroom.toml, and which of its keys need a restart.
 fn reread(start: &Start, running: &Config) {
     match config_with(start) {
-        Err(error) => log::warn!(error = error.public.as_str(); "strongroom.toml was not taken over"),
+        Err(error) => {
+            log::warn!(error = error.public.as_str(); "strongroom.toml was not taken over")
+        }
         Ok(new) => match new.differences(running).as_slice() {
             [] => log::info!("strongroom.toml is as it was"),
-            keys => log::warn!(keys = keys.join(", ").as_str(); "strongroom.toml changed; these keys take effect at the next start"),
+            keys => {
+                log::warn!(keys = keys.join(", ").as_str(); "strongroom.toml changed; these keys take effect at the next start")
+            }
         },
     }
 }
@@ -218,7 +257,9 @@ async fn finish(service: Arc<Service>, health: HealthServing, failing: &Failing)
         drop(service);
         health.stop();
     });
-    stopped.await.map_err(|error| Error::internal(error.to_string()))?;
+    stopped
+        .await
+        .map_err(|error| Error::internal(error.to_string()))?;
     if failing.has_failed() {
         return Err(Error::internal("the store failed").because("see the log above"));
     }
@@ -227,7 +268,11 @@ async fn finish(service: Arc<Service>, health: HealthServing, failing: &Failing)
 }
 
 fn url(scheme: &str, host: &str, address: SocketAddr) -> String {
-    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let host = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    };
     format!("{scheme}://{host}:{}", address.port())
 }
 
@@ -244,15 +289,21 @@ impl Failing {
     fn reporter(&self, board: &Arc<Board>) -> impl Fn(&str) + Send + Sync + 'static {
         let (failing, board) = (self.clone(), Arc::clone(board));
         move |what| {
-            board.red("store", what, "see the server's log; start the server again once the disk works");
+            board.red(
+                "store",
+                what,
+                "see the server's log; start the server again once the disk works",
+            );
             log::error!("{what}; the server ends");
             if !failing.failed.swap(true, Ordering::SeqCst) {
                 failing.notify.notify_one();
                 // If the orderly way is stuck, this ends the process.
-                let spawned = std::thread::Builder::new().name("end".to_owned()).spawn(|| {
-                    std::thread::park_timeout(Duration::from_secs(3));
-                    std::process::exit(1);
-                });
+                let spawned = std::thread::Builder::new()
+                    .name("end".to_owned())
+                    .spawn(|| {
+                        std::thread::park_timeout(Duration::from_secs(3));
+                        std::process::exit(1);
+                    });
                 if spawned.is_err() {
                     std::process::exit(1);
                 }
@@ -277,7 +328,12 @@ struct Signals {
 
 impl Signals {
     fn listen() -> Result<Self> {
-        let listen = |kind| signal(kind).map_err(|error| Error::internal(format!("signals: {error}")));
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())?, hangup: listen(SignalKind::hangup())? })
+        let listen =
+            |kind| signal(kind).map_err(|error| Error::internal(format!("signals: {error}")));
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
     }
 }

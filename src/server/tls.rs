@@ -25,7 +25,12 @@ pub struct Leaf {
     pub not_after: Timestamp,
 }
 
-pub(super) fn write_leaf(tls: &Path, identity: &InstanceIdentity, fqdn: &str, now: Timestamp) -> Result<()> {
+pub(super) fn write_leaf(
+    tls: &Path,
+    identity: &InstanceIdentity,
+    fqdn: &str,
+    now: Timestamp,
+) -> Result<()> {
     let leaf = identity.issue_leaf(fqdn, &[], LEAF_DAYS, now)?;
     folder::replace(&tls.join("leaf.key"), leaf.key_pem.expose().as_bytes())?;
     folder::replace(&tls.join("leaf.pem"), leaf.cert_pem.as_bytes())
@@ -33,7 +38,12 @@ pub(super) fn write_leaf(tls: &Path, identity: &InstanceIdentity, fqdn: &str, no
 
 /// The leaf in `tls/`, or a new one where it is missing, about to end, not yet valid, of another
 /// name, or of a key that lies not beside it.
-pub fn load(folder: &Folder, identity: &InstanceIdentity, fqdn: &str, now: Timestamp) -> Result<Leaf> {
+pub fn load(
+    folder: &Folder,
+    identity: &InstanceIdentity,
+    fqdn: &str,
+    now: Timestamp,
+) -> Result<Leaf> {
     match read(folder, identity, fqdn, now) {
         Ok(leaf) => Ok(leaf),
         Err(why) => {
@@ -46,7 +56,12 @@ pub fn load(folder: &Folder, identity: &InstanceIdentity, fqdn: &str, now: Times
 
 /// # Errors
 /// Why the leaf cannot be used.
-pub fn read(folder: &Folder, identity: &InstanceIdentity, fqdn: &str, now: Timestamp) -> Result<Leaf> {
+pub fn read(
+    folder: &Folder,
+    identity: &InstanceIdentity,
+    fqdn: &str,
+    now: Timestamp,
+) -> Result<Leaf> {
     let unfit = |why: &str| Error::unavailable("certificate_unfit", format!("tls/leaf.pem {why}"));
     let pem = folder::read(&folder.tls().join("leaf.pem"), MOST_PEM)?;
     let key = folder::read(&folder.tls().join("leaf.key"), MOST_PEM)?;
@@ -61,7 +76,10 @@ pub fn read(folder: &Folder, identity: &InstanceIdentity, fqdn: &str, now: Times
         return Err(unfit(&format!("is not for {fqdn}")));
     }
     if info.not_before > now || info.not_after < now.plus(RENEW_DAYS * Timestamp::DAY) {
-        return Err(unfit(&format!("is valid from {} to {}", info.not_before, info.not_after)));
+        return Err(unfit(&format!(
+            "is valid from {} to {}",
+            info.not_before, info.not_after
+        )));
     }
     let pem = String::from_utf8(pem).map_err(|_| unfit("is not PEM"))?;
     Ok(Leaf {

@@ -24,7 +24,13 @@ pub(super) const IDENTITY: &str = "identity";
 pub(super) const IDENTITY_CERTIFICATE: &str = "identity_certificate";
 
 pub(super) fn system_aad(name: &str) -> Aad<'_> {
-    Aad { table: "system_keys", column: "wrapped", org: None, object: name.as_bytes(), version: 1 }
+    Aad {
+        table: "system_keys",
+        column: "wrapped",
+        org: None,
+        object: name.as_bytes(),
+        version: 1,
+    }
 }
 
 /// A data folder with its root key at hand, and nothing running.
@@ -49,7 +55,12 @@ pub fn read_seal(folder: &Folder) -> Result<SealFile> {
 ///
 /// # Errors
 /// One of its own for a wrong secret, a damaged file, and a file of another instance.
-pub fn unlock(folder: &Folder, secret: &SlotSecret, slot: Option<SlotId>, now: Timestamp) -> Result<Unlocked> {
+pub fn unlock(
+    folder: &Folder,
+    secret: &SlotSecret,
+    slot: Option<SlotId>,
+    now: Timestamp,
+) -> Result<Unlocked> {
     let mut node = Node::read(folder)?;
     let seal = read_seal(folder)?;
     seal.check_instance(node.instance)?;
@@ -69,18 +80,43 @@ pub fn unlock(folder: &Folder, secret: &SlotSecret, slot: Option<SlotId>, now: T
     let opened = Opened::open(&folder.live(), &database_key, false, now)?;
     let found = opened.instance()?;
     if found != node.instance {
-        return Err(Error::unavailable("store_foreign", format!("strongroom.db belongs to instance {found}, this folder to {}", node.instance)));
+        return Err(Error::unavailable(
+            "store_foreign",
+            format!(
+                "strongroom.db belongs to instance {found}, this folder to {}",
+                node.instance
+            ),
+        ));
     }
     if seal.generation() > node.seal_generation {
         node.seal_generation = seal.generation();
         node.write(folder)?;
     }
-    let system = SystemKeys { kek: &kek, keys: opened.system_keys()? };
+    let system = SystemKeys {
+        kek: &kek,
+        keys: opened.system_keys()?,
+    };
     let audit = system.key(AUDIT)?;
-    let identity = InstanceIdentity::load(system.open(IDENTITY)?, system.open(IDENTITY_CERTIFICATE)?.expose())?;
+    let identity = InstanceIdentity::load(
+        system.open(IDENTITY)?,
+        system.open(IDENTITY_CERTIFICATE)?.expose(),
+    )?;
     let signer = Signer::from_pkcs8(&system.open(CHECKPOINT)?)?;
-    let keys = Keys { changes: Tagger::new(&audit), access: Tagger::new(&audit), answers: system.key(ANSWERS)? };
-    Ok(Unlocked { instance: node.instance, slot, opened, identity, signer, tagger: Tagger::new(&audit), keys, kek })
+    let keys = Keys {
+        changes: Tagger::new(&audit),
+        access: Tagger::new(&audit),
+        answers: system.key(ANSWERS)?,
+    };
+    Ok(Unlocked {
+        instance: node.instance,
+        slot,
+        opened,
+        identity,
+        signer,
+        tagger: Tagger::new(&audit),
+        keys,
+        kek,
+    })
 }
 
 struct SystemKeys<'a> {
@@ -90,11 +126,25 @@ struct SystemKeys<'a> {
 
 impl SystemKeys<'_> {
     fn open(&self, name: &str) -> Result<Secret<Vec<u8>>> {
-        let wrapped = self.keys.iter().find(|key| key.name == name).ok_or_else(|| Error::unavailable("store_damaged", format!("the store lacks its system key `{name}`; restore a backup")))?;
+        let wrapped = self
+            .keys
+            .iter()
+            .find(|key| key.name == name)
+            .ok_or_else(|| {
+                Error::unavailable(
+                    "store_damaged",
+                    format!("the store lacks its system key `{name}`; restore a backup"),
+                )
+            })?;
         envelope::open(self.kek, &system_aad(name), &wrapped.wrapped)
     }
 
     fn key(&self, name: &str) -> Result<Key> {
-        Key::from_slice(self.open(name)?.expose()).ok_or_else(|| Error::unavailable("store_damaged", format!("the store's system key `{name}` has another length")))
+        Key::from_slice(self.open(name)?.expose()).ok_or_else(|| {
+            Error::unavailable(
+                "store_damaged",
+                format!("the store's system key `{name}` has another length"),
+            )
+        })
     }
 }

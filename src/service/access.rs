@@ -131,22 +131,27 @@ pub fn decide(who: &Identity, action: Action, target: &Target<'_>) -> Result<()>
 /// What the holder of a key reads that opens nothing, or nothing any more.
 fn inactive(state: Option<ClientState>) -> Error {
     match state {
-        Some(ClientState::Pending) => Error::denied("client_pending", "this client waits for its approval"),
-        Some(ClientState::Denied) => Error::denied("client_denied", "this client's registration was denied; ask an administrator of its organization"),
-        Some(ClientState::Disabled) => Error::denied("client_disabled", "this client is disabled; ask an administrator of its organization"),
-        Some(ClientState::Active) | None => {
-            Error::new(Kind::Unauthenticated, "not_registered", "this certificate's key belongs to no client; register it: strongroom client register")
+        Some(ClientState::Pending) => {
+            Error::denied("client_pending", "this client waits for its approval")
         }
+        Some(ClientState::Denied) => Error::denied(
+            "client_denied",
+            "this client's registration was denied; ask an administrator of its organization",
+        ),
+        Some(ClientState::Disabled) => Error::denied(
+            "client_disabled",
+            "this client is disabled; ask an administrator of its organization",
+        ),
+        Some(ClientState::Active) | None => Error::new(
+            Kind::Unauthenticated,
+            "not_registered",
+            "this certificate's key belongs to no client; register it: strongroom client register",
+        ),
     }
 }
 
 /// A client works on its own deposits, and sees those of its organization's API users not at all.
-fn client_may(
-    action: Action,
-    target: &Target<'_>,
-    id: ClientId,
-    org: OrgId,
-) -> bool {
+fn client_may(action: Action, target: &Target<'_>, id: ClientId, org: OrgId) -> bool {
     match action {
         Action::Public | Action::OwnClient => true,
         Action::DepositRead | Action::DepositFetch | Action::DepositChange => {

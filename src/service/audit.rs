@@ -9,7 +9,10 @@ use crate::api::audit::{ChainVerification, Verification};
 use crate::clock::{self, Timestamp};
 use crate::crypto::chain::{self, event_hash};
 use crate::error::{Error, Result};
-use crate::model::audit::{Chain, ChainWalk, ChainedEvent, Checkpoint, Event, ExportHeader, ExportLine, Head, SignedCheckpoint};
+use crate::model::audit::{
+    Chain, ChainWalk, ChainedEvent, Checkpoint, Event, ExportHeader, ExportLine, Head,
+    SignedCheckpoint,
+};
 use crate::model::filter::Filter;
 use crate::model::id::RequestId;
 use crate::model::page::{Cursor, Direction, Page, Part};
@@ -22,34 +25,70 @@ const BATCH: usize = 2_000;
 impl Service {
     /// Newest first, both chains by time.
     pub async fn audit_list(&self, ctx: &Context, query: ListQuery) -> Result<Page<ChainedEvent>> {
-        self.allow(ctx, Action::AuditRead, &Target::Server, "audit.list", object("audit", "", ""))?;
+        self.allow(
+            ctx,
+            Action::AuditRead,
+            &Target::Server,
+            "audit.list",
+            object("audit", "", ""),
+        )?;
         let (cursor, limit) = position(LIST, &query)?;
         let filter: Filter<ChainedEvent> = Filter::parse(&query.filters, clock::now())?;
         let (changes_below, access_below) = match &cursor {
-            Some(cursor) => (Some(cursor.number(0)?.unsigned_abs()), Some(cursor.number(1)?.unsigned_abs())),
+            Some(cursor) => (
+                Some(cursor.number(0)?.unsigned_abs()),
+                Some(cursor.number(1)?.unsigned_abs()),
+            ),
             None => (None, None),
         };
-        let changes = self.store.changes(changes_below, filter.clone(), limit).await?;
+        let changes = self
+            .store
+            .changes(changes_below, filter.clone(), limit)
+            .await?;
         self.store.access().flush().await?;
-        let access = self.store.access().list(access_below, filter, limit).await?;
+        let access = self
+            .store
+            .access()
+            .list(access_below, filter, limit)
+            .await?;
         Ok(merge(changes, access, limit))
     }
 
     /// Walks both chains from their first event, with every hash, tag and checkpoint.
     pub async fn audit_verify(&self, ctx: &Context) -> Result<Verification> {
-        self.allow(ctx, Action::AuditRead, &Target::Server, "audit.verify", object("audit", "", ""))?;
+        self.allow(
+            ctx,
+            Action::AuditRead,
+            &Target::Server,
+            "audit.verify",
+            object("audit", "", ""),
+        )?;
         self.store.access().flush().await?;
         let checkpoints = self.store.checkpoints().await?;
         let mut chains = Vec::new();
         for chain in [Chain::Changes, Chain::Access] {
             chains.push(self.verify_chain(chain, &checkpoints).await?);
         }
-        Ok(Verification { chains, public_key: hex::encode(self.signer.public_key()) })
+        Ok(Verification {
+            chains,
+            public_key: hex::encode(self.signer.public_key()),
+        })
     }
 
-    async fn verify_chain(&self, chain: Chain, checkpoints: &[ExportedCheckpoint]) -> Result<ChainVerification> {
+    async fn verify_chain(
+        &self,
+        chain: Chain,
+        checkpoints: &[ExportedCheckpoint],
+    ) -> Result<ChainVerification> {
         let mut walk = ChainWalk::new(chain, event_hash);
-        let mut report = ChainVerification { chain, events: 0, head: String::new(), proven_to: 0, checkpoint_time: None, fault: None };
+        let mut report = ChainVerification {
+            chain,
+            events: 0,
+            head: String::new(),
+            proven_to: 0,
+            checkpoint_time: None,
+            fault: None,
+        };
         for kept in checkpoints {
             match self.checked(kept) {
                 Ok(checkpoint) => {
@@ -58,7 +97,12 @@ impl Service {
                     }
                     report.checkpoint_time = Some(checkpoint.time);
                 }
-                Err(error) => report.fault = Some(format!("the checkpoint of {} does not hold: {error}", kept.time)),
+                Err(error) => {
+                    report.fault = Some(format!(
+                        "the checkpoint of {} does not hold: {error}",
+                        kept.time
+                    ))
+                }
             }
         }
         let mut from = 1;
@@ -92,15 +136,24 @@ impl Service {
             return Some(fault.to_string());
         }
         match &state.tag {
-            Some(tag) if !self.tagger.verify(&state.hash, tag) => Some(format!("event {} of {} has a tag that is not this server's: the chain was made anew", state.number, chain.as_str())),
+            Some(tag) if !self.tagger.verify(&state.hash, tag) => Some(format!(
+                "event {} of {} has a tag that is not this server's: the chain was made anew",
+                state.number,
+                chain.as_str()
+            )),
             _ => None,
         }
     }
 
     /// A kept checkpoint, if its signature is ours.
     fn checked(&self, kept: &ExportedCheckpoint) -> Result<Checkpoint> {
-        let checkpoint: Checkpoint = serde_json::from_str(&kept.body).map_err(|error| Error::internal(error.to_string()))?;
-        chain::verify(&self.signer.public_key(), &checkpoint.canonical(), &kept.signature)?;
+        let checkpoint: Checkpoint =
+            serde_json::from_str(&kept.body).map_err(|error| Error::internal(error.to_string()))?;
+        chain::verify(
+            &self.signer.public_key(),
+            &checkpoint.canonical(),
+            &kept.signature,
+        )?;
         Ok(checkpoint)
     }
 
@@ -112,8 +165,17 @@ impl Service {
     }
 
     /// The export in pieces of whole lines; the channel ends with it.
-    pub async fn audit_export(self: &std::sync::Arc<Self>, ctx: &Context) -> Result<mpsc::Receiver<Result<Vec<u8>>>> {
-        self.allow(ctx, Action::AuditRead, &Target::Server, "audit.export", object("audit", "", ""))?;
+    pub async fn audit_export(
+        self: &std::sync::Arc<Self>,
+        ctx: &Context,
+    ) -> Result<mpsc::Receiver<Result<Vec<u8>>>> {
+        self.allow(
+            ctx,
+            Action::AuditRead,
+            &Target::Server,
+            "audit.export",
+            object("audit", "", ""),
+        )?;
         self.checkpoint(ctx).await?;
         let (pieces, out) = mpsc::channel(4);
         let service = std::sync::Arc::clone(self);
@@ -127,7 +189,10 @@ impl Service {
 
     async fn export_to(&self, pieces: &mpsc::Sender<Result<Vec<u8>>>) -> Result<()> {
         let gone = |_| Error::unavailable("gone", "the reader of the export went away");
-        let header = ExportLine::Header(ExportHeader::new(self.facts.instance, &self.signer.public_key()));
+        let header = ExportLine::Header(ExportHeader::new(
+            self.facts.instance,
+            &self.signer.public_key(),
+        ));
         pieces.send(Ok(line(&header)?)).await.map_err(gone)?;
         // Checkpoints are read first: none then knows an event that the export lacks.
         let checkpoints = self.store.checkpoints().await?;
@@ -140,15 +205,30 @@ impl Service {
                 let mut piece = Vec::new();
                 for state in batch {
                     let (_, number, event) = Event::parse_canonical(&state.canonical)?;
-                    piece.extend(line(&ExportLine::Event(ChainedEvent { chain, number, event, hash: hex::encode(state.hash) }))?);
+                    piece.extend(line(&ExportLine::Event(ChainedEvent {
+                        chain,
+                        number,
+                        event,
+                        hash: hex::encode(state.hash),
+                    }))?);
                 }
                 pieces.send(Ok(piece)).await.map_err(gone)?;
             }
         }
         for kept in checkpoints {
-            let checkpoint: Checkpoint = serde_json::from_str(&kept.body).map_err(|error| Error::internal(error.to_string()))?;
-            let signature: [u8; 64] = kept.signature.as_slice().try_into().map_err(|_| Error::internal("a checkpoint's signature has another length"))?;
-            pieces.send(Ok(line(&ExportLine::Checkpoint(SignedCheckpoint::new(checkpoint, &signature)))?)).await.map_err(gone)?;
+            let checkpoint: Checkpoint = serde_json::from_str(&kept.body)
+                .map_err(|error| Error::internal(error.to_string()))?;
+            let signature: [u8; 64] = kept
+                .signature
+                .as_slice()
+                .try_into()
+                .map_err(|_| Error::internal("a checkpoint's signature has another length"))?;
+            pieces
+                .send(Ok(line(&ExportLine::Checkpoint(SignedCheckpoint::new(
+                    checkpoint, &signature,
+                )))?))
+                .await
+                .map_err(gone)?;
         }
         Ok(())
     }
@@ -157,28 +237,58 @@ impl Service {
     pub async fn checkpoint(&self, ctx: &Context) -> Result<()> {
         self.store.access().flush().await?;
         let now = clock::now();
-        let head = |chain, head: store::Head| Head { chain, number: head.number, hash: head.hash };
+        let head = |chain, head: store::Head| Head {
+            chain,
+            number: head.number,
+            hash: head.hash,
+        };
         let checkpoint = Checkpoint {
             instance: self.facts.instance,
             epoch: self.store.meta_number("epoch")?,
             timeline: self.store.meta_number("timeline")?,
-            heads: vec![head(Chain::Changes, self.store.changes_head()?), head(Chain::Access, self.store.access().head()?)],
+            heads: vec![
+                head(Chain::Changes, self.store.changes_head()?),
+                head(Chain::Access, self.store.access().head()?),
+            ],
             time: now,
         };
         let signature = self.signer.sign(&checkpoint.canonical());
-        let body = serde_json::to_string(&checkpoint).map_err(|error| Error::internal(error.to_string()))?;
-        let mut change = self.change(ctx, "audit.checkpoint", object("audit", "checkpoint", ""), now);
+        let body = serde_json::to_string(&checkpoint)
+            .map_err(|error| Error::internal(error.to_string()))?;
+        let mut change = self.change(
+            ctx,
+            "audit.checkpoint",
+            object("audit", "checkpoint", ""),
+            now,
+        );
         change.once = None;
-        change.event.detail = checkpoint.heads.iter().map(|head| format!("{} {}", head.chain.as_str(), head.number)).collect::<Vec<_>>().join(", ");
+        change.event.detail = checkpoint
+            .heads
+            .iter()
+            .map(|head| format!("{} {}", head.chain.as_str(), head.number))
+            .collect::<Vec<_>>()
+            .join(", ");
         log::info!(changes = checkpoint.heads[0].number, access = checkpoint.heads[1].number, signature = hex::encode(signature).as_str(); "audit checkpoint");
-        self.store.put_checkpoint(change, ExportedCheckpoint { time: now, body, signature: signature.to_vec() }).await
+        self.store
+            .put_checkpoint(
+                change,
+                ExportedCheckpoint {
+                    time: now,
+                    body,
+                    signature: signature.to_vec(),
+                },
+            )
+            .await
     }
 
     /// The server's own context, for upkeep.
     pub fn own_context() -> Context {
         Context {
             identity: Identity::Server,
-            source: Source { listener: Listener::Socket, address: None },
+            source: Source {
+                listener: Listener::Socket,
+                address: None,
+            },
             request: RequestId::new(),
             reason: String::new(),
             idempotency: None,
@@ -187,7 +297,12 @@ impl Service {
 
     /// An event of the server's own: it started, it stops.
     pub async fn note(&self, verb: &str, detail: &str) -> Result<()> {
-        let mut change = self.change(&Self::own_context(), verb, object("server", self.facts.instance, &self.facts.config.fqdn), clock::now());
+        let mut change = self.change(
+            &Self::own_context(),
+            verb,
+            object("server", self.facts.instance, &self.facts.config.fqdn),
+            clock::now(),
+        );
         change.event.detail = detail.to_owned();
         self.store.note(change).await
     }
@@ -202,31 +317,70 @@ fn line(line: &ExportLine) -> Result<Vec<u8>> {
 /// The newest `limit` of both, and where each chain goes on.
 fn merge(changes: store::Walked, access: store::Walked, limit: usize) -> Page<ChainedEvent> {
     // Below its walk's end nothing of a chain is known, so nothing older than that may be shown.
-    let floor = |walked: &store::Walked| if walked.complete { None } else { walked.events.last().map(|event| event.event.time).or(Some(Timestamp(i64::MAX))) };
+    let floor = |walked: &store::Walked| {
+        if walked.complete {
+            None
+        } else {
+            walked
+                .events
+                .last()
+                .map(|event| event.event.time)
+                .or(Some(Timestamp(i64::MAX)))
+        }
+    };
     let (changes_end, access_end) = (end(&changes), end(&access));
     let floor = floor(&changes).max(floor(&access));
     let complete = changes.complete && access.complete;
     let mut all: Vec<ChainedEvent> = changes.events.into_iter().chain(access.events).collect();
-    all.sort_by_key(|event| std::cmp::Reverse((event.event.time, event.chain == Chain::Changes, event.number)));
+    all.sort_by_key(|event| {
+        std::cmp::Reverse((
+            event.event.time,
+            event.chain == Chain::Changes,
+            event.number,
+        ))
+    });
     let held_back = all.len();
     all.retain(|event| floor.is_none_or(|floor| event.event.time >= floor));
     all.truncate(limit);
     let cut = all.len() < held_back;
     // A chain goes on below the last event shown of it; where none was shown, where it began.
     let below = |chain: Chain, walked_to: u64, began: u64| {
-        let shown = all.iter().filter(|event| event.chain == chain).map(|event| event.number).min();
-        if cut { shown.unwrap_or(began) } else { walked_to }
+        let shown = all
+            .iter()
+            .filter(|event| event.chain == chain)
+            .map(|event| event.number)
+            .min();
+        if cut {
+            shown.unwrap_or(began)
+        } else {
+            walked_to
+        }
     };
     let changes_below = below(Chain::Changes, changes_end.0, changes_end.1);
     let access_below = below(Chain::Access, access_end.0, access_end.1);
     let more = cut || changes_below > 1 || access_below > 1;
     let number = |below: u64| Part::Number(i64::try_from(below).unwrap_or(i64::MAX));
-    let next = more.then(|| Cursor { list: LIST, direction: Direction::Next, position: vec![number(changes_below), number(access_below)] }.encode());
-    Page { items: all, next, previous: None, complete }
+    let next = more.then(|| {
+        Cursor {
+            list: LIST,
+            direction: Direction::Next,
+            position: vec![number(changes_below), number(access_below)],
+        }
+        .encode()
+    });
+    Page {
+        items: all,
+        next,
+        previous: None,
+        complete,
+    }
 }
 
 /// Where a walk would go on, and where to go on if nothing of it is shown.
 fn end(walked: &store::Walked) -> (u64, u64) {
-    let began = walked.events.first().map_or(walked.below.unwrap_or(1), |event| event.number + 1);
+    let began = walked
+        .events
+        .first()
+        .map_or(walked.below.unwrap_or(1), |event| event.number + 1);
     (walked.below.unwrap_or(1), began)
 }

@@ -47,7 +47,10 @@ pub struct Credentials {
 pub enum Identity {
     Nobody,
     /// Holds this key; no active client has it. The state is that of the client that is not active.
-    Key { fingerprint: Fingerprint, state: Option<ClientState> },
+    Key {
+        fingerprint: Fingerprint,
+        state: Option<ClientState>,
+    },
     Client {
         id: ClientId,
         org: OrgId,

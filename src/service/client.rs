@@ -35,31 +35,70 @@ impl Verdict {
     /// From which states it leads to which.
     fn step(self) -> (&'static [ClientState], ClientState, &'static str) {
         match self {
-            Self::Approve => (&[ClientState::Pending], ClientState::Active, "client.approve"),
+            Self::Approve => (
+                &[ClientState::Pending],
+                ClientState::Active,
+                "client.approve",
+            ),
             Self::Deny => (&[ClientState::Pending], ClientState::Denied, "client.deny"),
-            Self::Enable => (&[ClientState::Disabled], ClientState::Active, "client.enable"),
-            Self::Disable => (&[ClientState::Active], ClientState::Disabled, "client.disable"),
+            Self::Enable => (
+                &[ClientState::Disabled],
+                ClientState::Active,
+                "client.enable",
+            ),
+            Self::Disable => (
+                &[ClientState::Active],
+                ClientState::Disabled,
+                "client.disable",
+            ),
         }
     }
 }
 
 fn client_object(client: &Client) -> crate::model::audit::Object {
-    object("client", client.fingerprint, format!("{}/{}", client.org, client.description))
+    object(
+        "client",
+        client.fingerprint,
+        format!("{}/{}", client.org, client.description),
+    )
 }
 
 impl Service {
     /// `certificate` is the DER of the certificate that the connection presented.
-    pub async fn client_register(&self, ctx: &Context, request: Register, certificate: &[u8]) -> Result<Registration> {
-        let (Identity::Key { fingerprint, .. } | Identity::Client { fingerprint, .. }) = &ctx.identity else {
-            let error = Error::new(Kind::Unauthenticated, "no_certificate", "registration needs the client's certificate on the connection (curl: --cert and --key)");
-            self.refused(ctx, "client.register", object("org", "", &request.org), &error);
+    pub async fn client_register(
+        &self,
+        ctx: &Context,
+        request: Register,
+        certificate: &[u8],
+    ) -> Result<Registration> {
+        let (Identity::Key { fingerprint, .. } | Identity::Client { fingerprint, .. }) =
+            &ctx.identity
+        else {
+            let error = Error::new(
+                Kind::Unauthenticated,
+                "no_certificate",
+                "registration needs the client's certificate on the connection (curl: --cert and --key)",
+            );
+            self.refused(
+                ctx,
+                "client.register",
+                object("org", "", &request.org),
+                &error,
+            );
             return Err(error);
         };
         short_text("description", &request.description, 255)?;
         if certificate.len() > MOST_CERTIFICATE {
-            return Err(Error::invalid("certificate", format!("the certificate is longer than {MOST_CERTIFICATE} bytes")));
+            return Err(Error::invalid(
+                "certificate",
+                format!("the certificate is longer than {MOST_CERTIFICATE} bytes"),
+            ));
         }
-        let recipient_proof = request.recipient.as_ref().map(|signed| check_recipient(*fingerprint, certificate, signed)).transpose()?;
+        let recipient_proof = request
+            .recipient
+            .as_ref()
+            .map(|signed| check_recipient(*fingerprint, certificate, signed))
+            .transpose()?;
         let code = request.auth_code.map(Secret::new);
         let (state, row) = self.admission(ctx, &request.org, code.as_ref())?;
         let now = clock::now();
@@ -71,18 +110,38 @@ impl Service {
             description: request.description,
             age_recipient: request.recipient.map(|signed| signed.recipient),
             created: now,
-            pending_until: (state == ClientState::Pending).then(|| now.plus(self.settings.pending())),
+            pending_until: (state == ClientState::Pending)
+                .then(|| now.plus(self.settings.pending())),
             registered_from: ctx.actor().source,
             reason: None,
         };
         let change = self.change(ctx, "client.register", client_object(&client), now);
-        let client = self.store.add_client(change, NewClient { client, org: row.org.id, certificate: certificate.to_vec(), recipient_proof }).await?;
-        Ok(Registration { client, recovery_recipient: row.org.recovery_recipient })
+        let client = self
+            .store
+            .add_client(
+                change,
+                NewClient {
+                    client,
+                    org: row.org.id,
+                    certificate: certificate.to_vec(),
+                    recipient_proof,
+                },
+            )
+            .await?;
+        Ok(Registration {
+            client,
+            recovery_recipient: row.org.recovery_recipient,
+        })
     }
 
     /// Which state a registration with this code leads to. A wrong code is refused, counted, and
     /// slows its address down for this organization.
-    fn admission(&self, ctx: &Context, org: &OrgName, code: Option<&Secret<String>>) -> Result<(ClientState, crate::store::OrgRow)> {
+    fn admission(
+        &self,
+        ctx: &Context,
+        org: &OrgName,
+        code: Option<&Secret<String>>,
+    ) -> Result<(ClientState, crate::store::OrgRow)> {
         let now = clock::now();
         let who = format!("register {} {org}", ctx.actor().source);
         self.throttle.check(&who, now)?;
@@ -105,39 +164,77 @@ impl Service {
                 self.throttle.succeeded(&who);
                 Ok((ClientState::Active, row))
             }
-            (Some(_), Some(_)) => {
-                refuse(Error::denied("wrong_code", format!("this is not the registration code of `{org}`; ask its administrator, or register without one and wait for an approval")))
-            }
+            (Some(_), Some(_)) => refuse(Error::denied(
+                "wrong_code",
+                format!(
+                    "this is not the registration code of `{org}`; ask its administrator, or register without one and wait for an approval"
+                ),
+            )),
         }
     }
 
     /// The caller's own registration, in any state.
     pub async fn client_self(&self, ctx: &Context) -> Result<Registration> {
-        self.allow(ctx, Action::OwnClient, &Target::Server, "client.self", object("client", "", ""))?;
-        let (Identity::Key { fingerprint, .. } | Identity::Client { fingerprint, .. }) = &ctx.identity else {
-            return Err(Error::new(Kind::Unauthenticated, "no_certificate", "this needs the client's certificate on the connection"));
+        self.allow(
+            ctx,
+            Action::OwnClient,
+            &Target::Server,
+            "client.self",
+            object("client", "", ""),
+        )?;
+        let (Identity::Key { fingerprint, .. } | Identity::Client { fingerprint, .. }) =
+            &ctx.identity
+        else {
+            return Err(Error::new(
+                Kind::Unauthenticated,
+                "no_certificate",
+                "this needs the client's certificate on the connection",
+            ));
         };
         let Some(known) = self.store.client_by_key(fingerprint)? else {
-            return Err(Error::not_found("this certificate's key belongs to no client; register it first"));
+            return Err(Error::not_found(
+                "this certificate's key belongs to no client; register it first",
+            ));
         };
         let org = self.store.org(&known.client.org)?.org;
-        Ok(Registration { client: known.client, recovery_recipient: org.recovery_recipient })
+        Ok(Registration {
+            client: known.client,
+            recovery_recipient: org.recovery_recipient,
+        })
     }
 
-    pub async fn client_list(&self, ctx: &Context, org: Option<&OrgName>, query: ListQuery) -> Result<Page<Client>> {
+    pub async fn client_list(
+        &self,
+        ctx: &Context,
+        org: Option<&OrgName>,
+        query: ListQuery,
+    ) -> Result<Page<Client>> {
         let (cursor, limit) = position(LIST, &query)?;
         let filter = Filter::parse(&query.filters, clock::now())?;
         let org = self.scope(ctx, org, Action::ClientRead, "client.list")?;
         let after = cursor.map(|cursor| cursor.id(0)).transpose()?;
-        let rows = self.store.clients(org.map(|org| org.0), after, filter, limit).await?;
-        Ok(paged(rows, |client| forward(LIST, Part::Id(*client.id.as_bytes()))))
+        let rows = self
+            .store
+            .clients(org.map(|org| org.0), after, filter, limit)
+            .await?;
+        Ok(paged(rows, |client| {
+            forward(LIST, Part::Id(*client.id.as_bytes()))
+        }))
     }
 
     pub async fn client_show(&self, ctx: &Context, client: Fingerprint) -> Result<Client> {
-        Ok(self.reach(ctx, client, Action::ClientRead, "client.show")?.client)
+        Ok(self
+            .reach(ctx, client, Action::ClientRead, "client.show")?
+            .client)
     }
 
-    pub async fn client_decide(&self, ctx: &Context, client: Fingerprint, verdict: Verdict, request: Decision) -> Result<Client> {
+    pub async fn client_decide(
+        &self,
+        ctx: &Context,
+        client: Fingerprint,
+        verdict: Verdict,
+        request: Decision,
+    ) -> Result<Client> {
         let (from, to, verb) = verdict.step();
         let known = self.reach(ctx, client, Action::ClientChange, verb)?;
         if let Some(reason) = &request.reason {
@@ -149,7 +246,9 @@ impl Service {
             change.event.reason = request.reason.clone().unwrap_or_default();
         }
         let reason = request.reason.filter(|_| to != ClientState::Active);
-        self.store.set_client_state(change, client, from, to, reason, now).await
+        self.store
+            .set_client_state(change, client, from, to, reason, now)
+            .await
     }
 
     pub async fn client_remove(&self, ctx: &Context, client: Fingerprint) -> Result<()> {
@@ -160,11 +259,18 @@ impl Service {
 
     /// A client that the caller may do this to. Callers without any right on it learn nothing of
     /// its being there.
-    fn reach(&self, ctx: &Context, fingerprint: Fingerprint, action: Action, verb: &str) -> Result<crate::store::Registrant> {
+    fn reach(
+        &self,
+        ctx: &Context,
+        fingerprint: Fingerprint,
+        action: Action,
+        verb: &str,
+    ) -> Result<crate::store::Registrant> {
         let missing = || Error::not_found(format!("no client has the fingerprint {fingerprint}"));
         let object = object("client", fingerprint, "");
         let Some(known) = self.store.client_by_key(&fingerprint)? else {
-            self.somewhere(ctx, action).inspect_err(|error| self.refused(ctx, verb, object, error))?;
+            self.somewhere(ctx, action)
+                .inspect_err(|error| self.refused(ctx, verb, object, error))?;
             return Err(missing());
         };
         let target = Target::Org(&known.client.org);
@@ -175,33 +281,68 @@ impl Service {
     /// Whether the caller has the right on everything or on at least one organization.
     pub(super) fn somewhere(&self, ctx: &Context, action: Action) -> Result<()> {
         let everywhere = access::decide(&ctx.identity, action, &Target::Server);
-        if everywhere.is_ok() || self.granted_orgs(ctx).iter().any(|org| access::decide(&ctx.identity, action, &Target::Org(org)).is_ok()) {
+        if everywhere.is_ok()
+            || self
+                .granted_orgs(ctx)
+                .iter()
+                .any(|org| access::decide(&ctx.identity, action, &Target::Org(org)).is_ok())
+        {
             return Ok(());
         }
         everywhere
     }
 
     /// What a list goes over: the organization asked for, the caller's only one, or all.
-    pub(super) fn scope(&self, ctx: &Context, asked: Option<&OrgName>, action: Action, verb: &str) -> Result<Option<(crate::model::id::OrgId, OrgName)>> {
+    pub(super) fn scope(
+        &self,
+        ctx: &Context,
+        asked: Option<&OrgName>,
+        action: Action,
+        verb: &str,
+    ) -> Result<Option<(crate::model::id::OrgId, OrgName)>> {
         let only = match (asked, self.granted_orgs(ctx).as_slice()) {
             (Some(org), _) => Some(org.clone()),
-            (None, [only]) if access::decide(&ctx.identity, action, &Target::Server).is_err() => Some(only.clone()),
+            (None, [only]) if access::decide(&ctx.identity, action, &Target::Server).is_err() => {
+                Some(only.clone())
+            }
             (None, _) => None,
         };
         let Some(name) = only else {
             self.allow(ctx, action, &Target::Server, verb, object("org", "", ""))?;
             return Ok(None);
         };
-        self.allow(ctx, action, &Target::Org(&name), verb, object("org", "", &name))?;
+        self.allow(
+            ctx,
+            action,
+            &Target::Org(&name),
+            verb,
+            object("org", "", &name),
+        )?;
         Ok(Some((self.store.org(&name)?.org.id, name)))
     }
 }
 
 /// The recipient's proof, if the certificate's key signed it.
-fn check_recipient(fingerprint: Fingerprint, certificate: &[u8], signed: &SignedRecipient) -> Result<Vec<u8>> {
+fn check_recipient(
+    fingerprint: Fingerprint,
+    certificate: &[u8],
+    signed: &SignedRecipient,
+) -> Result<Vec<u8>> {
     agefile::check_recipient(&signed.recipient)?;
-    let proof = STANDARD.decode(&signed.signature).map_err(|_| Error::invalid("signature", "the recipient's signature is not base64"))?;
-    x509::verify_by_certificate(certificate, &x509::recipient_statement(fingerprint, &signed.recipient), &proof)
-        .map_err(|error| Error::invalid("signature", "the recipient is not signed by the certificate's key").because(error))?;
+    let proof = STANDARD
+        .decode(&signed.signature)
+        .map_err(|_| Error::invalid("signature", "the recipient's signature is not base64"))?;
+    x509::verify_by_certificate(
+        certificate,
+        &x509::recipient_statement(fingerprint, &signed.recipient),
+        &proof,
+    )
+    .map_err(|error| {
+        Error::invalid(
+            "signature",
+            "the recipient is not signed by the certificate's key",
+        )
+        .because(error)
+    })?;
     Ok(proof)
 }

@@ -90,14 +90,29 @@ impl Service {
         self.settings.deposit_max_bytes()
     }
 
-    pub async fn deposit_put(&self, ctx: &Context, which: &Which, request: PutDeposit) -> Result<Stored> {
+    pub async fn deposit_put(
+        &self,
+        ctx: &Context,
+        which: &Which,
+        request: PutDeposit,
+    ) -> Result<Stored> {
         let place = self.place(ctx, which, "deposit.put")?;
         let owner = match &ctx.identity {
             Identity::Client { id, .. } => Some(*id),
             _ => None,
         };
-        let target = Target::Owned { org: &place.org_name, org_id: place.org, owner };
-        self.allow(ctx, Action::DepositChange, &target, "deposit.put", named(&place))?;
+        let target = Target::Owned {
+            org: &place.org_name,
+            org_id: place.org,
+            owner,
+        };
+        self.allow(
+            ctx,
+            Action::DepositChange,
+            &target,
+            "deposit.put",
+            named(&place),
+        )?;
         self.check_put(&request)?;
         let (key_version, key) = self.keyring.newest(&self.store, place.org)?;
         let now = clock::now();
@@ -113,17 +128,28 @@ impl Service {
             content_type: request.content_type,
             description: request.description,
             labels: request.labels,
-            body: store::Body { bytes: request.body, key, key_version },
+            body: store::Body {
+                bytes: request.body,
+                key,
+                key_version,
+            },
             now,
         };
         let stored = self.store.put_deposit(change, put).await?;
-        Ok(Stored { deposit: stored.deposit, created: stored.created })
+        Ok(Stored {
+            deposit: stored.deposit,
+            created: stored.created,
+        })
     }
 
     fn check_put(&self, request: &PutDeposit) -> Result<()> {
         let most = self.deposit_max_bytes();
         if request.body.expose().len() > most {
-            return Err(Error::new(Kind::TooLarge, "body_too_large", format!("a deposit's body has up to {most} bytes (setting deposit.max_bytes)")));
+            return Err(Error::new(
+                Kind::TooLarge,
+                "body_too_large",
+                format!("a deposit's body has up to {most} bytes (setting deposit.max_bytes)"),
+            ));
         }
         short_text("content_type", &request.content_type, 255)?;
         if let Some(description) = &request.description {
@@ -132,27 +158,59 @@ impl Service {
         check_labels(request.labels.as_ref())
     }
 
-    pub async fn deposit_get(&self, ctx: &Context, which: &Which, version: Option<u32>) -> Result<Fetched> {
+    pub async fn deposit_get(
+        &self,
+        ctx: &Context,
+        which: &Which,
+        version: Option<u32>,
+    ) -> Result<Fetched> {
         let (key, known_org) = self.locate(ctx, which, "deposit.get")?;
-        let sealed = self.store.sealed_deposit(&key, version).or_else(|error| self.unless_unknown(ctx, Action::DepositFetch, "deposit.get", error))?;
+        let sealed = self.store.sealed_deposit(&key, version).or_else(|error| {
+            self.unless_unknown(ctx, Action::DepositFetch, "deposit.get", error)
+        })?;
         let org = self.org_name(known_org, sealed.head.org)?;
         let object = object("deposit", sealed.head.id, label(&org, which));
-        self.check_owned(ctx, Action::DepositFetch, "deposit.get", (&org, sealed.head.org, sealed.head.owner), which, object.clone())?;
+        self.check_owned(
+            ctx,
+            Action::DepositFetch,
+            "deposit.get",
+            (&org, sealed.head.org, sealed.head.owner),
+            which,
+            object.clone(),
+        )?;
         if let Some(since) = sealed.head.deleted {
-            return Err(Error::new(Kind::NotFound, "in_bin", format!("this deposit lies in the bin since {since}; undelete it to read it")));
+            return Err(Error::new(
+                Kind::NotFound,
+                "in_bin",
+                format!("this deposit lies in the bin since {since}; undelete it to read it"),
+            ));
         }
-        let body = self.store.open_deposit(&sealed, |version| self.keyring.org(&self.store, sealed.head.org, version))?;
+        let body = self.store.open_deposit(&sealed, |version| {
+            self.keyring.org(&self.store, sealed.head.org, version)
+        })?;
         let mut event = ctx.event("deposit.get", object, clock::now());
         event.detail = format!("version {}", sealed.version.version);
         self.release(event).await?;
-        Ok(Fetched { id: sealed.head.id, version: sealed.version, body: body.expose().clone() })
+        Ok(Fetched {
+            id: sealed.head.id,
+            version: sealed.version,
+            body: body.expose().clone(),
+        })
     }
 
     pub async fn deposit_show(&self, ctx: &Context, which: &Which) -> Result<Deposit> {
-        Ok(self.reach_deposit(ctx, which, Action::DepositRead, "deposit.show")?.deposit)
+        Ok(self
+            .reach_deposit(ctx, which, Action::DepositRead, "deposit.show")?
+            .deposit)
     }
 
-    pub async fn deposit_edit(&self, ctx: &Context, which: &Which, expect: Expect, request: EditDeposit) -> Result<Deposit> {
+    pub async fn deposit_edit(
+        &self,
+        ctx: &Context,
+        which: &Which,
+        expect: Expect,
+        request: EditDeposit,
+    ) -> Result<Deposit> {
         let head = self.reach_deposit(ctx, which, Action::DepositChange, "deposit.edit")?;
         if let Some(description) = &request.description {
             short_text("description", description, 1_000)?;
@@ -160,59 +218,112 @@ impl Service {
         check_labels(request.labels.as_ref())?;
         let now = clock::now();
         let change = self.change(ctx, "deposit.edit", of(&head.deposit), now);
-        self.store.edit_deposit(change, store::Which::Id(head.deposit.id), expect.for_store(), request.description, request.labels, now).await
+        self.store
+            .edit_deposit(
+                change,
+                store::Which::Id(head.deposit.id),
+                expect.for_store(),
+                request.description,
+                request.labels,
+                now,
+            )
+            .await
     }
 
-    pub async fn deposit_versions(&self, ctx: &Context, which: &Which) -> Result<Vec<DepositVersion>> {
+    pub async fn deposit_versions(
+        &self,
+        ctx: &Context,
+        which: &Which,
+    ) -> Result<Vec<DepositVersion>> {
         let head = self.reach_deposit(ctx, which, Action::DepositRead, "deposit.versions")?;
         self.store.deposit_versions(head.deposit.id)
     }
 
     /// Within an organization by name; over all of them in the order they were made.
-    pub async fn deposit_list(&self, ctx: &Context, org: Option<&OrgName>, query: ListQuery) -> Result<Page<Deposit>> {
+    pub async fn deposit_list(
+        &self,
+        ctx: &Context,
+        org: Option<&OrgName>,
+        query: ListQuery,
+    ) -> Result<Page<Deposit>> {
         let filter = Filter::parse(&query.filters, clock::now())?;
         let (org, owner) = match &ctx.identity {
-            Identity::Client { id, org: own, org_name, .. } => {
+            Identity::Client {
+                id,
+                org: own,
+                org_name,
+                ..
+            } => {
                 if let Some(other) = org.filter(|asked| *asked != org_name) {
-                    let error = Error::denied("denied", format!("this client belongs to `{org_name}`"));
+                    let error =
+                        Error::denied("denied", format!("this client belongs to `{org_name}`"));
                     self.refused(ctx, "deposit.list", object("org", "", other), &error);
                     return Err(error);
                 }
                 (Some(*own), Some(*id))
             }
-            _ => (self.scope(ctx, org, Action::DepositRead, "deposit.list")?.map(|(org, _)| org), None),
+            _ => (
+                self.scope(ctx, org, Action::DepositRead, "deposit.list")?
+                    .map(|(org, _)| org),
+                None,
+            ),
         };
         let Some(org) = org else {
             let (cursor, limit) = position(LIST_ALL, &query)?;
             let after = cursor.map(|cursor| cursor.id(0)).transpose()?;
             let rows = self.store.deposits_by_id(after, filter, limit).await?;
-            return Ok(paged(rows, |deposit| forward(LIST_ALL, Part::Id(*deposit.id.as_bytes()))));
+            return Ok(paged(rows, |deposit| {
+                forward(LIST_ALL, Part::Id(*deposit.id.as_bytes()))
+            }));
         };
         let (cursor, limit) = position(LIST, &query)?;
-        let after = cursor.map(|cursor| cursor.text(0).map(str::to_owned)).transpose()?;
-        let rows = self.store.deposits_by_name(org, owner, after, filter, limit).await?;
-        Ok(paged(rows, |deposit| forward(LIST, Part::Text(deposit.name.to_string()))))
+        let after = cursor
+            .map(|cursor| cursor.text(0).map(str::to_owned))
+            .transpose()?;
+        let rows = self
+            .store
+            .deposits_by_name(org, owner, after, filter, limit)
+            .await?;
+        Ok(paged(rows, |deposit| {
+            forward(LIST, Part::Text(deposit.name.to_string()))
+        }))
     }
 
     /// Into the bin.
-    pub async fn deposit_remove(&self, ctx: &Context, which: &Which, expect: Expect) -> Result<Deposit> {
+    pub async fn deposit_remove(
+        &self,
+        ctx: &Context,
+        which: &Which,
+        expect: Expect,
+    ) -> Result<Deposit> {
         let head = self.reach_deposit(ctx, which, Action::DepositChange, "deposit.rm")?;
         let now = clock::now();
         let change = self.change(ctx, "deposit.rm", of(&head.deposit), now);
-        self.store.remove_deposit(change, store::Which::Id(head.deposit.id), expect.for_store(), now).await
+        self.store
+            .remove_deposit(
+                change,
+                store::Which::Id(head.deposit.id),
+                expect.for_store(),
+                now,
+            )
+            .await
     }
 
     pub async fn deposit_undelete(&self, ctx: &Context, which: &Which) -> Result<Deposit> {
         let head = self.reach_deposit(ctx, which, Action::DepositChange, "deposit.undelete")?;
         let change = self.change(ctx, "deposit.undelete", of(&head.deposit), clock::now());
-        self.store.undelete_deposit(change, store::Which::Id(head.deposit.id)).await
+        self.store
+            .undelete_deposit(change, store::Which::Id(head.deposit.id))
+            .await
     }
 
     /// Out of the bin, for good.
     pub async fn deposit_purge(&self, ctx: &Context, which: &Which) -> Result<()> {
         let head = self.reach_deposit(ctx, which, Action::DepositChange, "deposit.purge")?;
         let change = self.change(ctx, "deposit.purge", of(&head.deposit), clock::now());
-        self.store.purge_deposit(change, store::Which::Id(head.deposit.id)).await
+        self.store
+            .purge_deposit(change, store::Which::Id(head.deposit.id))
+            .await
     }
 
     /// Where a new deposit would stand; by id only what is there already.
@@ -220,11 +331,19 @@ impl Service {
         match which {
             Which::Id(_) => {
                 let head = self.reach_deposit(ctx, which, Action::DepositChange, verb)?;
-                Ok(Place { org: head.org, org_name: head.deposit.org, name: head.deposit.name })
+                Ok(Place {
+                    org: head.org,
+                    org_name: head.deposit.org,
+                    name: head.deposit.name,
+                })
             }
             Which::Name(name) | Which::In(_, name) => {
                 let (org, org_name) = self.org_of(ctx, which, verb)?;
-                Ok(Place { org, org_name, name: name.clone() })
+                Ok(Place {
+                    org,
+                    org_name,
+                    name: name.clone(),
+                })
             }
         }
     }
@@ -232,12 +351,22 @@ impl Service {
     /// The organization that a name is looked up in.
     fn org_of(&self, ctx: &Context, which: &Which, verb: &str) -> Result<(OrgId, OrgName)> {
         let (own, asked) = match (&ctx.identity, which) {
-            (Identity::Client { org, org_name, .. }, Which::Name(_)) => return Ok((*org, org_name.clone())),
-            (Identity::Client { org, org_name, .. }, Which::In(asked, _)) => (Some((*org, org_name)), asked),
+            (Identity::Client { org, org_name, .. }, Which::Name(_)) => {
+                return Ok((*org, org_name.clone()));
+            }
+            (Identity::Client { org, org_name, .. }, Which::In(asked, _)) => {
+                (Some((*org, org_name)), asked)
+            }
             (_, Which::In(asked, _)) => (None, asked),
             (_, Which::Name(name)) => {
-                self.somewhere(ctx, Action::DepositRead).inspect_err(|error| self.refused(ctx, verb, object("deposit", "", name), error))?;
-                return Err(Error::invalid("org", "only a client has an organization of its own; name one: /v1/orgs/{org}/deposits/{name} (--org NAME)"));
+                self.somewhere(ctx, Action::DepositRead)
+                    .inspect_err(|error| {
+                        self.refused(ctx, verb, object("deposit", "", name), error)
+                    })?;
+                return Err(Error::invalid(
+                    "org",
+                    "only a client has an organization of its own; name one: /v1/orgs/{org}/deposits/{name} (--org NAME)",
+                ));
             }
             (_, Which::Id(_)) => return Err(Error::internal("an id was looked up as a name")),
         };
@@ -250,14 +379,25 @@ impl Service {
             }
             None => {
                 let target = Target::Org(asked);
-                self.allow(ctx, Action::DepositRead, &target, verb, object("org", "", asked))?;
+                self.allow(
+                    ctx,
+                    Action::DepositRead,
+                    &target,
+                    verb,
+                    object("org", "", asked),
+                )?;
                 Ok((self.store.org(asked)?.org.id, asked.clone()))
             }
         }
     }
 
     /// How the store finds it, and its organization's name if that is known already.
-    fn locate(&self, ctx: &Context, which: &Which, verb: &str) -> Result<(store::Which, Option<OrgName>)> {
+    fn locate(
+        &self,
+        ctx: &Context,
+        which: &Which,
+        verb: &str,
+    ) -> Result<(store::Which, Option<OrgName>)> {
         match which {
             Which::Id(id) => Ok((store::Which::Id(*id), None)),
             Which::Name(name) | Which::In(_, name) => {
@@ -270,33 +410,82 @@ impl Service {
     fn org_name(&self, known: Option<OrgName>, id: OrgId) -> Result<OrgName> {
         match known {
             Some(name) => Ok(name),
-            None => Ok(self.store.org_by_id(id)?.ok_or_else(|| Error::internal("a deposit's organization is not there"))?.org.name),
+            None => Ok(self
+                .store
+                .org_by_id(id)?
+                .ok_or_else(|| Error::internal("a deposit's organization is not there"))?
+                .org
+                .name),
         }
     }
 
     /// A deposit's head, if the caller may do this to it.
-    fn reach_deposit(&self, ctx: &Context, which: &Which, action: Action, verb: &str) -> Result<store::DepositHead> {
+    fn reach_deposit(
+        &self,
+        ctx: &Context,
+        which: &Which,
+        action: Action,
+        verb: &str,
+    ) -> Result<store::DepositHead> {
         let (key, _) = self.locate(ctx, which, verb)?;
-        let head = self.store.deposit(&key).or_else(|error| self.unless_unknown(ctx, action, verb, error))?;
-        self.check_owned(ctx, action, verb, (&head.deposit.org, head.org, head.owner), which, of(&head.deposit))?;
+        let head = self
+            .store
+            .deposit(&key)
+            .or_else(|error| self.unless_unknown(ctx, action, verb, error))?;
+        self.check_owned(
+            ctx,
+            action,
+            verb,
+            (&head.deposit.org, head.org, head.owner),
+            which,
+            of(&head.deposit),
+        )?;
         Ok(head)
     }
 
     /// Refuses what is another's. By id, across organizations, it reads as if it were not there.
-    fn check_owned(&self, ctx: &Context, action: Action, verb: &str, whose: (&OrgName, OrgId, Option<ClientId>), which: &Which, object: Object) -> Result<()> {
+    fn check_owned(
+        &self,
+        ctx: &Context,
+        action: Action,
+        verb: &str,
+        whose: (&OrgName, OrgId, Option<ClientId>),
+        which: &Which,
+        object: Object,
+    ) -> Result<()> {
         let (org, org_id, owner) = whose;
-        let checked = self.allow(ctx, action, &Target::Owned { org, org_id, owner }, verb, object);
+        let checked = self.allow(
+            ctx,
+            action,
+            &Target::Owned { org, org_id, owner },
+            verb,
+            object,
+        );
         match (&ctx.identity, which) {
-            (Identity::Client { org: own, .. }, Which::Id(id)) if *own != org_id => checked.map_err(|_| Error::not_found(format!("no deposit has the id {id}"))),
-            (Identity::Client { .. }, _) => checked.map_err(|_| Error::denied("denied", "this deposit belongs to another client of the organization")),
+            (Identity::Client { org: own, .. }, Which::Id(id)) if *own != org_id => {
+                checked.map_err(|_| Error::not_found(format!("no deposit has the id {id}")))
+            }
+            (Identity::Client { .. }, _) => checked.map_err(|_| {
+                Error::denied(
+                    "denied",
+                    "this deposit belongs to another client of the organization",
+                )
+            }),
             _ => checked,
         }
     }
 
     /// Callers that could not read anything learn that, not that something is missing.
-    fn unless_unknown<T>(&self, ctx: &Context, action: Action, verb: &str, error: Error) -> Result<T> {
+    fn unless_unknown<T>(
+        &self,
+        ctx: &Context,
+        action: Action,
+        verb: &str,
+        error: Error,
+    ) -> Result<T> {
         if !matches!(ctx.identity, Identity::Client { .. }) {
-            self.somewhere(ctx, action).inspect_err(|error| self.refused(ctx, verb, object("deposit", "", ""), error))?;
+            self.somewhere(ctx, action)
+                .inspect_err(|error| self.refused(ctx, verb, object("deposit", "", ""), error))?;
         }
         Err(error)
     }
@@ -304,7 +493,10 @@ impl Service {
 
 fn check_labels(labels: Option<&Labels>) -> Result<()> {
     if labels.is_some_and(|labels| labels.len() > MOST_LABELS) {
-        return Err(Error::invalid("labels", format!("a deposit has up to {MOST_LABELS} labels")));
+        return Err(Error::invalid(
+            "labels",
+            format!("a deposit has up to {MOST_LABELS} labels"),
+        ));
     }
     Ok(())
 }
@@ -319,7 +511,11 @@ fn named(place: &Place) -> Object {
 }
 
 fn of(deposit: &Deposit) -> Object {
-    object("deposit", deposit.id, format!("{}/{}", deposit.org, deposit.name))
+    object(
+        "deposit",
+        deposit.id,
+        format!("{}/{}", deposit.org, deposit.name),
+    )
 }
 
 fn label(org: &OrgName, which: &Which) -> String {

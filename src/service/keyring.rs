@@ -19,19 +19,32 @@ pub struct Keyring {
 }
 
 fn aad(org: &OrgId, version: u32) -> Aad<'_> {
-    Aad { table: "org_keys", column: "wrapped", org: Some(*org), object: org.as_bytes(), version: u64::from(version) }
+    Aad {
+        table: "org_keys",
+        column: "wrapped",
+        org: Some(*org),
+        object: org.as_bytes(),
+        version: u64::from(version),
+    }
 }
 
 impl Keyring {
     pub fn new(kek: Key) -> Self {
-        Self { kek, orgs: RwLock::new(HashMap::new()) }
+        Self {
+            kek,
+            orgs: RwLock::new(HashMap::new()),
+        }
     }
 
     /// A first key for a new organization, wrapped.
     pub fn make(&self, org: OrgId) -> Result<WrappedKey> {
         let key = keygen::key();
         let wrapped = envelope::seal(&self.kek, KEK, &aad(&org, 1), key.expose())?;
-        Ok(WrappedKey { name: org.to_string(), version: 1, wrapped })
+        Ok(WrappedKey {
+            name: org.to_string(),
+            version: 1,
+            wrapped,
+        })
     }
 
     /// The organization's newest key and its version.
@@ -40,7 +53,12 @@ impl Keyring {
         if let Some(key) = self.known(org, 1) {
             return Ok((1, key));
         }
-        let newest = store.org_keys(org)?.into_iter().map(|key| key.version).max().ok_or_else(|| missing(org))?;
+        let newest = store
+            .org_keys(org)?
+            .into_iter()
+            .map(|key| key.version)
+            .max()
+            .ok_or_else(|| missing(org))?;
         Ok((newest, self.org(store, org, newest)?))
     }
 
@@ -49,10 +67,17 @@ impl Keyring {
         if let Some(key) = self.known(org, version) {
             return Ok(key);
         }
-        let wrapped = store.org_keys(org)?.into_iter().find(|key| key.version == version).ok_or_else(|| missing(org))?;
+        let wrapped = store
+            .org_keys(org)?
+            .into_iter()
+            .find(|key| key.version == version)
+            .ok_or_else(|| missing(org))?;
         let opened = envelope::open(&self.kek, &aad(&org, version), &wrapped.wrapped)?;
         let key = Arc::new(Key::from_slice(opened.expose()).ok_or_else(|| missing(org))?);
-        self.orgs.write().unwrap_or_else(PoisonError::into_inner).insert((org, version), Arc::clone(&key));
+        self.orgs
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert((org, version), Arc::clone(&key));
         Ok(key)
     }
 
@@ -62,10 +87,16 @@ impl Keyring {
     }
 
     fn known(&self, org: OrgId, version: u32) -> Option<Arc<Key>> {
-        self.orgs.read().unwrap_or_else(PoisonError::into_inner).get(&(org, version)).cloned()
+        self.orgs
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&(org, version))
+            .cloned()
     }
 }
 
 fn missing(org: OrgId) -> Error {
-    Error::internal(format!("organization {org} has no key of the version asked for"))
+    Error::internal(format!(
+        "organization {org} has no key of the version asked for"
+    ))
 }

@@ -117,8 +117,16 @@ impl Service {
     }
 
     /// Lets the caller through or records the refusal.
-    fn allow(&self, ctx: &Context, action: Action, target: &Target<'_>, verb: &str, object: Object) -> Result<()> {
-        access::decide(&ctx.identity, action, target).inspect_err(|error| self.refused(ctx, verb, object, error))
+    fn allow(
+        &self,
+        ctx: &Context,
+        action: Action,
+        target: &Target<'_>,
+        verb: &str,
+        object: Object,
+    ) -> Result<()> {
+        access::decide(&ctx.identity, action, target)
+            .inspect_err(|error| self.refused(ctx, verb, object, error))
     }
 
     /// Records that a request was turned away before it reached a verb.
@@ -130,10 +138,18 @@ impl Service {
     fn refused(&self, ctx: &Context, verb: &str, object: Object, error: &Error) {
         let now = clock::now();
         let unknown = matches!(ctx.identity, Identity::Nobody | Identity::Key { .. });
-        if unknown && !self.throttle.first_this_minute(&ctx.actor().source, error.code, now) {
+        if unknown
+            && !self
+                .throttle
+                .first_this_minute(&ctx.actor().source, error.code, now)
+        {
             return;
         }
-        let event = Event { outcome: Outcome::Refused, detail: error.code.to_owned(), ..ctx.event(verb, object, now) };
+        let event = Event {
+            outcome: Outcome::Refused,
+            detail: error.code.to_owned(),
+            ..ctx.event(verb, object, now)
+        };
         // Nothing is released: a log that is behind must not turn a refusal into another one.
         if let Err(behind) = self.store.access().record(event) {
             log::warn!(request = ctx.request.to_string().as_str(), code = behind.code; "a refusal is missing from the audit");
@@ -147,7 +163,10 @@ impl Service {
             key: idempotency.key.clone(),
             request_hash: idempotency.request_hash,
         });
-        Change { event: ctx.event(verb, object, now), once }
+        Change {
+            event: ctx.event(verb, object, now),
+            once,
+        }
     }
 
     /// Records that a secret leaves; it must not leave if this fails.
@@ -163,12 +182,18 @@ impl Service {
     pub async fn upkeep(&self) -> Result<()> {
         let now = clock::now();
         while self.store.prune_answers(now).await? > 0 {}
-        self.store.prune_sessions(now.plus(-self.settings.session_idle())).await?;
+        self.store
+            .prune_sessions(now.plus(-self.settings.session_idle()))
+            .await?;
         self.throttle.forget(now);
         if self.store.access().works() {
             self.board.green("audit");
         } else {
-            self.board.red("audit", "the access log does not take events, so nothing is released", "free space on the data disk; see the server's log");
+            self.board.red(
+                "audit",
+                "the access log does not take events, so nothing is released",
+                "free space on the data disk; see the server's log",
+            );
         }
         Ok(())
     }
@@ -176,7 +201,11 @@ impl Service {
 
 /// An object of an event.
 fn object(kind: &str, id: impl ToString, name: impl ToString) -> Object {
-    Object { kind: kind.to_owned(), id: id.to_string(), name: name.to_string() }
+    Object {
+        kind: kind.to_owned(),
+        id: id.to_string(),
+        name: name.to_string(),
+    }
 }
 
 /// An organization's object.
@@ -186,25 +215,49 @@ fn org_object(id: OrgId, name: impl ToString) -> Object {
 
 /// Where a list's page begins.
 fn position(list: &'static str, query: &ListQuery) -> Result<(Option<Cursor>, usize)> {
-    let cursor = query.cursor.as_deref().map(|text| Cursor::parse(list, text)).transpose()?;
+    let cursor = query
+        .cursor
+        .as_deref()
+        .map(|text| Cursor::parse(list, text))
+        .transpose()?;
     Ok((cursor, page::limit(query.limit)? as usize))
 }
 
 /// The cursor that reads on behind a row.
 fn forward(list: &'static str, position: Part) -> Cursor {
-    Cursor { list, direction: Direction::Next, position: vec![position] }
+    Cursor {
+        list,
+        direction: Direction::Next,
+        position: vec![position],
+    }
 }
 
 /// A page out of rows, with the cursor behind its last row.
 fn paged<T>(rows: Rows<T>, cursor: impl Fn(&T) -> Cursor) -> Page<T> {
-    let next = rows.more.then(|| rows.last_seen.as_ref().or(rows.items.last()).map(|last| cursor(last).encode())).flatten();
-    Page { items: rows.items, next, previous: None, complete: rows.complete }
+    let next = rows
+        .more
+        .then(|| {
+            rows.last_seen
+                .as_ref()
+                .or(rows.items.last())
+                .map(|last| cursor(last).encode())
+        })
+        .flatten();
+    Page {
+        items: rows.items,
+        next,
+        previous: None,
+        complete: rows.complete,
+    }
 }
 
 /// A text that a person gave: trimmed of nothing, but bounded and without control characters.
 fn short_text(field: &'static str, text: &str, most: usize) -> Result<()> {
     if text.len() > most || text.chars().any(char::is_control) {
-        return Err(Error::invalid(field, format!("{field} takes up to {most} bytes without control characters")));
+        return Err(Error::invalid(
+            field,
+            format!("{field} takes up to {most} bytes without control characters"),
+        ));
     }
     Ok(())
 }
@@ -214,9 +267,17 @@ fn password_fits(length: usize) -> Result<()> {
     if (12..=1_024).contains(&length) {
         return Ok(());
     }
-    Err(Error::invalid("password", "a password has 12 to 1,024 bytes"))
+    Err(Error::invalid(
+        "password",
+        "a password has 12 to 1,024 bytes",
+    ))
 }
 
 fn limited(seconds: u32) -> Error {
-    Error::new(Kind::Limited, "too_many_attempts", format!("too many failed attempts from this address; try again in {seconds} seconds")).after(seconds)
+    Error::new(
+        Kind::Limited,
+        "too_many_attempts",
+        format!("too many failed attempts from this address; try again in {seconds} seconds"),
+    )
+    .after(seconds)
 }

@@ -22,16 +22,31 @@ const LIST: &str = "orgs";
 const MOST_CONTACTS: usize = 100;
 
 fn code_aad(org: &OrgId) -> Aad<'_> {
-    Aad { table: "orgs", column: "auth_code", org: Some(*org), object: org.as_bytes(), version: 1 }
+    Aad {
+        table: "orgs",
+        column: "auth_code",
+        org: Some(*org),
+        object: org.as_bytes(),
+        version: 1,
+    }
 }
 
 impl Service {
     /// Makes its first key and a registration code.
     pub async fn org_add(&self, ctx: &Context, request: AddOrg) -> Result<OrgWithCode> {
         let id = OrgId::new();
-        self.allow(ctx, Action::OrgChange, &Target::Server, "org.add", object("org", "", &request.name))?;
+        self.allow(
+            ctx,
+            Action::OrgChange,
+            &Target::Server,
+            "org.add",
+            object("org", "", &request.name),
+        )?;
         if request.contacts.len() > MOST_CONTACTS {
-            return Err(Error::invalid("contacts", format!("an organization has up to {MOST_CONTACTS} contacts")));
+            return Err(Error::invalid(
+                "contacts",
+                format!("an organization has up to {MOST_CONTACTS} contacts"),
+            ));
         }
         let now = clock::now();
         let auth_code = STANDARD.encode(crypto::random::<16>());
@@ -49,36 +64,73 @@ impl Service {
                 deposits: 0,
             },
         };
-        let org = self.store.add_org(self.change(ctx, "org.add", org_object(id, &request.name), now), new).await?;
+        let org = self
+            .store
+            .add_org(
+                self.change(ctx, "org.add", org_object(id, &request.name), now),
+                new,
+            )
+            .await?;
         // A retry was answered with the first organization: its code, not this one.
         let row = self.store.org(&org.name)?;
-        Ok(OrgWithCode { auth_code: self.open_code(&row)?, org })
+        Ok(OrgWithCode {
+            auth_code: self.open_code(&row)?,
+            org,
+        })
     }
 
     pub async fn org_list(&self, ctx: &Context, query: ListQuery) -> Result<Page<Org>> {
         let (cursor, limit) = position(LIST, &query)?;
         let filter = Filter::parse(&query.filters, clock::now())?;
-        self.somewhere(ctx, Action::OrgRead).inspect_err(|error| self.refused(ctx, "org.list", object("org", "", ""), error))?;
-        let after = cursor.map(|cursor| cursor.text(0).map(str::to_owned)).transpose()?;
+        self.somewhere(ctx, Action::OrgRead)
+            .inspect_err(|error| self.refused(ctx, "org.list", object("org", "", ""), error))?;
+        let after = cursor
+            .map(|cursor| cursor.text(0).map(str::to_owned))
+            .transpose()?;
         let mut rows = self.store.orgs(after, filter, limit).await?;
-        rows.items.retain(|org| access::decide(&ctx.identity, Action::OrgRead, &Target::Org(&org.name)).is_ok());
-        Ok(paged(rows, |org| forward(LIST, Part::Text(org.name.to_string()))))
+        rows.items.retain(|org| {
+            access::decide(&ctx.identity, Action::OrgRead, &Target::Org(&org.name)).is_ok()
+        });
+        Ok(paged(rows, |org| {
+            forward(LIST, Part::Text(org.name.to_string()))
+        }))
     }
 
     pub async fn org_show(&self, ctx: &Context, name: &OrgName) -> Result<OrgWithCode> {
-        self.allow(ctx, Action::OrgRead, &Target::Org(name), "org.show", object("org", "", name))?;
+        self.allow(
+            ctx,
+            Action::OrgRead,
+            &Target::Org(name),
+            "org.show",
+            object("org", "", name),
+        )?;
         let row = self.store.org(name)?;
         let may_see = access::decide(&ctx.identity, Action::OrgCode, &Target::Org(name)).is_ok();
         let auth_code = if may_see { self.open_code(&row)? } else { None };
         if auth_code.is_some() {
-            self.release(ctx.event("org.show_code", org_object(row.org.id, name), clock::now())).await?;
+            self.release(ctx.event("org.show_code", org_object(row.org.id, name), clock::now()))
+                .await?;
         }
-        Ok(OrgWithCode { org: row.org, auth_code })
+        Ok(OrgWithCode {
+            org: row.org,
+            auth_code,
+        })
     }
 
     /// Blank: clients become active without a code.
-    pub async fn org_set_auth(&self, ctx: &Context, name: &OrgName, request: SetAuth) -> Result<OrgWithCode> {
-        self.allow(ctx, Action::OrgCode, &Target::Org(name), "org.set_auth", object("org", "", name))?;
+    pub async fn org_set_auth(
+        &self,
+        ctx: &Context,
+        name: &OrgName,
+        request: SetAuth,
+    ) -> Result<OrgWithCode> {
+        self.allow(
+            ctx,
+            Action::OrgCode,
+            &Target::Org(name),
+            "org.set_auth",
+            object("org", "", name),
+        )?;
         let request = Secret::new(request.auth_code);
         short_text("auth_code", request.expose(), 255)?;
         let row = self.store.org(name)?;
@@ -86,27 +138,65 @@ impl Service {
             "" => None,
             code => Some(self.seal_code(row.org.id, code)?),
         };
-        let mut change = self.change(ctx, "org.set_auth", org_object(row.org.id, name), clock::now());
-        change.event.detail = if code.is_some() { "a new code" } else { "no code needed" }.to_owned();
+        let mut change = self.change(
+            ctx,
+            "org.set_auth",
+            org_object(row.org.id, name),
+            clock::now(),
+        );
+        change.event.detail = if code.is_some() {
+            "a new code"
+        } else {
+            "no code needed"
+        }
+        .to_owned();
         let org = self.store.set_org_auth(change, name.clone(), code).await?;
-        Ok(OrgWithCode { org, auth_code: (!request.expose().trim().is_empty()).then(|| request.expose().trim().to_owned()) })
+        Ok(OrgWithCode {
+            org,
+            auth_code: (!request.expose().trim().is_empty())
+                .then(|| request.expose().trim().to_owned()),
+        })
     }
 
-    pub async fn org_set_recovery_recipient(&self, ctx: &Context, name: &OrgName, request: SetRecoveryRecipient) -> Result<Org> {
-        self.allow(ctx, Action::OrgChange, &Target::Org(name), "org.set_recovery_recipient", object("org", "", name))?;
+    pub async fn org_set_recovery_recipient(
+        &self,
+        ctx: &Context,
+        name: &OrgName,
+        request: SetRecoveryRecipient,
+    ) -> Result<Org> {
+        self.allow(
+            ctx,
+            Action::OrgChange,
+            &Target::Org(name),
+            "org.set_recovery_recipient",
+            object("org", "", name),
+        )?;
         if let Some(recipient) = &request.recipient {
             agefile::check_recipient(recipient)?;
         }
         let row = self.store.org(name)?;
-        let mut change = self.change(ctx, "org.set_recovery_recipient", org_object(row.org.id, name), clock::now());
-        change.event.detail = request.recipient.clone().unwrap_or_else(|| "none".to_owned());
-        self.store.set_recovery_recipient(change, name.clone(), request.recipient).await
+        let mut change = self.change(
+            ctx,
+            "org.set_recovery_recipient",
+            org_object(row.org.id, name),
+            clock::now(),
+        );
+        change.event.detail = request
+            .recipient
+            .clone()
+            .unwrap_or_else(|| "none".to_owned());
+        self.store
+            .set_recovery_recipient(change, name.clone(), request.recipient)
+            .await
     }
 
     /// The organizations that the caller has some grant on.
     pub(super) fn granted_orgs(&self, ctx: &Context) -> Vec<OrgName> {
         match &ctx.identity {
-            Identity::User { grants, .. } | Identity::Token { grants, .. } => grants.iter().filter_map(|grant| grant.org.clone()).collect(),
+            Identity::User { grants, .. } | Identity::Token { grants, .. } => grants
+                .iter()
+                .filter_map(|grant| grant.org.clone())
+                .collect(),
             _ => Vec::new(),
         }
     }
@@ -118,7 +208,9 @@ impl Service {
 
     /// The registration code in clear; none where registration is open.
     pub(super) fn open_code(&self, row: &OrgRow) -> Result<Option<String>> {
-        let Some(sealed) = &row.auth_code else { return Ok(None) };
+        let Some(sealed) = &row.auth_code else {
+            return Ok(None);
+        };
         let key = self.keyring.purpose("registration-code/v1");
         let code = envelope::open(&key, &code_aad(&row.org.id), sealed)?;
         Ok(Some(String::from_utf8_lossy(code.expose()).into_owned()))

@@ -28,7 +28,13 @@ impl Service {
     }
 
     pub async fn server_status(&self, ctx: &Context) -> Result<Status> {
-        self.allow(ctx, Action::StatusRead, &Target::Server, "server.status", object("server", "", ""))?;
+        self.allow(
+            ctx,
+            Action::StatusRead,
+            &Target::Server,
+            "server.status",
+            object("server", "", ""),
+        )?;
         let (orgs, clients, deposits) = self.store.totals()?;
         Ok(Status {
             server: self.server_info(),
@@ -45,7 +51,13 @@ impl Service {
 
     /// Prometheus text, for those who may.
     pub async fn server_metrics(&self, ctx: &Context) -> Result<String> {
-        self.allow(ctx, Action::Metrics, &Target::Server, "server.metrics", object("server", "", ""))?;
+        self.allow(
+            ctx,
+            Action::Metrics,
+            &Target::Server,
+            "server.metrics",
+            object("server", "", ""),
+        )?;
         self.metrics_text()
     }
 
@@ -56,7 +68,11 @@ impl Service {
             ("orgs", "Organizations.", orgs),
             ("clients", "Clients, in any state.", clients),
             ("deposits", "Deposits, those in the bin included.", deposits),
-            ("store_revision", "Commits since the store was made.", self.store.revision()),
+            (
+                "store_revision",
+                "Commits since the store was made.",
+                self.store.revision(),
+            ),
         ];
         Ok(self.metrics.text(&self.board.health(), &gauges))
     }

@@ -54,17 +54,29 @@ impl Service {
             let row = self.live_session(cookie, clock::now())?;
             let user = row.user.user;
             if clock::now().0 - row.last_seen.0 > TOUCH {
-                self.store.touch_session(hash(cookie.expose()), clock::now()).await?;
+                self.store
+                    .touch_session(hash(cookie.expose()), clock::now())
+                    .await?;
             }
-            return Ok(Identity::User { id: user.id, name: user.name, grants: user.grants });
+            return Ok(Identity::User {
+                id: user.id,
+                name: user.name,
+                grants: user.grants,
+            });
         }
         match credentials.key {
             None => Ok(Identity::Nobody),
             Some(fingerprint) => Ok(match self.store.client_by_key(&fingerprint)? {
-                Some(known) if known.client.state == ClientState::Active => {
-                    Identity::Client { id: known.client.id, org: known.org, org_name: known.client.org, fingerprint }
-                }
-                known => Identity::Key { fingerprint, state: known.map(|known| known.client.state) },
+                Some(known) if known.client.state == ClientState::Active => Identity::Client {
+                    id: known.client.id,
+                    org: known.org,
+                    org_name: known.client.org,
+                    fingerprint,
+                },
+                known => Identity::Key {
+                    fingerprint,
+                    state: known.map(|known| known.client.state),
+                },
             }),
         }
     }
@@ -73,11 +85,19 @@ impl Service {
     /// configuration maps to a role.
     fn local(&self, uid: u32) -> Result<Identity> {
         if uid == 0 || uid == crate::os::effective_uid() {
-            return Ok(Identity::Local { uid, role: Role::Superuser });
+            return Ok(Identity::Local {
+                uid,
+                role: Role::Superuser,
+            });
         }
         match self.facts.config.admin.socket_users.get(&uid.to_string()) {
             Some(role) => Ok(Identity::Local { uid, role: *role }),
-            None => Err(Error::denied("denied", format!("uid {uid} may not use the admin socket; map it to a role in strongroom.toml under [admin.socket_users]"))),
+            None => Err(Error::denied(
+                "denied",
+                format!(
+                    "uid {uid} may not use the admin socket; map it to a role in strongroom.toml under [admin.socket_users]"
+                ),
+            )),
         }
     }
 
@@ -86,28 +106,40 @@ impl Service {
         let row = self.store.token_by_hash(&token::hash(secret.expose()))?;
         let fault = match &row {
             None => Some("this token is not known here"),
-            Some(row) if row.token.expires.is_some_and(|end| end <= now) => Some("this token has ended"),
+            Some(row) if row.token.expires.is_some_and(|end| end <= now) => {
+                Some("this token has ended")
+            }
             Some(row) if row.user.user.disabled => Some("this token's user is disabled"),
             Some(_) => None,
         };
         match (row, fault) {
             (Some(row), None) => {
                 let user = row.user.user;
-                Ok(Identity::Token { id: row.token.id, user: user.id, user_name: user.name, grants: user.grants, scopes: row.token.scopes })
+                Ok(Identity::Token {
+                    id: row.token.id,
+                    user: user.id,
+                    user_name: user.name,
+                    grants: user.grants,
+                    scopes: row.token.scopes,
+                })
             }
-            (_, fault) => {
-                Err(unauthenticated("token_refused", fault.unwrap_or("this token is not known here")))
-            }
+            (_, fault) => Err(unauthenticated(
+                "token_refused",
+                fault.unwrap_or("this token is not known here"),
+            )),
         }
     }
 
     fn live_session(&self, cookie: &Secret<String>, now: Timestamp) -> Result<SessionRow> {
         let row = self.store.session(&hash(cookie.expose()))?;
-        row.filter(|row| !row.user.user.disabled && now < self.session_end(row)).ok_or_else(|| unauthenticated("session_over", "this session is over; log in again"))
+        row.filter(|row| !row.user.user.disabled && now < self.session_end(row))
+            .ok_or_else(|| unauthenticated("session_over", "this session is over; log in again"))
     }
 
     fn session_end(&self, row: &SessionRow) -> Timestamp {
-        row.last_seen.plus(self.settings.session_idle()).min(row.created.plus(LONGEST))
+        row.last_seen
+            .plus(self.settings.session_idle())
+            .min(row.created.plus(LONGEST))
     }
 
     /// Checks `given` against the session that `cookie` opened.
@@ -115,48 +147,104 @@ impl Service {
         Secret::new(csrf(cookie.expose())).matches(given.as_bytes())
     }
 
-    pub async fn session_open(&self, source: Source, request: RequestId, log_in: LogIn) -> Result<Opened> {
+    pub async fn session_open(
+        &self,
+        source: Source,
+        request: RequestId,
+        log_in: LogIn,
+    ) -> Result<Opened> {
         let now = clock::now();
-        let ctx = Context { identity: Identity::Nobody, source, request, reason: String::new(), idempotency: None };
+        let ctx = Context {
+            identity: Identity::Nobody,
+            source,
+            request,
+            reason: String::new(),
+            idempotency: None,
+        };
         let by_address = format!("log-in {}", ctx.actor().source);
         let by_name = format!("log-in as {} {}", log_in.user, ctx.actor().source);
         self.throttle.check(&by_address, now)?;
         self.throttle.check(&by_name, now)?;
         let password = Secret::new(log_in.password.into_bytes());
         let row = self.store.user_if_any(&log_in.user)?;
-        let phc = row.as_ref().map_or_else(|| NOBODY.to_owned(), |row| row.password.clone());
+        let phc = row
+            .as_ref()
+            .map_or_else(|| NOBODY.to_owned(), |row| row.password.clone());
         let fits = {
-            let _turn = self.passwords.acquire().await.map_err(|_| Error::internal("the log-in queue is closed"))?;
-            tokio::task::spawn_blocking(move || kdf::password_verify(&phc, &password)).await.map_err(|error| Error::internal(error.to_string()))??
+            let _turn = self
+                .passwords
+                .acquire()
+                .await
+                .map_err(|_| Error::internal("the log-in queue is closed"))?;
+            tokio::task::spawn_blocking(move || kdf::password_verify(&phc, &password))
+                .await
+                .map_err(|error| Error::internal(error.to_string()))??
         };
         let Some(row) = row.filter(|row| fits && !row.user.disabled) else {
             self.throttle.failed(&by_address, now);
             self.throttle.failed(&by_name, now);
-            let error = unauthenticated("log_in_refused", "user and password do not fit, or the user is disabled");
-            self.refused(&ctx, "session.open", object("user", &log_in.user, &log_in.user), &error);
+            let error = unauthenticated(
+                "log_in_refused",
+                "user and password do not fit, or the user is disabled",
+            );
+            self.refused(
+                &ctx,
+                "session.open",
+                object("user", &log_in.user, &log_in.user),
+                &error,
+            );
             return Err(error);
         };
         self.throttle.succeeded(&by_name);
         let user = row.user;
         let cookie = Secret::new(URL_SAFE_NO_PAD.encode(crypto::random::<32>()));
-        let known = Context { identity: Identity::User { id: user.id, name: user.name.clone(), grants: user.grants.clone() }, ..ctx };
-        let change = Change { event: known.event("session.open", object("user", &user.name, &user.name), now), once: None };
-        self.store.add_session(change, hash(cookie.expose()), user.id, now).await?;
+        let known = Context {
+            identity: Identity::User {
+                id: user.id,
+                name: user.name.clone(),
+                grants: user.grants.clone(),
+            },
+            ..ctx
+        };
+        let change = Change {
+            event: known.event("session.open", object("user", &user.name, &user.name), now),
+            once: None,
+        };
+        self.store
+            .add_session(change, hash(cookie.expose()), user.id, now)
+            .await?;
         let expires = now.plus(self.settings.session_idle().min(LONGEST));
-        let session = Session { user: user.name, grants: user.grants, expires, csrf: csrf(cookie.expose()) };
+        let session = Session {
+            user: user.name,
+            grants: user.grants,
+            expires,
+            csrf: csrf(cookie.expose()),
+        };
         Ok(Opened { cookie, session })
     }
 
     pub async fn session_show(&self, _ctx: &Context, cookie: &Secret<String>) -> Result<Session> {
         let row = self.live_session(cookie, clock::now())?;
         let expires = self.session_end(&row);
-        Ok(Session { user: row.user.user.name, grants: row.user.user.grants, expires, csrf: csrf(cookie.expose()) })
+        Ok(Session {
+            user: row.user.user.name,
+            grants: row.user.user.grants,
+            expires,
+            csrf: csrf(cookie.expose()),
+        })
     }
 
     pub async fn session_close(&self, ctx: &Context, cookie: &Secret<String>) -> Result<()> {
         let row = self.live_session(cookie, clock::now())?;
         let name = row.user.user.name;
-        let change = self.change(ctx, "session.close", object("user", &name, &name), clock::now());
-        self.store.remove_session(change, hash(cookie.expose())).await
+        let change = self.change(
+            ctx,
+            "session.close",
+            object("user", &name, &name),
+            clock::now(),
+        );
+        self.store
+            .remove_session(change, hash(cookie.expose()))
+            .await
     }
 }

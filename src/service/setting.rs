@@ -25,7 +25,10 @@ pub struct Live {
 impl Live {
     /// `stored` are the values that differ from their defaults; one that this program does not know
     /// is left alone.
-    pub fn new(stored: Vec<(String, String)>, apply: Box<dyn Fn(&str, &str) -> Result<()> + Send + Sync>) -> Result<Self> {
+    pub fn new(
+        stored: Vec<(String, String)>,
+        apply: Box<dyn Fn(&str, &str) -> Result<()> + Send + Sync>,
+    ) -> Result<Self> {
         let live = Self {
             values: RwLock::new(BTreeMap::new()),
             deposit_max_bytes: AtomicUsize::new(0),
@@ -35,7 +38,10 @@ impl Live {
             apply,
         };
         for setting in setting::ALL {
-            let value = stored.iter().find(|(name, _)| name == setting.name).map_or(setting.default, |(_, value)| value);
+            let value = stored
+                .iter()
+                .find(|(name, _)| name == setting.name)
+                .map_or(setting.default, |(_, value)| value);
             live.put(setting, setting.check(value)?)?;
         }
         Ok(live)
@@ -44,18 +50,28 @@ impl Live {
     fn put(&self, setting: &'static Setting, value: String) -> Result<()> {
         let number = value.parse::<i64>().unwrap_or(0);
         match setting.name {
-            setting::DEPOSIT_MAX_BYTES => self.deposit_max_bytes.store(usize::try_from(number).unwrap_or(0), Ordering::Relaxed),
+            setting::DEPOSIT_MAX_BYTES => self
+                .deposit_max_bytes
+                .store(usize::try_from(number).unwrap_or(0), Ordering::Relaxed),
             setting::AUDIT_STRICT => self.audit_strict.store(value == "true", Ordering::Relaxed),
             setting::CLIENT_PENDING_HOURS => self.pending_hours.store(number, Ordering::Relaxed),
             setting::SESSION_IDLE_MINUTES => self.session_idle.store(number, Ordering::Relaxed),
             _ => (self.apply)(setting.name, &value)?,
         }
-        self.values.write().unwrap_or_else(PoisonError::into_inner).insert(setting.name, value);
+        self.values
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(setting.name, value);
         Ok(())
     }
 
     fn value(&self, name: &str) -> String {
-        self.values.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned().unwrap_or_default()
+        self.values
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .cloned()
+            .unwrap_or_default()
     }
 
     pub fn deposit_max_bytes(&self) -> usize {
@@ -89,24 +105,59 @@ impl Live {
 
 impl Service {
     pub async fn setting_list(&self, ctx: &Context) -> Result<Settings> {
-        self.allow(ctx, Action::SettingRead, &Target::Server, "setting.list", object("setting", "", ""))?;
-        Ok(Settings { settings: setting::ALL.iter().map(|setting| self.settings.view(setting)).collect() })
+        self.allow(
+            ctx,
+            Action::SettingRead,
+            &Target::Server,
+            "setting.list",
+            object("setting", "", ""),
+        )?;
+        Ok(Settings {
+            settings: setting::ALL
+                .iter()
+                .map(|setting| self.settings.view(setting))
+                .collect(),
+        })
     }
 
     pub async fn setting_show(&self, ctx: &Context, name: &str) -> Result<SettingView> {
-        self.allow(ctx, Action::SettingRead, &Target::Server, "setting.show", object("setting", name, name))?;
+        self.allow(
+            ctx,
+            Action::SettingRead,
+            &Target::Server,
+            "setting.show",
+            object("setting", name, name),
+        )?;
         Ok(self.settings.view(Setting::find(name)?))
     }
 
-    pub async fn setting_set(&self, ctx: &Context, name: &str, request: SetSetting) -> Result<SettingView> {
-        self.allow(ctx, Action::SettingChange, &Target::Server, "setting.set", object("setting", name, name))?;
+    pub async fn setting_set(
+        &self,
+        ctx: &Context,
+        name: &str,
+        request: SetSetting,
+    ) -> Result<SettingView> {
+        self.allow(
+            ctx,
+            Action::SettingChange,
+            &Target::Server,
+            "setting.set",
+            object("setting", name, name),
+        )?;
         let setting = Setting::find(name)?;
         let value = setting.check(&request.value)?;
         // What cannot take effect is refused before it is kept.
         (self.settings.apply)(setting.name, &value)?;
-        let mut change = self.change(ctx, "setting.set", object("setting", name, name), clock::now());
+        let mut change = self.change(
+            ctx,
+            "setting.set",
+            object("setting", name, name),
+            clock::now(),
+        );
         change.event.detail = format!("{} to {value}", self.settings.value(setting.name));
-        self.store.set_setting(change, setting.name, value.clone()).await?;
+        self.store
+            .set_setting(change, setting.name, value.clone())
+            .await?;
         self.settings.put(setting, value)?;
         Ok(self.settings.view(setting))
     }

@@ -39,12 +39,16 @@ impl Throttle {
     /// Refuses an attempt that comes too soon after failed ones.
     pub fn check(&self, who: &str, now: Timestamp) -> Result<()> {
         let failures = lock(&self.failures);
-        let Some(known) = failures.get(who) else { return Ok(()) };
+        let Some(known) = failures.get(who) else {
+            return Ok(());
+        };
         let left = known.last.plus(known.wait() * Timestamp::SECOND).0 - now.0;
         if left <= 0 {
             return Ok(());
         }
-        Err(limited(u32::try_from(left / Timestamp::SECOND + 1).unwrap_or(1)))
+        Err(limited(
+            u32::try_from(left / Timestamp::SECOND + 1).unwrap_or(1),
+        ))
     }
 
     pub fn failed(&self, who: &str, now: Timestamp) {
@@ -52,7 +56,10 @@ impl Throttle {
         if failures.len() >= ENTRIES {
             failures.retain(|_, known| known.last.plus(60 * Timestamp::SECOND) > now);
         }
-        let known = failures.entry(who.to_owned()).or_insert(Failures { count: 0, last: now });
+        let known = failures.entry(who.to_owned()).or_insert(Failures {
+            count: 0,
+            last: now,
+        });
         known.count = known.count.saturating_add(1);
         known.last = now;
     }
@@ -100,7 +107,10 @@ mod tests {
             throttle.failed("a", now);
         }
         now = now.plus(LONGEST * Timestamp::SECOND);
-        assert!(throttle.check("a", now).is_ok(), "never more than 30 seconds");
+        assert!(
+            throttle.check("a", now).is_ok(),
+            "never more than 30 seconds"
+        );
         throttle.forget(now.plus(MEMORY));
         throttle.failed("a", now.plus(MEMORY));
         assert!(throttle.check("a", now.plus(MEMORY)).is_ok());

@@ -29,47 +29,137 @@ pub(super) fn hash(secret: &str) -> [u8; 32] {
 impl Service {
     /// Its secret is in this answer and nowhere else.
     pub async fn token_add(&self, ctx: &Context, request: AddToken) -> Result<TokenAdded> {
-        self.allow(ctx, Action::TokenChange, &Target::Server, "token.add", object("token", "", &request.label))?;
+        self.allow(
+            ctx,
+            Action::TokenChange,
+            &Target::Server,
+            "token.add",
+            object("token", "", &request.label),
+        )?;
         short_text("label", &request.label, 255)?;
         if request.scopes.is_empty() {
-            return Err(Error::invalid("scopes", "a token has at least one scope: all, read, deposits or metrics"));
+            return Err(Error::invalid(
+                "scopes",
+                "a token has at least one scope: all, read, deposits or metrics",
+            ));
         }
         let now = clock::now();
         if request.expires.is_some_and(|end| end <= now) {
-            return Err(Error::invalid("expires", "the token's end lies in the past"));
+            return Err(Error::invalid(
+                "expires",
+                "the token's end lies in the past",
+            ));
         }
         let user = match (&request.user, &ctx.identity) {
             (Some(user), _) => user.clone(),
-            (None, Identity::User { name, .. } | Identity::Token { user_name: name, .. }) => name.clone(),
-            (None, _) => return Err(Error::invalid("user", "name the user whose rights the token carries (--user NAME)")),
+            (
+                None,
+                Identity::User { name, .. }
+                | Identity::Token {
+                    user_name: name, ..
+                },
+            ) => name.clone(),
+            (None, _) => {
+                return Err(Error::invalid(
+                    "user",
+                    "name the user whose rights the token carries (--user NAME)",
+                ));
+            }
         };
         let owner = self.store.user(&user)?.user;
-        if owner.grants.iter().any(|grant| grant.role == Role::Superuser) && !self.is_superuser(ctx) {
+        if owner
+            .grants
+            .iter()
+            .any(|grant| grant.role == Role::Superuser)
+            && !self.is_superuser(ctx)
+        {
             let error = Error::denied("denied", "only a superuser makes a superuser's tokens");
-            self.refused(ctx, "token.add", object("token", "", &request.label), &error);
+            self.refused(
+                ctx,
+                "token.add",
+                object("token", "", &request.label),
+                &error,
+            );
             return Err(error);
         }
         let secret = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(crypto::random::<32>()));
-        let token = Token { id: TokenId::new(), user, label: request.label, scopes: request.scopes, created: now, expires: request.expires };
-        let mut change = self.change(ctx, "token.add", object("token", token.id, &token.label), now);
-        change.event.detail = format!("of {}, {}", token.user, token.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(" "));
+        let token = Token {
+            id: TokenId::new(),
+            user,
+            label: request.label,
+            scopes: request.scopes,
+            created: now,
+            expires: request.expires,
+        };
+        let mut change = self.change(
+            ctx,
+            "token.add",
+            object("token", token.id, &token.label),
+            now,
+        );
+        change.event.detail = format!(
+            "of {}, {}",
+            token.user,
+            token
+                .scopes
+                .iter()
+                .map(|scope| scope.as_str())
+                .collect::<Vec<_>>()
+                .join(" ")
+        );
         // The secret travels with the answer through the store, so that a retry returns the same one.
-        let added = self.store.add_token(change, NewToken { token, user: owner.id, hash: hash(&secret) }, secret).await?;
-        Ok(TokenAdded { token: added.0, secret: added.1 })
+        let added = self
+            .store
+            .add_token(
+                change,
+                NewToken {
+                    token,
+                    user: owner.id,
+                    hash: hash(&secret),
+                },
+                secret,
+            )
+            .await?;
+        Ok(TokenAdded {
+            token: added.0,
+            secret: added.1,
+        })
     }
 
     pub async fn token_list(&self, ctx: &Context, query: ListQuery) -> Result<Page<Token>> {
-        self.allow(ctx, Action::TokenRead, &Target::Server, "token.list", object("token", "", ""))?;
+        self.allow(
+            ctx,
+            Action::TokenRead,
+            &Target::Server,
+            "token.list",
+            object("token", "", ""),
+        )?;
         let (cursor, limit) = position(LIST, &query)?;
         let after = cursor.map(|cursor| cursor.id(0)).transpose()?;
-        let rows = self.store.tokens(after, Filter::parse(&query.filters, clock::now())?, limit).await?;
-        Ok(paged(rows, |token| forward(LIST, Part::Id(*token.id.as_bytes()))))
+        let rows = self
+            .store
+            .tokens(after, Filter::parse(&query.filters, clock::now())?, limit)
+            .await?;
+        Ok(paged(rows, |token| {
+            forward(LIST, Part::Id(*token.id.as_bytes()))
+        }))
     }
 
     pub async fn token_remove(&self, ctx: &Context, id: TokenId) -> Result<()> {
-        self.allow(ctx, Action::TokenChange, &Target::Server, "token.rm", object("token", id, ""))?;
+        self.allow(
+            ctx,
+            Action::TokenChange,
+            &Target::Server,
+            "token.rm",
+            object("token", id, ""),
+        )?;
         let token = self.store.token(id)?;
-        let change = self.change(ctx, "token.rm", object("token", id, &token.label), clock::now());
+        let change = self.change(
+            ctx,
+            "token.rm",
+            object("token", id, &token.label),
+            clock::now(),
+        );
         self.store.remove_token(change, id).await
     }
 }

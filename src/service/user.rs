@@ -25,45 +25,100 @@ fn named(name: &UserName) -> Object {
 impl Service {
     pub async fn user_add(&self, ctx: &Context, request: AddUser) -> Result<User> {
         self.may_change(ctx, &request.name, &request.grants, "user.add")?;
-        let user = User { id: UserId::new(), name: request.name, grants: request.grants, created: clock::now(), disabled: false };
+        let user = User {
+            id: UserId::new(),
+            name: request.name,
+            grants: request.grants,
+            created: clock::now(),
+            disabled: false,
+        };
         let password = self.hash(request.password).await?;
         let mut change = self.change(ctx, "user.add", named(&user.name), user.created);
-        change.event.detail = user.grants.iter().map(grant_text).collect::<Vec<_>>().join(", ");
-        self.store.add_user(change, NewUser { user, password }).await
+        change.event.detail = user
+            .grants
+            .iter()
+            .map(grant_text)
+            .collect::<Vec<_>>()
+            .join(", ");
+        self.store
+            .add_user(change, NewUser { user, password })
+            .await
     }
 
     pub async fn user_list(&self, ctx: &Context, query: ListQuery) -> Result<Page<User>> {
-        self.allow(ctx, Action::UserRead, &Target::Server, "user.list", object("user", "", ""))?;
+        self.allow(
+            ctx,
+            Action::UserRead,
+            &Target::Server,
+            "user.list",
+            object("user", "", ""),
+        )?;
         let (cursor, limit) = position(LIST, &query)?;
-        let after = cursor.map(|cursor| cursor.text(0).map(str::to_owned)).transpose()?;
-        let rows = self.store.users(after, Filter::parse(&query.filters, clock::now())?, limit).await?;
-        Ok(paged(rows, |user| forward(LIST, Part::Text(user.name.to_string()))))
+        let after = cursor
+            .map(|cursor| cursor.text(0).map(str::to_owned))
+            .transpose()?;
+        let rows = self
+            .store
+            .users(after, Filter::parse(&query.filters, clock::now())?, limit)
+            .await?;
+        Ok(paged(rows, |user| {
+            forward(LIST, Part::Text(user.name.to_string()))
+        }))
     }
 
     pub async fn user_show(&self, ctx: &Context, name: &UserName) -> Result<User> {
-        self.allow(ctx, Action::UserRead, &Target::Server, "user.show", named(name))?;
+        self.allow(
+            ctx,
+            Action::UserRead,
+            &Target::Server,
+            "user.show",
+            named(name),
+        )?;
         Ok(self.store.user(name)?.user)
     }
 
-    pub async fn user_edit(&self, ctx: &Context, name: &UserName, request: EditUser) -> Result<User> {
+    pub async fn user_edit(
+        &self,
+        ctx: &Context,
+        name: &UserName,
+        request: EditUser,
+    ) -> Result<User> {
         self.may_change_known(ctx, name, "user.edit")?;
         let change = self.change(ctx, "user.edit", named(name), clock::now());
-        self.store.set_user_disabled(change, name.clone(), request.disabled).await
+        self.store
+            .set_user_disabled(change, name.clone(), request.disabled)
+            .await
     }
 
     pub async fn user_remove(&self, ctx: &Context, name: &UserName) -> Result<()> {
         self.may_change_known(ctx, name, "user.rm")?;
-        self.store.remove_user(self.change(ctx, "user.rm", named(name), clock::now()), name.clone()).await
+        self.store
+            .remove_user(
+                self.change(ctx, "user.rm", named(name), clock::now()),
+                name.clone(),
+            )
+            .await
     }
 
     /// One's own, or another's by an administrator. Ends the user's sessions.
-    pub async fn user_set_password(&self, ctx: &Context, name: &UserName, request: SetPassword) -> Result<()> {
+    pub async fn user_set_password(
+        &self,
+        ctx: &Context,
+        name: &UserName,
+        request: SetPassword,
+    ) -> Result<()> {
         let own = matches!(&ctx.identity, Identity::User { name: caller, .. } if caller == name);
         if !own {
             self.may_change_known(ctx, name, "user.set_password")?;
         }
         let password = self.hash(request.password).await?;
-        self.store.set_user_password(self.change(ctx, "user.set_password", named(name), clock::now()), name.clone(), password).await
+        self.store
+            .set_user_password(
+                self.change(ctx, "user.set_password", named(name), clock::now()),
+                name.clone(),
+                password,
+            )
+            .await
     }
 
     pub async fn user_grant(&self, ctx: &Context, name: &UserName, grant: Grant) -> Result<User> {
@@ -82,13 +137,34 @@ impl Service {
     }
 
     /// An administrator works on users below superuser; only a superuser makes superusers.
-    fn may_change(&self, ctx: &Context, name: &UserName, grants: &[Grant], verb: &str) -> Result<()> {
+    fn may_change(
+        &self,
+        ctx: &Context,
+        name: &UserName,
+        grants: &[Grant],
+        verb: &str,
+    ) -> Result<()> {
         self.allow(ctx, Action::UserChange, &Target::Server, verb, named(name))?;
-        if let Some(odd) = grants.iter().find(|grant| grant.role == Role::Superuser && grant.org.is_some()) {
-            return Err(Error::invalid("org", format!("{} is on the whole server, not on one organization", grant_text(odd))));
+        if let Some(odd) = grants
+            .iter()
+            .find(|grant| grant.role == Role::Superuser && grant.org.is_some())
+        {
+            return Err(Error::invalid(
+                "org",
+                format!(
+                    "{} is on the whole server, not on one organization",
+                    grant_text(odd)
+                ),
+            ));
         }
-        if grants.iter().any(|grant| grant.role == Role::OrgAdministrator && grant.org.is_none()) {
-            return Err(Error::invalid("org", "org_administrator is on one organization: org_administrator:NAME"));
+        if grants
+            .iter()
+            .any(|grant| grant.role == Role::OrgAdministrator && grant.org.is_none())
+        {
+            return Err(Error::invalid(
+                "org",
+                "org_administrator is on one organization: org_administrator:NAME",
+            ));
         }
         if grants.iter().any(|grant| grant.role == Role::Superuser) && !self.is_superuser(ctx) {
             let error = Error::denied("denied", "only a superuser changes superusers");
@@ -106,7 +182,9 @@ impl Service {
 
     pub(super) fn is_superuser(&self, ctx: &Context) -> bool {
         match &ctx.identity {
-            Identity::User { grants, .. } | Identity::Token { grants, .. } => grants.iter().any(|grant| grant.role == Role::Superuser),
+            Identity::User { grants, .. } | Identity::Token { grants, .. } => {
+                grants.iter().any(|grant| grant.role == Role::Superuser)
+            }
             Identity::Local { role, .. } => *role == Role::Superuser,
             Identity::Server => true,
             Identity::Nobody | Identity::Key { .. } | Identity::Client { .. } => false,
@@ -117,8 +195,14 @@ impl Service {
     pub(super) async fn hash(&self, password: String) -> Result<String> {
         let password = Secret::new(password.into_bytes());
         password_fits(password.expose().len())?;
-        let _turn = self.passwords.acquire().await.map_err(|_| Error::internal("the log-in queue is closed"))?;
-        tokio::task::spawn_blocking(move || kdf::password_hash(&password)).await.map_err(|error| Error::internal(error.to_string()))?
+        let _turn = self
+            .passwords
+            .acquire()
+            .await
+            .map_err(|_| Error::internal("the log-in queue is closed"))?;
+        tokio::task::spawn_blocking(move || kdf::password_hash(&password))
+            .await
+            .map_err(|error| Error::internal(error.to_string()))?
     }
 }
 

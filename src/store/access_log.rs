@@ -49,15 +49,31 @@ struct State {
 }
 
 impl AccessLog {
-    pub(super) fn start(db: Connection, source: &Source, dir: PathBuf, tagger: Tagger) -> Result<Self> {
+    pub(super) fn start(
+        db: Connection,
+        source: &Source,
+        dir: PathBuf,
+        tagger: Tagger,
+    ) -> Result<Self> {
         let head = last_head(&db)?;
         let state = Arc::new(State::default());
         state.written.store(head.number, Ordering::Relaxed);
         let (queue, entries) = mpsc::sync_channel(QUEUE);
         let reader = Arc::new(Mutex::new(source.reader()?));
-        let mut work = Work { db, dir, tagger, head, state: Arc::clone(&state) };
+        let mut work = Work {
+            db,
+            dir,
+            tagger,
+            head,
+            state: Arc::clone(&state),
+        };
         let thread = spawn("access-log", move || work.run(&entries))?;
-        Ok(Self { queue: Some(queue), state, reader, thread: Some(thread) })
+        Ok(Self {
+            queue: Some(queue),
+            state,
+            reader,
+            thread: Some(thread),
+        })
     }
 
     /// Takes an event for the log. After `Ok` it is on disk within 100 ms, or the process ends.
@@ -69,15 +85,23 @@ impl AccessLog {
         if self.state.broken.load(Ordering::Relaxed) {
             return Err(unavailable());
         }
-        let Some(queue) = &self.queue else { return Err(stopping()) };
-        queue.try_send(Entry::Event(Box::new(event))).map_err(|_| unavailable())
+        let Some(queue) = &self.queue else {
+            return Err(stopping());
+        };
+        queue
+            .try_send(Entry::Event(Box::new(event)))
+            .map_err(|_| unavailable())
     }
 
     /// Waits until all that was recorded is on disk.
     pub async fn flush(&self) -> Result<()> {
         let (reply, answer) = oneshot::channel();
-        let Some(queue) = &self.queue else { return Err(stopping()) };
-        queue.try_send(Entry::Flush(reply)).map_err(|_| unavailable())?;
+        let Some(queue) = &self.queue else {
+            return Err(stopping());
+        };
+        queue
+            .try_send(Entry::Flush(reply))
+            .map_err(|_| unavailable())?;
         answer.await.map_err(|_| stopping())?
     }
 
@@ -91,8 +115,14 @@ impl AccessLog {
     }
 
     /// Events below `below`, newest first, that match.
-    pub async fn list(&self, below: Option<u64>, filter: Filter<ChainedEvent>, limit: usize) -> Result<Walked> {
-        self.on_reader(move |db| list(db, below, &filter, limit)).await
+    pub async fn list(
+        &self,
+        below: Option<u64>,
+        filter: Filter<ChainedEvent>,
+        limit: usize,
+    ) -> Result<Walked> {
+        self.on_reader(move |db| list(db, below, &filter, limit))
+            .await
     }
 
     /// Events from `from` on, oldest first: at least one whole segment, about `limit` events.
@@ -100,11 +130,16 @@ impl AccessLog {
         self.on_reader(move |db| in_order(db, from, limit)).await
     }
 
-    async fn on_reader<T: Send + 'static>(&self, read: impl FnOnce(&Connection) -> Result<T> + Send + 'static) -> Result<T> {
+    async fn on_reader<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let reader = Arc::clone(&self.reader);
-        tokio::task::spawn_blocking(move || read(&reader.lock().unwrap_or_else(PoisonError::into_inner)))
-            .await
-            .map_err(|error| Error::internal(format!("reading the access log: {error}")))?
+        tokio::task::spawn_blocking(move || {
+            read(&reader.lock().unwrap_or_else(PoisonError::into_inner))
+        })
+        .await
+        .map_err(|error| Error::internal(format!("reading the access log: {error}")))?
     }
 }
 
@@ -119,7 +154,11 @@ impl Drop for AccessLog {
 }
 
 fn unavailable() -> Error {
-    Error::unavailable("audit_unavailable", "the audit log cannot take the event, so nothing is released; see the server's health").after(1)
+    Error::unavailable(
+        "audit_unavailable",
+        "the audit log cannot take the event, so nothing is released; see the server's health",
+    )
+    .after(1)
 }
 
 struct Work {
@@ -143,10 +182,15 @@ impl Work {
     fn run(&mut self, entries: &mpsc::Receiver<Entry>) {
         let mut open: Option<(Segment, Instant)> = None;
         loop {
-            let wait = open.as_ref().map_or(Duration::from_secs(3_600), |(_, since)| GATHER.saturating_sub(since.elapsed()));
+            let wait = open
+                .as_ref()
+                .map_or(Duration::from_secs(3_600), |(_, since)| {
+                    GATHER.saturating_sub(since.elapsed())
+                });
             match entries.recv_timeout(wait) {
                 Ok(Entry::Event(event)) => {
-                    let (segment, _) = open.get_or_insert_with(|| (self.begin(&event), Instant::now()));
+                    let (segment, _) =
+                        open.get_or_insert_with(|| (self.begin(&event), Instant::now()));
                     Self::add(&mut self.head, segment, *event);
                     if segment.body.len() >= SEGMENT_BYTES {
                         self.write_all(&mut open);
@@ -166,30 +210,50 @@ impl Work {
     }
 
     fn begin(&self, event: &Event) -> Segment {
-        Segment { first: self.head.number + 1, first_time: event.time.0, last_time: event.time.0, previous: self.head.hash, body: Vec::with_capacity(64 << 10) }
+        Segment {
+            first: self.head.number + 1,
+            first_time: event.time.0,
+            last_time: event.time.0,
+            previous: self.head.hash,
+            body: Vec::with_capacity(64 << 10),
+        }
     }
 
     fn add(head: &mut Head, segment: &mut Segment, event: Event) {
         let event = event.clipped();
         let number = head.number + 1;
         let canonical = event.canonical(Chain::Access, number);
-        *head = Head { number, hash: event_hash(&head.hash, &canonical) };
+        *head = Head {
+            number,
+            hash: event_hash(&head.hash, &canonical),
+        };
         segment.last_time = event.time.0;
-        segment.body.extend_from_slice(&u32::try_from(canonical.len()).unwrap_or(u32::MAX).to_be_bytes());
+        segment.body.extend_from_slice(
+            &u32::try_from(canonical.len())
+                .unwrap_or(u32::MAX)
+                .to_be_bytes(),
+        );
         segment.body.extend_from_slice(&canonical);
         segment.body.extend_from_slice(&head.hash);
     }
 
     /// Tries until it is written: what was released must be in the log. Meanwhile nothing more is.
     fn write_all(&mut self, open: &mut Option<(Segment, Instant)>) {
-        let Some((segment, _)) = open.take() else { return };
+        let Some((segment, _)) = open.take() else {
+            return;
+        };
         loop {
             match self.write(&segment) {
                 Ok(()) => {
-                    if self.state.broken.swap(os::free_bytes(&self.dir).is_ok_and(|free| free < MINIMUM_FREE / 4), Ordering::Relaxed) {
+                    if self.state.broken.swap(
+                        os::free_bytes(&self.dir).is_ok_and(|free| free < MINIMUM_FREE / 4),
+                        Ordering::Relaxed,
+                    ) {
                         log::info!("the access log takes events again");
                     }
-                    self.state.written.store(self.head.number, Ordering::Release);
+                    self.state
+                        .written
+                        .store(self.head.number, Ordering::Release);
                     return;
                 }
                 Err(error) => {
@@ -225,9 +289,17 @@ impl Work {
 fn last_head(db: &Connection) -> Result<Head> {
     let found = db
         .prepare_cached("SELECT last, hash FROM segments ORDER BY first DESC LIMIT 1")?
-        .query_row((), |row| Ok(Head { number: row.get::<_, i64>(0)?.unsigned_abs(), hash: row.get(1)? }))
+        .query_row((), |row| {
+            Ok(Head {
+                number: row.get::<_, i64>(0)?.unsigned_abs(),
+                hash: row.get(1)?,
+            })
+        })
         .optional()?;
-    Ok(found.unwrap_or(Head { number: 0, hash: [0; 32] }))
+    Ok(found.unwrap_or(Head {
+        number: 0,
+        hash: [0; 32],
+    }))
 }
 
 /// The events of a segment: length, canonical form and hash of each. The tag is the last one's.
@@ -235,9 +307,19 @@ fn unpack(first: u64, tag: [u8; 32], body: &[u8]) -> Vec<ChainState> {
     let mut events = Vec::new();
     let (mut rest, mut number) = (body, first);
     while let Some((length, after)) = rest.split_first_chunk::<4>() {
-        let Some((canonical, after)) = after.split_at_checked(u32::from_be_bytes(*length) as usize) else { break };
-        let Some((hash, after)) = after.split_first_chunk::<32>() else { break };
-        events.push(ChainState { number, canonical: canonical.to_vec(), hash: *hash, tag: None });
+        let Some((canonical, after)) = after.split_at_checked(u32::from_be_bytes(*length) as usize)
+        else {
+            break;
+        };
+        let Some((hash, after)) = after.split_first_chunk::<32>() else {
+            break;
+        };
+        events.push(ChainState {
+            number,
+            canonical: canonical.to_vec(),
+            hash: *hash,
+            tag: None,
+        });
         (rest, number) = (after, number + 1);
     }
     if let Some(last) = events.last_mut() {
@@ -246,15 +328,33 @@ fn unpack(first: u64, tag: [u8; 32], body: &[u8]) -> Vec<ChainState> {
     events
 }
 
-fn list(db: &Connection, below: Option<u64>, filter: &Filter<ChainedEvent>, limit: usize) -> Result<Walked> {
+fn list(
+    db: &Connection,
+    below: Option<u64>,
+    filter: &Filter<ChainedEvent>,
+    limit: usize,
+) -> Result<Walked> {
     let mut budget = Budget::new();
-    let mut walked = Walked { events: Vec::new(), below: None, complete: true };
+    let mut walked = Walked {
+        events: Vec::new(),
+        below: None,
+        complete: true,
+    };
     let below = below.unwrap_or(i64::MAX as u64);
-    let mut statement = db.prepare_cached("SELECT first, tag, body FROM segments WHERE first < ?1 ORDER BY first DESC")?;
+    let mut statement = db.prepare_cached(
+        "SELECT first, tag, body FROM segments WHERE first < ?1 ORDER BY first DESC",
+    )?;
     let mut rows = statement.query([i64::try_from(below).unwrap_or(i64::MAX)])?;
     while let Some(row) = rows.next()? {
         let first = row.get::<_, i64>(0)?.unsigned_abs();
-        for state in unpack(first, row.get(1)?, row.get_ref(2)?.as_blob().unwrap_or_default()).into_iter().rev() {
+        for state in unpack(
+            first,
+            row.get(1)?,
+            row.get_ref(2)?.as_blob().unwrap_or_default(),
+        )
+        .into_iter()
+        .rev()
+        {
             if state.number >= below {
                 continue;
             }
@@ -278,11 +378,16 @@ fn list(db: &Connection, below: Option<u64>, filter: &Filter<ChainedEvent>, limi
 
 fn in_order(db: &Connection, from: u64, limit: usize) -> Result<Vec<ChainState>> {
     let mut events = Vec::new();
-    let mut statement = db.prepare_cached("SELECT first, tag, body FROM segments WHERE last >= ?1 ORDER BY first")?;
+    let mut statement =
+        db.prepare_cached("SELECT first, tag, body FROM segments WHERE last >= ?1 ORDER BY first")?;
     let mut rows = statement.query([i64::try_from(from).unwrap_or(i64::MAX)])?;
     while let Some(row) = rows.next()? {
         let first = row.get::<_, i64>(0)?.unsigned_abs();
-        let segment = unpack(first, row.get(1)?, row.get_ref(2)?.as_blob().unwrap_or_default());
+        let segment = unpack(
+            first,
+            row.get(1)?,
+            row.get_ref(2)?.as_blob().unwrap_or_default(),
+        );
         events.extend(segment.into_iter().filter(|state| state.number >= from));
         if events.len() >= limit {
             break;

@@ -21,7 +21,11 @@ pub(super) struct Checkpointer {
 }
 
 impl Checkpointer {
-    pub fn start(db: Connection, wal_pages: Arc<AtomicU64>, on_fatal: Arc<dyn Fn(&str) + Send + Sync>) -> Result<Self> {
+    pub fn start(
+        db: Connection,
+        wal_pages: Arc<AtomicU64>,
+        on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
+    ) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = spawn("checkpoint", move || {
@@ -29,7 +33,11 @@ impl Checkpointer {
                 std::thread::park_timeout(PAUSE);
                 let outcome = run(&db, "NOOP").and_then(|(log, done)| {
                     wal_pages.store(log, Ordering::Relaxed);
-                    if log.saturating_sub(done) > PASSIVE_PAGES { run(&db, "PASSIVE").map(|_| ()) } else { Ok(()) }
+                    if log.saturating_sub(done) > PASSIVE_PAGES {
+                        run(&db, "PASSIVE").map(|_| ())
+                    } else {
+                        Ok(())
+                    }
                 });
                 if outcome.is_err_and(|error| error.code == FATAL) {
                     on_fatal("a checkpoint of the store failed");
@@ -37,7 +45,10 @@ impl Checkpointer {
                 }
             }
         })?;
-        Ok(Self { stop, thread: Some(thread) })
+        Ok(Self {
+            stop,
+            thread: Some(thread),
+        })
     }
 }
 
@@ -56,10 +67,19 @@ impl Drop for Checkpointer {
 /// # Errors
 /// `FATAL` for anything but a lock held elsewhere.
 pub(super) fn run(db: &Connection, mode: &str) -> Result<(u64, u64)> {
-    let found = db.query_row(&format!("PRAGMA wal_checkpoint({mode})"), (), |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)));
+    let found = db.query_row(&format!("PRAGMA wal_checkpoint({mode})"), (), |row| {
+        Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+    });
     match found {
-        Ok((log, done)) => Ok((u64::try_from(log).unwrap_or(0), u64::try_from(done).unwrap_or(0))),
-        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => Ok((0, 0)),
-        Err(error) => Err(Error::new(Kind::Internal, FATAL, "a checkpoint of the store failed").because(error)),
+        Ok((log, done)) => Ok((
+            u64::try_from(log).unwrap_or(0),
+            u64::try_from(done).unwrap_or(0),
+        )),
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {
+            Ok((0, 0))
+        }
+        Err(error) => Err(
+            Error::new(Kind::Internal, FATAL, "a checkpoint of the store failed").because(error),
+        ),
     }
 }

@@ -37,7 +37,10 @@ fn read(row: &Row<'_>) -> Result<Registrant> {
             id: ClientId(uuid::Uuid::from_bytes(row.get(0)?)),
             org: row.get::<_, String>(1)?.parse()?,
             fingerprint: Fingerprint(row.get(2)?),
-            state: ClientState::ALL.into_iter().find(|known| known.as_str() == state).ok_or_else(|| Error::internal(format!("client state `{state}`")))?,
+            state: ClientState::ALL
+                .into_iter()
+                .find(|known| known.as_str() == state)
+                .ok_or_else(|| Error::internal(format!("client state `{state}`")))?,
             description: row.get(4)?,
             age_recipient: row.get(5)?,
             created: Timestamp(row.get(6)?),
@@ -56,7 +59,8 @@ fn find(db: &Connection, fingerprint: &Fingerprint) -> Result<Option<Registrant>
 }
 
 fn found(db: &Connection, fingerprint: &Fingerprint) -> Result<Registrant> {
-    find(db, fingerprint)?.ok_or_else(|| Error::not_found(format!("no client has the fingerprint {fingerprint}")))
+    find(db, fingerprint)?
+        .ok_or_else(|| Error::not_found(format!("no client has the fingerprint {fingerprint}")))
 }
 
 impl Store {
@@ -106,18 +110,38 @@ impl Store {
     }
 
     /// In the order of registration, those after `after`; of one organization or of all.
-    pub async fn clients(&self, org: Option<OrgId>, after: Option<[u8; 16]>, filter: Filter<Client>, limit: usize) -> Result<Rows<Client>> {
+    pub async fn clients(
+        &self,
+        org: Option<OrgId>,
+        after: Option<[u8; 16]>,
+        filter: Filter<Client>,
+        limit: usize,
+    ) -> Result<Rows<Client>> {
         self.readers
             .scan(move |db| {
                 let after = after.unwrap_or_default();
                 match org {
                     Some(org) => {
-                        let mut statement = db.prepare_cached(&format!("{} WHERE c.org = ?1 AND c.id > ?2 ORDER BY c.id", by_client()))?;
-                        walk(&mut statement, (org.as_bytes(), after), limit, &filter, |row| Ok(read(row)?.client))
+                        let mut statement = db.prepare_cached(&format!(
+                            "{} WHERE c.org = ?1 AND c.id > ?2 ORDER BY c.id",
+                            by_client()
+                        ))?;
+                        walk(
+                            &mut statement,
+                            (org.as_bytes(), after),
+                            limit,
+                            &filter,
+                            |row| Ok(read(row)?.client),
+                        )
                     }
                     None => {
-                        let mut statement = db.prepare_cached(&format!("{} WHERE c.id > ?1 ORDER BY c.id", by_client()))?;
-                        walk(&mut statement, [after], limit, &filter, |row| Ok(read(row)?.client))
+                        let mut statement = db.prepare_cached(&format!(
+                            "{} WHERE c.id > ?1 ORDER BY c.id",
+                            by_client()
+                        ))?;
+                        walk(&mut statement, [after], limit, &filter, |row| {
+                            Ok(read(row)?.client)
+                        })
                     }
                 }
             })
@@ -128,7 +152,15 @@ impl Store {
     ///
     /// # Errors
     /// `NotFound`, `wrong_state`.
-    pub async fn set_client_state(&self, change: Change, fingerprint: Fingerprint, from: &'static [ClientState], to: ClientState, reason: Option<String>, now: Timestamp) -> Result<Client> {
+    pub async fn set_client_state(
+        &self,
+        change: Change,
+        fingerprint: Fingerprint,
+        from: &'static [ClientState],
+        to: ClientState,
+        reason: Option<String>,
+        now: Timestamp,
+    ) -> Result<Client> {
         self.change(change, 512, move |tx, event| {
             let known = found(tx.db, &fingerprint)?.client;
             let over = known.state == ClientState::Pending && known.pending_until.is_some_and(|until| until <= now);
@@ -165,11 +197,20 @@ impl Store {
 
 /// The same columns, led by the clients' own order.
 fn by_client() -> String {
-    SELECT.replace("FROM client_keys k JOIN clients c ON c.id = k.client", "FROM clients c CROSS JOIN client_keys k ON k.client = c.id")
+    SELECT.replace(
+        "FROM client_keys k JOIN clients c ON c.id = k.client",
+        "FROM clients c CROSS JOIN client_keys k ON k.client = c.id",
+    )
 }
 
 fn remove(db: &Connection, known: &Registrant) -> Result<()> {
-    db.execute("DELETE FROM client_keys WHERE client = ?1", [known.client.id.as_bytes()])?;
-    db.execute("DELETE FROM clients WHERE id = ?1", [known.client.id.as_bytes()])?;
+    db.execute(
+        "DELETE FROM client_keys WHERE client = ?1",
+        [known.client.id.as_bytes()],
+    )?;
+    db.execute(
+        "DELETE FROM clients WHERE id = ?1",
+        [known.client.id.as_bytes()],
+    )?;
     count(db, known.org, -1, 0)
 }

@@ -109,24 +109,40 @@ fn read(row: &Row<'_>) -> Result<Head> {
             encryption: encryption(row.get_ref(6)?.as_str().unwrap_or_default()),
             content_type: row.get(7)?,
             description: row.get(8)?,
-            labels: serde_json::from_str(&labels).map_err(|error| Error::internal(error.to_string()))?,
+            labels: serde_json::from_str(&labels)
+                .map_err(|error| Error::internal(error.to_string()))?,
             created: Timestamp(row.get(10)?),
             modified: Timestamp(row.get(11)?),
             deleted: row.get::<_, Option<i64>>(12)?.map(Timestamp),
         },
         org: OrgId(uuid::Uuid::from_bytes(row.get(13)?)),
-        owner: row.get::<_, Option<[u8; 16]>>(14)?.map(|id| ClientId(uuid::Uuid::from_bytes(id))),
+        owner: row
+            .get::<_, Option<[u8; 16]>>(14)?
+            .map(|id| ClientId(uuid::Uuid::from_bytes(id))),
     })
 }
 
 fn encryption(word: &str) -> Encryption {
-    if word == Encryption::Age.as_str() { Encryption::Age } else { Encryption::None }
+    if word == Encryption::Age.as_str() {
+        Encryption::Age
+    } else {
+        Encryption::None
+    }
 }
 
 fn find(db: &Connection, which: &Which) -> Result<Option<Head>> {
     let (sql, params): (String, Vec<Box<dyn ToSql>>) = match which {
-        Which::Name(org, name) => (format!("{SELECT} WHERE d.org = ?1 AND d.name = ?2"), vec![Box::new(*org.as_bytes()), Box::new(name.as_str().to_owned())]),
-        Which::Id(id) => (format!("{SELECT} WHERE d.id = ?1"), vec![Box::new(*id.as_bytes())]),
+        Which::Name(org, name) => (
+            format!("{SELECT} WHERE d.org = ?1 AND d.name = ?2"),
+            vec![
+                Box::new(*org.as_bytes()),
+                Box::new(name.as_str().to_owned()),
+            ],
+        ),
+        Which::Id(id) => (
+            format!("{SELECT} WHERE d.id = ?1"),
+            vec![Box::new(*id.as_bytes())],
+        ),
     };
     let mut statement = db.prepare_cached(&sql)?;
     let mut rows = statement.query(rusqlite::params_from_iter(params))?;
@@ -145,22 +161,46 @@ fn no_such(which: &Which) -> Error {
 }
 
 fn check(expected: Expected, there: Option<u32>) -> Result<()> {
-    let refused = |text: String| Err(Error::new(Kind::PreconditionFailed, "precondition_failed", text));
+    let refused = |text: String| {
+        Err(Error::new(
+            Kind::PreconditionFailed,
+            "precondition_failed",
+            text,
+        ))
+    };
     match (expected, there) {
         (Expected::Anything, _) | (Expected::Absent, None) | (Expected::Present, Some(_)) => Ok(()),
         (Expected::Version(wanted), Some(version)) if wanted == version => Ok(()),
-        (Expected::Absent, Some(version)) => refused(format!("the deposit is there already, in version {version}")),
-        (Expected::Present | Expected::Version(_), None) => refused("the deposit is not there".to_owned()),
-        (Expected::Version(wanted), Some(version)) => refused(format!("the deposit is in version {version}, not {wanted}; fetch it again")),
+        (Expected::Absent, Some(version)) => refused(format!(
+            "the deposit is there already, in version {version}"
+        )),
+        (Expected::Present | Expected::Version(_), None) => {
+            refused("the deposit is not there".to_owned())
+        }
+        (Expected::Version(wanted), Some(version)) => refused(format!(
+            "the deposit is in version {version}, not {wanted}; fetch it again"
+        )),
     }
 }
 
 fn body_aad<'a>(org: OrgId, id: &'a DepositId, version: u32) -> Aad<'a> {
-    Aad { table: "deposit_versions", column: "body", org: Some(org), object: id.as_bytes(), version: u64::from(version) }
+    Aad {
+        table: "deposit_versions",
+        column: "body",
+        org: Some(org),
+        object: id.as_bytes(),
+        version: u64::from(version),
+    }
 }
 
 fn part_aad(parts: &[u8; 16], part: u32) -> Aad<'_> {
-    Aad { table: "deposit_parts", column: "body", org: None, object: parts, version: u64::from(part) }
+    Aad {
+        table: "deposit_parts",
+        column: "body",
+        org: None,
+        object: parts,
+        version: u64::from(part),
+    }
 }
 
 /// The plaintext of a version: the body, or where its parts are and what opens them.
@@ -179,7 +219,11 @@ impl Store {
         let plain = self.lay_out(&put).await?;
         let parts = plain.parts;
         let weight = plain.bytes.expose().len() + 1_024;
-        let stored = self.change(change, weight, move |tx, event| write(tx.db, put, &plain, size, event)).await;
+        let stored = self
+            .change(change, weight, move |tx, event| {
+                write(tx.db, put, &plain, size, event)
+            })
+            .await;
         if let (Err(_), Some(parts)) = (&stored, parts) {
             // Best effort: what stays is dropped at the next start.
             let _ = self
@@ -199,7 +243,10 @@ impl Store {
             let mut bytes = Vec::with_capacity(body.len() + 1);
             bytes.push(INLINE);
             bytes.extend_from_slice(body);
-            return Ok(Plain { bytes: Secret::new(bytes), parts: None });
+            return Ok(Plain {
+                bytes: Secret::new(bytes),
+                parts: None,
+            });
         }
         let parts: [u8; 16] = *DepositId::new().as_bytes();
         let key = crate::crypto::keygen::key();
@@ -209,9 +256,14 @@ impl Store {
             let part = count;
             self.upkeep(sealed.len(), move |tx| {
                 if part == 0 {
-                    tx.db.execute("INSERT INTO pending_parts VALUES (?1)", [parts])?;
+                    tx.db
+                        .execute("INSERT INTO pending_parts VALUES (?1)", [parts])?;
                 }
-                tx.db.prepare_cached("INSERT INTO deposit_parts (parts, part, body) VALUES (?1, ?2, ?3)")?.execute((parts, part, sealed))?;
+                tx.db
+                    .prepare_cached(
+                        "INSERT INTO deposit_parts (parts, part, body) VALUES (?1, ?2, ?3)",
+                    )?
+                    .execute((parts, part, sealed))?;
                 Ok(())
             })
             .await?;
@@ -222,7 +274,10 @@ impl Store {
         bytes.extend_from_slice(key.expose());
         bytes.extend_from_slice(&count.to_be_bytes());
         bytes.extend_from_slice(&(body.len() as u64).to_be_bytes());
-        Ok(Plain { bytes: Secret::new(bytes), parts: Some(parts) })
+        Ok(Plain {
+            bytes: Secret::new(bytes),
+            parts: Some(parts),
+        })
     }
 
     /// # Errors
@@ -242,7 +297,8 @@ impl Store {
             let mut statement;
             let mut rows = match which {
                 Which::Name(org, name) => {
-                    statement = db.prepare_cached(&format!("{COLUMNS} WHERE d.org = ?2 AND d.name = ?3"))?;
+                    statement =
+                        db.prepare_cached(&format!("{COLUMNS} WHERE d.org = ?2 AND d.name = ?3"))?;
                     statement.query((version, org.as_bytes(), name.as_str()))?
                 }
                 Which::Id(id) => {
@@ -253,7 +309,9 @@ impl Store {
             let Some(row) = rows.next()? else {
                 let missing = no_such(which);
                 return Err(match version {
-                    Some(version) => Error::not_found(format!("{missing}, or it has no version {version}")),
+                    Some(version) => {
+                        Error::not_found(format!("{missing}, or it has no version {version}"))
+                    }
                     None => missing,
                 });
             };
@@ -261,7 +319,9 @@ impl Store {
                 head: Owned {
                     id: DepositId(uuid::Uuid::from_bytes(row.get(0)?)),
                     org: OrgId(uuid::Uuid::from_bytes(row.get(1)?)),
-                    owner: row.get::<_, Option<[u8; 16]>>(2)?.map(|id| ClientId(uuid::Uuid::from_bytes(id))),
+                    owner: row
+                        .get::<_, Option<[u8; 16]>>(2)?
+                        .map(|id| ClientId(uuid::Uuid::from_bytes(id))),
                     deleted: row.get::<_, Option<i64>>(3)?.map(Timestamp),
                 },
                 version: read_version(row, 4)?,
@@ -272,9 +332,17 @@ impl Store {
     }
 
     /// Opens what `sealed_deposit` found. `key` gives the organization's key of a version.
-    pub fn open_deposit(&self, sealed: &Sealed, key: impl FnOnce(u32) -> Result<std::sync::Arc<Key>>) -> Result<Secret<Vec<u8>>> {
+    pub fn open_deposit(
+        &self,
+        sealed: &Sealed,
+        key: impl FnOnce(u32) -> Result<std::sync::Arc<Key>>,
+    ) -> Result<Secret<Vec<u8>>> {
         let parent = key(envelope::key_id(&sealed.body)?)?;
-        let plain = envelope::open(&parent, &body_aad(sealed.head.org, &sealed.head.id, sealed.version.version), &sealed.body)?;
+        let plain = envelope::open(
+            &parent,
+            &body_aad(sealed.head.org, &sealed.head.id, sealed.version.version),
+            &sealed.body,
+        )?;
         match (plain.expose().split_first(), sealed.parts) {
             (Some((&INLINE, body)), None) => Ok(Secret::new(body.to_vec())),
             (Some((&PARTS, manifest)), Some(_)) => self.gather(manifest),
@@ -291,7 +359,9 @@ impl Store {
         let key = Key::new(*key);
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0).min(32 << 20));
         self.readers.point(|db| {
-            let mut statement = db.prepare_cached("SELECT part, body FROM deposit_parts WHERE parts = ?1 ORDER BY part")?;
+            let mut statement = db.prepare_cached(
+                "SELECT part, body FROM deposit_parts WHERE parts = ?1 ORDER BY part",
+            )?;
             let mut rows = statement.query([parts])?;
             let mut expected = 0;
             while let Some(row) = rows.next()? {
@@ -299,7 +369,11 @@ impl Store {
                 if part != expected {
                     return Err(damaged());
                 }
-                let opened = envelope::open(&key, &part_aad(parts, part), row.get_ref(1)?.as_blob().unwrap_or_default())?;
+                let opened = envelope::open(
+                    &key,
+                    &part_aad(parts, part),
+                    row.get_ref(1)?.as_blob().unwrap_or_default(),
+                )?;
                 bytes.extend_from_slice(opened.expose());
                 expected += 1;
             }
@@ -311,13 +385,29 @@ impl Store {
         Ok(Secret::new(bytes))
     }
 
-    pub async fn edit_deposit(&self, change: Change, which: Which, expect: Expected, description: Option<String>, labels: Option<Labels>, now: Timestamp) -> Result<Deposit> {
+    pub async fn edit_deposit(
+        &self,
+        change: Change,
+        which: Which,
+        expect: Expected,
+        description: Option<String>,
+        labels: Option<Labels>,
+        now: Timestamp,
+    ) -> Result<Deposit> {
         self.change(change, 4_096, move |tx, _| {
             let head = present(tx.db, &which)?;
             check(expect, Some(head.deposit.version))?;
             let description = description.unwrap_or_else(|| head.deposit.description.clone());
             let labels = labels.unwrap_or_else(|| head.deposit.labels.clone());
-            tx.db.execute("UPDATE deposits SET description = ?2, labels = ?3, modified = ?4 WHERE id = ?1", (head.deposit.id.as_bytes(), &description, json(&labels)?, now.0))?;
+            tx.db.execute(
+                "UPDATE deposits SET description = ?2, labels = ?3, modified = ?4 WHERE id = ?1",
+                (
+                    head.deposit.id.as_bytes(),
+                    &description,
+                    json(&labels)?,
+                    now.0,
+                ),
+            )?;
             relabel(tx.db, &head, &labels)?;
             Ok(found(tx.db, &which)?.deposit)
         })
@@ -325,11 +415,20 @@ impl Store {
     }
 
     /// Into the bin.
-    pub async fn remove_deposit(&self, change: Change, which: Which, expect: Expected, now: Timestamp) -> Result<Deposit> {
+    pub async fn remove_deposit(
+        &self,
+        change: Change,
+        which: Which,
+        expect: Expected,
+        now: Timestamp,
+    ) -> Result<Deposit> {
         self.change(change, 512, move |tx, _| {
             let head = present(tx.db, &which)?;
             check(expect, Some(head.deposit.version))?;
-            tx.db.execute("UPDATE deposits SET deleted = ?2 WHERE id = ?1", (head.deposit.id.as_bytes(), now.0))?;
+            tx.db.execute(
+                "UPDATE deposits SET deleted = ?2 WHERE id = ?1",
+                (head.deposit.id.as_bytes(), now.0),
+            )?;
             Ok(found(tx.db, &which)?.deposit)
         })
         .await
@@ -339,7 +438,10 @@ impl Store {
     pub async fn undelete_deposit(&self, change: Change, which: Which) -> Result<Deposit> {
         self.change(change, 512, move |tx, _| {
             let head = binned(tx.db, &which)?;
-            tx.db.execute("UPDATE deposits SET deleted = NULL WHERE id = ?1", [head.deposit.id.as_bytes()])?;
+            tx.db.execute(
+                "UPDATE deposits SET deleted = NULL WHERE id = ?1",
+                [head.deposit.id.as_bytes()],
+            )?;
             Ok(found(tx.db, &which)?.deposit)
         })
         .await
@@ -375,7 +477,14 @@ impl Store {
     }
 
     /// By name within an organization, those after `after`; of one owner if given.
-    pub async fn deposits_by_name(&self, org: OrgId, owner: Option<ClientId>, after: Option<String>, filter: Filter<Deposit>, limit: usize) -> Result<Rows<Deposit>> {
+    pub async fn deposits_by_name(
+        &self,
+        org: OrgId,
+        owner: Option<ClientId>,
+        after: Option<String>,
+        filter: Filter<Deposit>,
+        limit: usize,
+    ) -> Result<Rows<Deposit>> {
         self.readers
             .scan(move |db| {
                 let prefix = filter.equals("name").or_else(|| filter.prefix("name")).unwrap_or_default().to_owned();
@@ -410,11 +519,23 @@ impl Store {
     }
 
     /// Of all organizations, in the order they were made, those after `after`.
-    pub async fn deposits_by_id(&self, after: Option<[u8; 16]>, filter: Filter<Deposit>, limit: usize) -> Result<Rows<Deposit>> {
+    pub async fn deposits_by_id(
+        &self,
+        after: Option<[u8; 16]>,
+        filter: Filter<Deposit>,
+        limit: usize,
+    ) -> Result<Rows<Deposit>> {
         self.readers
             .scan(move |db| {
-                let mut statement = db.prepare_cached(&format!("{SELECT} WHERE d.id > ?1 ORDER BY d.id"))?;
-                walk(&mut statement, [after.unwrap_or_default()], limit, &filter, |row| Ok(read(row)?.deposit))
+                let mut statement =
+                    db.prepare_cached(&format!("{SELECT} WHERE d.id > ?1 ORDER BY d.id"))?;
+                walk(
+                    &mut statement,
+                    [after.unwrap_or_default()],
+                    limit,
+                    &filter,
+                    |row| Ok(read(row)?.deposit),
+                )
             })
             .await
     }
@@ -451,13 +572,21 @@ fn present(db: &Connection, which: &Which) -> Result<Head> {
 }
 
 pub(super) fn in_bin(name: &DepositName, since: Timestamp) -> Error {
-    Error::conflict("in_bin", format!("`{name}` lies in the bin since {since}; undelete it, or purge it to free its name"))
+    Error::conflict(
+        "in_bin",
+        format!(
+            "`{name}` lies in the bin since {since}; undelete it, or purge it to free its name"
+        ),
+    )
 }
 
 fn binned(db: &Connection, which: &Which) -> Result<Head> {
     let head = found(db, which)?;
     if head.deposit.deleted.is_none() {
-        return Err(Error::conflict("not_in_bin", format!("`{}` is not in the bin; remove it first", head.deposit.name)));
+        return Err(Error::conflict(
+            "not_in_bin",
+            format!("`{}` is not in the bin; remove it first", head.deposit.name),
+        ));
     }
     Ok(head)
 }
@@ -467,11 +596,18 @@ fn json(labels: &Labels) -> Result<String> {
 }
 
 fn relabel(db: &Connection, head: &Head, labels: &Labels) -> Result<()> {
-    db.prepare_cached("DELETE FROM deposit_labels WHERE deposit = ?1")?.execute([head.deposit.id.as_bytes()])?;
+    db.prepare_cached("DELETE FROM deposit_labels WHERE deposit = ?1")?
+        .execute([head.deposit.id.as_bytes()])?;
     label(db, head.deposit.id, head.org, &head.deposit.name, labels)
 }
 
-fn label(db: &Connection, id: DepositId, org: OrgId, name: &DepositName, labels: &Labels) -> Result<()> {
+fn label(
+    db: &Connection,
+    id: DepositId,
+    org: OrgId,
+    name: &DepositName,
+    labels: &Labels,
+) -> Result<()> {
     for (label, value) in labels {
         db.prepare_cached("INSERT INTO deposit_labels (deposit, label, org, value, name) VALUES (?1, ?2, ?3, ?4, ?5)")?.execute((
             id.as_bytes(),
@@ -485,24 +621,49 @@ fn label(db: &Connection, id: DepositId, org: OrgId, name: &DepositName, labels:
 }
 
 /// The transaction of `put_deposit`.
-fn write(db: &Connection, put: Put, plain: &Plain, size: usize, event: &mut crate::model::audit::Event) -> Result<Stored> {
+fn write(
+    db: &Connection,
+    put: Put,
+    plain: &Plain,
+    size: usize,
+    event: &mut crate::model::audit::Event,
+) -> Result<Stored> {
     let which = Which::Name(put.org, put.name.clone());
     let there = find(db, &which)?;
     if let Some(head) = &there {
         if put.owner.is_some() && head.owner != put.owner {
-            return Err(Error::conflict("name_taken", format!("`{}` belongs to another client of this organization; choose another name", put.name)));
+            return Err(Error::conflict(
+                "name_taken",
+                format!(
+                    "`{}` belongs to another client of this organization; choose another name",
+                    put.name
+                ),
+            ));
         }
         if let Some(since) = head.deposit.deleted {
             return Err(in_bin(&put.name, since));
         }
     }
     check(put.expect, there.as_ref().map(|head| head.deposit.version))?;
-    let (id, version) = there.as_ref().map_or((put.id, 1), |head| (head.deposit.id, head.deposit.version + 1));
+    let (id, version) = there.as_ref().map_or((put.id, 1), |head| {
+        (head.deposit.id, head.deposit.version + 1)
+    });
     if version > MAX_VERSION {
-        return Err(Error::conflict("too_many_versions", format!("`{}` has {MAX_VERSION} versions, and takes no more", put.name)));
+        return Err(Error::conflict(
+            "too_many_versions",
+            format!(
+                "`{}` has {MAX_VERSION} versions, and takes no more",
+                put.name
+            ),
+        ));
     }
     let size = i64::try_from(size).unwrap_or(i64::MAX);
-    let body = envelope::seal(&put.body.key, put.body.key_version, &body_aad(put.org, &id, version), plain.bytes.expose())?;
+    let body = envelope::seal(
+        &put.body.key,
+        put.body.key_version,
+        &body_aad(put.org, &id, version),
+        plain.bytes.expose(),
+    )?;
     db.prepare_cached("INSERT INTO deposit_versions (deposit, version, size, encryption, content_type, created, created_by, parts, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?.execute((
         id.as_bytes(),
         version,
@@ -554,11 +715,15 @@ fn write(db: &Connection, put: Put, plain: &Plain, size: usize, event: &mut crat
         }
     }
     if let Some(parts) = plain.parts {
-        db.prepare_cached("DELETE FROM pending_parts WHERE parts = ?1")?.execute([parts])?;
+        db.prepare_cached("DELETE FROM pending_parts WHERE parts = ?1")?
+            .execute([parts])?;
     }
     event.object.id = id.to_string();
     event.detail = format!("version {version}");
-    Ok(Stored { deposit: found(db, &which)?.deposit, created: there.is_none() })
+    Ok(Stored {
+        deposit: found(db, &which)?.deposit,
+        created: there.is_none(),
+    })
 }
 
 /// Parts whose head was never written: the server ended between the two.

@@ -45,9 +45,21 @@ pub struct Walked {
 
 pub(super) fn head(db: &Connection) -> Result<Head> {
     let found = db
-        .query_row("SELECT number, hash FROM events ORDER BY number DESC LIMIT 1", (), |row| Ok(Head { number: row.get::<_, i64>(0)?.unsigned_abs(), hash: row.get(1)? }))
+        .query_row(
+            "SELECT number, hash FROM events ORDER BY number DESC LIMIT 1",
+            (),
+            |row| {
+                Ok(Head {
+                    number: row.get::<_, i64>(0)?.unsigned_abs(),
+                    hash: row.get(1)?,
+                })
+            },
+        )
         .optional()?;
-    Ok(found.unwrap_or(Head { number: 0, hash: [0; 32] }))
+    Ok(found.unwrap_or(Head {
+        number: 0,
+        hash: [0; 32],
+    }))
 }
 
 impl Store {
@@ -56,13 +68,25 @@ impl Store {
     }
 
     /// Changes below `below`, newest first, that match.
-    pub async fn changes(&self, below: Option<u64>, filter: Filter<ChainedEvent>, limit: usize) -> Result<Walked> {
+    pub async fn changes(
+        &self,
+        below: Option<u64>,
+        filter: Filter<ChainedEvent>,
+        limit: usize,
+    ) -> Result<Walked> {
         self.readers
             .scan(move |db| {
                 let mut budget = Budget::new();
-                let mut walked = Walked { events: Vec::new(), below: None, complete: true };
-                let mut statement = db.prepare_cached("SELECT number, body, hash FROM events WHERE number < ?1 ORDER BY number DESC")?;
-                let mut rows = statement.query([i64::try_from(below.unwrap_or(i64::MAX as u64)).unwrap_or(i64::MAX)])?;
+                let mut walked = Walked {
+                    events: Vec::new(),
+                    below: None,
+                    complete: true,
+                };
+                let mut statement = db.prepare_cached(
+                    "SELECT number, body, hash FROM events WHERE number < ?1 ORDER BY number DESC",
+                )?;
+                let mut rows = statement
+                    .query([i64::try_from(below.unwrap_or(i64::MAX as u64)).unwrap_or(i64::MAX)])?;
                 while let Some(row) = rows.next()? {
                     let number = row.get::<_, i64>(0)?.unsigned_abs();
                     if !budget.take() {
@@ -70,7 +94,12 @@ impl Store {
                         walked.below = Some(number + 1);
                         break;
                     }
-                    let event = chained(Chain::Changes, number, row.get_ref(1)?.as_blob().unwrap_or_default(), &row.get(2)?)?;
+                    let event = chained(
+                        Chain::Changes,
+                        number,
+                        row.get_ref(1)?.as_blob().unwrap_or_default(),
+                        &row.get(2)?,
+                    )?;
                     if filter.matches(&event) {
                         walked.events.push(event);
                         if walked.events.len() == limit {
@@ -98,7 +127,11 @@ impl Store {
     }
 
     /// Keeps a checkpoint, with the event that says so.
-    pub async fn put_checkpoint(&self, change: Change, checkpoint: ExportedCheckpoint) -> Result<()> {
+    pub async fn put_checkpoint(
+        &self,
+        change: Change,
+        checkpoint: ExportedCheckpoint,
+    ) -> Result<()> {
         self.change(change, checkpoint.body.len(), move |tx, _| {
             tx.db.execute("INSERT INTO checkpoints SELECT coalesce(max(number), 0) + 1, ?1, ?2, ?3 FROM checkpoints", (checkpoint.time.0, &checkpoint.body, &checkpoint.signature))?;
             Ok(())
@@ -110,8 +143,16 @@ impl Store {
     pub async fn checkpoints(&self) -> Result<Vec<ExportedCheckpoint>> {
         self.readers
             .scan(|db| {
-                let mut statement = db.prepare_cached("SELECT time, body, signature FROM checkpoints ORDER BY number")?;
-                let rows = statement.query_map((), |row| Ok(ExportedCheckpoint { time: Timestamp(row.get(0)?), body: row.get(1)?, signature: row.get(2)? }))?;
+                let mut statement = db.prepare_cached(
+                    "SELECT time, body, signature FROM checkpoints ORDER BY number",
+                )?;
+                let rows = statement.query_map((), |row| {
+                    Ok(ExportedCheckpoint {
+                        time: Timestamp(row.get(0)?),
+                        body: row.get(1)?,
+                        signature: row.get(2)?,
+                    })
+                })?;
                 Ok(rows.collect::<Result<_, _>>()?)
             })
             .await
@@ -119,8 +160,23 @@ impl Store {
 }
 
 /// An event out of its stored form.
-pub(super) fn chained(chain: Chain, number: u64, canonical: &[u8], hash: &[u8; 32]) -> Result<ChainedEvent> {
+pub(super) fn chained(
+    chain: Chain,
+    number: u64,
+    canonical: &[u8],
+    hash: &[u8; 32],
+) -> Result<ChainedEvent> {
     let (_, _, event): (Chain, u64, Event) =
-        Event::parse_canonical(canonical).map_err(|error| Error::internal(format!("event {number} of {} does not read: {error}", chain.as_str())))?;
-    Ok(ChainedEvent { chain, number, event, hash: hex::encode(hash) })
+        Event::parse_canonical(canonical).map_err(|error| {
+            Error::internal(format!(
+                "event {number} of {} does not read: {error}",
+                chain.as_str()
+            ))
+        })?;
+    Ok(ChainedEvent {
+        chain,
+        number,
+        event,
+        hash: hex::encode(hash),
+    })
 }

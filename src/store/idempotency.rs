@@ -14,30 +14,64 @@ use crate::secret::Key;
 const KEPT: i64 = 24 * Timestamp::HOUR;
 
 fn aad(once: &Once) -> Aad<'_> {
-    Aad { table: "idempotency", column: "answer", org: None, object: once.key.as_bytes(), version: 1 }
+    Aad {
+        table: "idempotency",
+        column: "answer",
+        org: None,
+        object: once.key.as_bytes(),
+        version: 1,
+    }
 }
 
 /// The first answer to this key, if there is one.
 ///
 /// # Errors
 /// `KeyReused` if the key came with another request.
-pub(super) fn find<T: DeserializeOwned>(db: &Connection, key: &Key, once: &Once) -> Result<Option<T>> {
+pub(super) fn find<T: DeserializeOwned>(
+    db: &Connection,
+    key: &Key,
+    once: &Once,
+) -> Result<Option<T>> {
     let row: Option<([u8; 32], Vec<u8>)> = db
-        .prepare_cached("SELECT request_hash, answer FROM idempotency WHERE caller = ?1 AND key = ?2")?
-        .query_row((&once.caller, &once.key), |row| Ok((row.get(0)?, row.get(1)?)))
+        .prepare_cached(
+            "SELECT request_hash, answer FROM idempotency WHERE caller = ?1 AND key = ?2",
+        )?
+        .query_row((&once.caller, &once.key), |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
         .optional()?;
-    let Some((request_hash, answer)) = row else { return Ok(None) };
+    let Some((request_hash, answer)) = row else {
+        return Ok(None);
+    };
     if request_hash != once.request_hash {
-        return Err(Error::new(Kind::KeyReused, "key_reused", "this idempotency key was used for another request within 24 hours; use a new one"));
+        return Err(Error::new(
+            Kind::KeyReused,
+            "key_reused",
+            "this idempotency key was used for another request within 24 hours; use a new one",
+        ));
     }
     let answer = envelope::open(key, &aad(once), &answer)?;
     serde_json::from_slice(answer.expose())
         .map(Some)
-        .map_err(|_| Error::new(Kind::KeyReused, "key_reused", "this idempotency key was used for a request of another kind; use a new one"))
+        .map_err(|_| {
+            Error::new(
+                Kind::KeyReused,
+                "key_reused",
+                "this idempotency key was used for a request of another kind; use a new one",
+            )
+        })
 }
 
-pub(super) fn keep<T: Serialize>(db: &Connection, key: &Key, once: &Once, answer: &T, now: Timestamp) -> Result<()> {
-    let answer = crate::secret::Secret::new(serde_json::to_vec(answer).map_err(|error| Error::internal(error.to_string()))?);
+pub(super) fn keep<T: Serialize>(
+    db: &Connection,
+    key: &Key,
+    once: &Once,
+    answer: &T,
+    now: Timestamp,
+) -> Result<()> {
+    let answer = crate::secret::Secret::new(
+        serde_json::to_vec(answer).map_err(|error| Error::internal(error.to_string()))?,
+    );
     let sealed = envelope::seal(key, 1, &aad(once), answer.expose())?;
     db.prepare_cached("INSERT INTO idempotency (caller, key, request_hash, answer, created) VALUES (?1, ?2, ?3, ?4, ?5)")?.execute((
         &once.caller,

@@ -18,9 +18,20 @@ pub struct Rows<T> {
 }
 
 /// Takes up to `limit` rows that match. The statement's order is the walk's order.
-pub(super) fn walk<T: Filterable>(statement: &mut Statement<'_>, params: impl Params, limit: usize, filter: &Filter<T>, read: impl Fn(&Row<'_>) -> Result<T>) -> Result<Rows<T>> {
+pub(super) fn walk<T: Filterable>(
+    statement: &mut Statement<'_>,
+    params: impl Params,
+    limit: usize,
+    filter: &Filter<T>,
+    read: impl Fn(&Row<'_>) -> Result<T>,
+) -> Result<Rows<T>> {
     let mut budget = Budget::new();
-    let mut out = Rows { items: Vec::new(), more: false, complete: true, last_seen: None };
+    let mut out = Rows {
+        items: Vec::new(),
+        more: false,
+        complete: true,
+        last_seen: None,
+    };
     let mut rows = statement.query(params)?;
     let mut previous = None;
     while let Some(row) = rows.next()? {

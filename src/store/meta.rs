@@ -27,19 +27,28 @@ impl Opened {
     /// Fills a store that was just made.
     pub fn begin(&mut self, first: &First) -> Result<()> {
         let tx = self.db.transaction()?;
-        for (name, value) in
-            [("instance", first.instance.to_string()), ("revision", "0".to_owned()), ("epoch", "1".to_owned()), ("timeline", "1".to_owned()), ("seal_generation", first.seal_generation.to_string())]
-        {
+        for (name, value) in [
+            ("instance", first.instance.to_string()),
+            ("revision", "0".to_owned()),
+            ("epoch", "1".to_owned()),
+            ("timeline", "1".to_owned()),
+            ("seal_generation", first.seal_generation.to_string()),
+        ] {
             tx.execute("INSERT INTO meta VALUES (?1, ?2)", (name, value))?;
         }
         for key in &first.keys {
-            tx.execute("INSERT INTO system_keys VALUES (?1, ?2, ?3, ?4)", (&key.name, key.version, &key.wrapped, first.now.0))?;
+            tx.execute(
+                "INSERT INTO system_keys VALUES (?1, ?2, ?3, ?4)",
+                (&key.name, key.version, &key.wrapped, first.now.0),
+            )?;
         }
         Ok(tx.commit()?)
     }
 
     pub fn instance(&self) -> Result<InstanceId> {
-        text(&self.db, "instance")?.ok_or_else(|| unfinished())?.parse()
+        text(&self.db, "instance")?
+            .ok_or_else(|| unfinished())?
+            .parse()
     }
 
     pub fn seal_generation(&self) -> Result<u64> {
@@ -47,8 +56,16 @@ impl Opened {
     }
 
     pub fn system_keys(&self) -> Result<Vec<WrappedKey>> {
-        let mut statement = self.db.prepare("SELECT name, version, wrapped FROM system_keys")?;
-        let rows = statement.query_map((), |row| Ok(WrappedKey { name: row.get(0)?, version: row.get(1)?, wrapped: row.get(2)? }))?;
+        let mut statement = self
+            .db
+            .prepare("SELECT name, version, wrapped FROM system_keys")?;
+        let rows = statement.query_map((), |row| {
+            Ok(WrappedKey {
+                name: row.get(0)?,
+                version: row.get(1)?,
+                wrapped: row.get(2)?,
+            })
+        })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
@@ -79,8 +96,16 @@ impl Store {
     /// The organization's keys, wrapped, all versions.
     pub fn org_keys(&self, org: OrgId) -> Result<Vec<WrappedKey>> {
         self.readers.point(|db| {
-            let mut statement = db.prepare_cached("SELECT version, wrapped FROM org_keys WHERE org = ?1 ORDER BY version")?;
-            let rows = statement.query_map([org.as_bytes()], |row| Ok(WrappedKey { name: org.to_string(), version: row.get(0)?, wrapped: row.get(1)? }))?;
+            let mut statement = db.prepare_cached(
+                "SELECT version, wrapped FROM org_keys WHERE org = ?1 ORDER BY version",
+            )?;
+            let rows = statement.query_map([org.as_bytes()], |row| {
+                Ok(WrappedKey {
+                    name: org.to_string(),
+                    version: row.get(0)?,
+                    wrapped: row.get(1)?,
+                })
+            })?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
     }
@@ -93,9 +118,17 @@ impl Store {
     /// Organizations, clients, deposits: from counters that every change keeps.
     pub fn totals(&self) -> Result<(u64, u64, u64)> {
         self.readers.point(|db| {
-            Ok(db.query_row("SELECT count(*), coalesce(sum(clients), 0), coalesce(sum(deposits), 0) FROM orgs", (), |row| {
-                Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get::<_, i64>(1)?.unsigned_abs(), row.get::<_, i64>(2)?.unsigned_abs()))
-            })?)
+            Ok(db.query_row(
+                "SELECT count(*), coalesce(sum(clients), 0), coalesce(sum(deposits), 0) FROM orgs",
+                (),
+                |row| {
+                    Ok((
+                        row.get::<_, i64>(0)?.unsigned_abs(),
+                        row.get::<_, i64>(1)?.unsigned_abs(),
+                        row.get::<_, i64>(2)?.unsigned_abs(),
+                    ))
+                },
+            )?)
         })
     }
 
@@ -109,13 +142,22 @@ pub(super) fn revision(db: &Connection) -> Result<u64> {
 }
 
 fn text(db: &Connection, name: &str) -> Result<Option<String>> {
-    Ok(db.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0)).optional()?)
+    Ok(db
+        .query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| {
+            row.get(0)
+        })
+        .optional()?)
 }
 
 fn number(db: &Connection, name: &str) -> Result<u64> {
-    text(db, name)?.and_then(|value| value.parse().ok()).ok_or_else(unfinished)
+    text(db, name)?
+        .and_then(|value| value.parse().ok())
+        .ok_or_else(unfinished)
 }
 
 fn unfinished() -> Error {
-    Error::unavailable("init_unfinished", "the data folder was not completely initialised; remove it and run `strongroom init` again")
+    Error::unavailable(
+        "init_unfinished",
+        "the data folder was not completely initialised; remove it and run `strongroom init` again",
+    )
 }

@@ -100,12 +100,22 @@ impl Opened {
         let access = open::Source::new(dir, File::Access, key);
         let db = store.prepare(create, now)?;
         let access_db = access.prepare(create, now)?;
-        Ok(Self { store, access, db, access_db, dir: dir.to_owned() })
+        Ok(Self {
+            store,
+            access,
+            db,
+            access_db,
+            dir: dir.to_owned(),
+        })
     }
 
     /// Starts the threads. `on_fatal` ends the process: it is called when a write, sync or commit
     /// failed, or the writer died.
-    pub fn start(self, keys: Keys, on_fatal: impl Fn(&str) + Send + Sync + 'static) -> Result<Store> {
+    pub fn start(
+        self,
+        keys: Keys,
+        on_fatal: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Result<Store> {
         let on_fatal: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(on_fatal);
         deposit::drop_orphaned_parts(&self.db)?;
         let head = event::head(&self.db)?;
@@ -113,7 +123,11 @@ impl Opened {
         let wal_pages = Arc::new(AtomicU64::new(0));
         let readers = readers::Readers::start(&self.store)?;
         let access = AccessLog::start(self.access_db, &self.access, self.dir.clone(), keys.access)?;
-        let checkpointer = checkpoint::Checkpointer::start(self.store.writer()?, Arc::clone(&wal_pages), Arc::clone(&on_fatal))?;
+        let checkpointer = checkpoint::Checkpointer::start(
+            self.store.writer()?,
+            Arc::clone(&wal_pages),
+            Arc::clone(&on_fatal),
+        )?;
         let writer = writer::Writer::start(writer::Setup {
             db: self.db,
             dir: self.dir,
@@ -124,7 +138,13 @@ impl Opened {
             wal_pages,
             on_fatal,
         })?;
-        Ok(Store { writer, _checkpointer: checkpointer, readers, access, revision })
+        Ok(Store {
+            writer,
+            _checkpointer: checkpointer,
+            readers,
+            access,
+            revision,
+        })
     }
 }
 
@@ -147,10 +167,15 @@ impl Store {
         F: FnOnce(&mut writer::Tx<'_>, &mut Event) -> Result<T> + Send + 'static,
     {
         self.writer
-            .change(Some(change.event), change.once, bytes, move |tx, event| match event {
-                Some(event) => run(tx, event),
-                None => Err(Error::internal("a change lost its event")),
-            })
+            .change(
+                Some(change.event),
+                change.once,
+                bytes,
+                move |tx, event| match event {
+                    Some(event) => run(tx, event),
+                    None => Err(Error::internal("a change lost its event")),
+                },
+            )
             .await
     }
 
@@ -160,7 +185,9 @@ impl Store {
         T: Serialize + DeserializeOwned + Send + 'static,
         F: FnOnce(&mut writer::Tx<'_>) -> Result<T> + Send + 'static,
     {
-        self.writer.change(None, None, bytes, move |tx, _| run(tx)).await
+        self.writer
+            .change(None, None, bytes, move |tx, _| run(tx))
+            .await
     }
 }
 
@@ -168,11 +195,22 @@ impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode;
         match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Error::unavailable(DISK_FULL, "the data disk is full; nothing of this was applied. Free some space").because(error),
-            Some(ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                Error::new(Kind::Internal, FATAL, "the store failed; see the server's log").because(error)
+            Some(ErrorCode::DiskFull) => Error::unavailable(
+                DISK_FULL,
+                "the data disk is full; nothing of this was applied. Free some space",
+            )
+            .because(error),
+            Some(
+                ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase,
+            ) => Error::new(
+                Kind::Internal,
+                FATAL,
+                "the store failed; see the server's log",
+            )
+            .because(error),
+            Some(ErrorCode::DatabaseBusy) => {
+                Error::unavailable("store_busy", "the store is busy; try again").because(error)
             }
-            Some(ErrorCode::DatabaseBusy) => Error::unavailable("store_busy", "the store is busy; try again").because(error),
             _ => Error::internal(error.to_string()),
         }
     }

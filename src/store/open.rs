@@ -24,7 +24,11 @@ pub(super) struct Source {
 
 impl Source {
     pub fn new(dir: &Path, file: File, key: &Key) -> Self {
-        Self { path: dir.join(file.name()), file, key: Key::new(*key.expose()) }
+        Self {
+            path: dir.join(file.name()),
+            file,
+            key: Key::new(*key.expose()),
+        }
     }
 
     /// Makes the file if there is none, brings it to this schema, and finishes what an unclean end
@@ -34,20 +38,34 @@ impl Source {
     /// `store_damaged` if the file does not open with the key, `schema_newer`.
     pub fn prepare(&self, create: bool, now: Timestamp) -> Result<Connection> {
         if rusqlite::version_number() < OLDEST {
-            return Err(Error::internal(format!("SQLite {} is older than 3.51.3", rusqlite::version())));
+            return Err(Error::internal(format!(
+                "SQLite {} is older than 3.51.3",
+                rusqlite::version()
+            )));
         }
         if !create && !self.path.exists() {
             return Err(Error::unavailable(
                 "store_missing",
-                format!("{} is missing; restore a backup, or give the data folder that holds it", self.path.display()),
+                format!(
+                    "{} is missing; restore a backup, or give the data folder that holds it",
+                    self.path.display()
+                ),
             ));
         }
         let db = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
         let (busy, log, done): (i64, i64, i64) = db
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
             .map_err(|error| self.damaged(error))?;
         if busy != 0 || log != done {
-            return Err(Error::unavailable("store_busy", format!("the write-ahead log of {} could not be taken over; does another program hold it?", self.path.display())));
+            return Err(Error::unavailable(
+                "store_busy",
+                format!(
+                    "the write-ahead log of {} could not be taken over; does another program hold it?",
+                    self.path.display()
+                ),
+            ));
         }
         schema::migrate(&db, self.file, now)?;
         Ok(db)
@@ -66,16 +84,32 @@ impl Source {
     }
 
     fn open(&self, flags: OpenFlags) -> Result<Connection> {
-        #[allow(clippy::disallowed_methods, reason = "the only place that opens a database")]
-        let db = Connection::open_with_flags(&self.path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(|error| {
-            Error::unavailable("store_unreadable", format!("{} cannot be opened: {}", self.path.display(), reason(&error))).because(error)
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "the only place that opens a database"
+        )]
+        let db = Connection::open_with_flags(&self.path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+            .map_err(|error| {
+            Error::unavailable(
+                "store_unreadable",
+                format!(
+                    "{} cannot be opened: {}",
+                    self.path.display(),
+                    reason(&error)
+                ),
+            )
+            .because(error)
         })?;
         let hex = Zeroizing::new(hex::encode(self.key.expose()));
-        let key = Zeroizing::new(format!("PRAGMA cipher_log_level = NONE; PRAGMA key = \"x'{}'\";", hex.as_str()));
+        let key = Zeroizing::new(format!(
+            "PRAGMA cipher_log_level = NONE; PRAGMA key = \"x'{}'\";",
+            hex.as_str()
+        ));
         db.execute_batch(&key)?;
         db.execute_batch("PRAGMA cipher_page_size = 4096; PRAGMA cipher_hmac_algorithm = HMAC_SHA256; PRAGMA cipher_kdf_algorithm = PBKDF2_HMAC_SHA256;")?;
         // The first read tells whether the key fits.
-        db.query_row("SELECT count(*) FROM sqlite_schema", (), |_| Ok(())).map_err(|error| self.damaged(error))?;
+        db.query_row("SELECT count(*) FROM sqlite_schema", (), |_| Ok(()))
+            .map_err(|error| self.damaged(error))?;
         db.busy_timeout(Duration::from_secs(10))?;
         db.execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA wal_autocheckpoint = 0;
@@ -100,15 +134,26 @@ impl Source {
         if found.eq_ignore_ascii_case(expected) {
             return Ok(());
         }
-        Err(Error::unavailable("store_unsafe", format!("{}: {pragma} is {found}, not {expected}; the file system may not support it", self.path.display())))
+        Err(Error::unavailable(
+            "store_unsafe",
+            format!(
+                "{}: {pragma} is {found}, not {expected}; the file system may not support it",
+                self.path.display()
+            ),
+        ))
     }
 
     fn damaged(&self, error: rusqlite::Error) -> Error {
         let text = match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::NotADatabase) => {
-                format!("{} does not open with this folder's key: it is damaged, or belongs to another instance; restore a backup", self.path.display())
+                format!(
+                    "{} does not open with this folder's key: it is damaged, or belongs to another instance; restore a backup",
+                    self.path.display()
+                )
             }
-            Some(rusqlite::ErrorCode::DatabaseCorrupt) => format!("{} is damaged; restore a backup", self.path.display()),
+            Some(rusqlite::ErrorCode::DatabaseCorrupt) => {
+                format!("{} is damaged; restore a backup", self.path.display())
+            }
             _ => format!("{} cannot be used: {}", self.path.display(), reason(&error)),
         };
         Error::unavailable("store_damaged", text).because(error)

@@ -25,7 +25,8 @@ pub struct NewOrg {
     pub key: WrappedKey,
 }
 
-const COLUMNS: &str = "id, name, contacts, auth_code, recovery_recipient, created, clients, deposits";
+const COLUMNS: &str =
+    "id, name, contacts, auth_code, recovery_recipient, created, clients, deposits";
 
 fn read(row: &Row<'_>) -> Result<OrgRow> {
     let contacts: String = row.get(2)?;
@@ -34,8 +35,13 @@ fn read(row: &Row<'_>) -> Result<OrgRow> {
         org: Org {
             id: OrgId(uuid::Uuid::from_bytes(row.get(0)?)),
             name: row.get::<_, String>(1)?.parse()?,
-            contacts: serde_json::from_str(&contacts).map_err(|error| Error::internal(error.to_string()))?,
-            registration: if auth_code.is_some() { Registration::Code } else { Registration::Open },
+            contacts: serde_json::from_str(&contacts)
+                .map_err(|error| Error::internal(error.to_string()))?,
+            registration: if auth_code.is_some() {
+                Registration::Code
+            } else {
+                Registration::Open
+            },
             recovery_recipient: row.get(4)?,
             created: Timestamp(row.get(5)?),
             clients: row.get::<_, i64>(6)?.unsigned_abs(),
@@ -46,7 +52,8 @@ fn read(row: &Row<'_>) -> Result<OrgRow> {
 }
 
 fn find(db: &Connection, name: &OrgName) -> Result<Option<OrgRow>> {
-    let mut statement = db.prepare_cached(&format!("SELECT {COLUMNS} FROM orgs WHERE name = ?1"))?;
+    let mut statement =
+        db.prepare_cached(&format!("SELECT {COLUMNS} FROM orgs WHERE name = ?1"))?;
     let mut rows = statement.query([name.as_str()])?;
     rows.next()?.map(read).transpose()
 }
@@ -81,34 +88,64 @@ impl Store {
 
     pub fn org_by_id(&self, id: OrgId) -> Result<Option<OrgRow>> {
         self.readers.point(|db| {
-            let mut statement = db.prepare_cached(&format!("SELECT {COLUMNS} FROM orgs WHERE id = ?1"))?;
+            let mut statement =
+                db.prepare_cached(&format!("SELECT {COLUMNS} FROM orgs WHERE id = ?1"))?;
             let mut rows = statement.query([id.as_bytes()])?;
             rows.next()?.map(read).transpose()
         })
     }
 
     /// By name, those after `after`.
-    pub async fn orgs(&self, after: Option<String>, filter: Filter<Org>, limit: usize) -> Result<Rows<Org>> {
+    pub async fn orgs(
+        &self,
+        after: Option<String>,
+        filter: Filter<Org>,
+        limit: usize,
+    ) -> Result<Rows<Org>> {
         self.readers
             .scan(move |db| {
-                let mut statement = db.prepare_cached(&format!("SELECT {COLUMNS} FROM orgs WHERE name > ?1 ORDER BY name"))?;
-                walk(&mut statement, [after.unwrap_or_default()], limit, &filter, |row| Ok(read(row)?.org))
+                let mut statement = db.prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM orgs WHERE name > ?1 ORDER BY name"
+                ))?;
+                walk(
+                    &mut statement,
+                    [after.unwrap_or_default()],
+                    limit,
+                    &filter,
+                    |row| Ok(read(row)?.org),
+                )
             })
             .await
     }
 
     /// None: registration is open.
-    pub async fn set_org_auth(&self, change: Change, name: OrgName, auth_code: Option<Vec<u8>>) -> Result<Org> {
+    pub async fn set_org_auth(
+        &self,
+        change: Change,
+        name: OrgName,
+        auth_code: Option<Vec<u8>>,
+    ) -> Result<Org> {
         self.change(change, 512, move |tx, _| {
-            tx.db.execute("UPDATE orgs SET auth_code = ?2 WHERE name = ?1", (name.as_str(), auth_code))?;
+            tx.db.execute(
+                "UPDATE orgs SET auth_code = ?2 WHERE name = ?1",
+                (name.as_str(), auth_code),
+            )?;
             Ok(found(tx.db, &name)?.org)
         })
         .await
     }
 
-    pub async fn set_recovery_recipient(&self, change: Change, name: OrgName, recipient: Option<String>) -> Result<Org> {
+    pub async fn set_recovery_recipient(
+        &self,
+        change: Change,
+        name: OrgName,
+        recipient: Option<String>,
+    ) -> Result<Org> {
         self.change(change, 512, move |tx, _| {
-            tx.db.execute("UPDATE orgs SET recovery_recipient = ?2 WHERE name = ?1", (name.as_str(), recipient))?;
+            tx.db.execute(
+                "UPDATE orgs SET recovery_recipient = ?2 WHERE name = ?1",
+                (name.as_str(), recipient),
+            )?;
             Ok(found(tx.db, &name)?.org)
         })
         .await
@@ -117,12 +154,19 @@ impl Store {
 
 /// Moves the counters that totals come from.
 pub(super) fn count(db: &Connection, org: OrgId, clients: i64, deposits: i64) -> Result<()> {
-    db.prepare_cached("UPDATE orgs SET clients = clients + ?2, deposits = deposits + ?3 WHERE id = ?1")?.execute((org.as_bytes(), clients, deposits))?;
+    db.prepare_cached(
+        "UPDATE orgs SET clients = clients + ?2, deposits = deposits + ?3 WHERE id = ?1",
+    )?
+    .execute((org.as_bytes(), clients, deposits))?;
     Ok(())
 }
 
 /// The organization's name, for rows that carry its id.
 pub(super) fn name_of(db: &Connection, id: [u8; 16]) -> Result<OrgName> {
-    let name: Option<String> = db.prepare_cached("SELECT name FROM orgs WHERE id = ?1")?.query_row([id], |row| row.get(0)).optional()?;
-    name.ok_or_else(|| Error::internal("a row refers to an organization that is not there"))?.parse()
+    let name: Option<String> = db
+        .prepare_cached("SELECT name FROM orgs WHERE id = ?1")?
+        .query_row([id], |row| row.get(0))
+        .optional()?;
+    name.ok_or_else(|| Error::internal("a row refers to an organization that is not there"))?
+        .parse()
 }

@@ -39,7 +39,10 @@ pub(super) struct Budget {
 
 impl Budget {
     pub fn new() -> Self {
-        Self { rows: SCAN_ROWS, until: Instant::now() + SCAN_TIME }
+        Self {
+            rows: SCAN_ROWS,
+            until: Instant::now() + SCAN_TIME,
+        }
     }
 
     /// Counts a row; false when the budget is used up.
@@ -55,8 +58,13 @@ impl Budget {
 impl Readers {
     pub fn start(source: &Source) -> Result<Self> {
         let size = std::thread::available_parallelism().map_or(4, usize::from) + 2;
-        let idle = (0..size).map(|_| source.reader()).collect::<Result<Vec<_>>>()?;
-        let pool = Arc::new(Pool { idle: Mutex::new(idle), returned: Condvar::new() });
+        let idle = (0..size)
+            .map(|_| source.reader())
+            .collect::<Result<Vec<_>>>()?;
+        let pool = Arc::new(Pool {
+            idle: Mutex::new(idle),
+            returned: Condvar::new(),
+        });
         let (scans, queue) = mpsc::sync_channel::<Scan>(SCAN_QUEUE);
         let queue = Arc::new(Mutex::new(queue));
         let mut threads = Vec::new();
@@ -74,17 +82,31 @@ impl Readers {
             };
             threads.push(spawn(&format!("scan-{number}"), run)?);
         }
-        Ok(Self { pool, scans: Some(scans), threads })
+        Ok(Self {
+            pool,
+            scans: Some(scans),
+            threads,
+        })
     }
 
     /// A read of a few rows, here and now.
     pub fn point<T>(&self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         let db = {
-            let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut idle = self
+                .pool
+                .idle
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             loop {
                 match idle.pop() {
                     Some(db) => break db,
-                    None => idle = self.pool.returned.wait(idle).unwrap_or_else(PoisonError::into_inner),
+                    None => {
+                        idle = self
+                            .pool
+                            .returned
+                            .wait(idle)
+                            .unwrap_or_else(PoisonError::into_inner)
+                    }
                 }
             }
         };
@@ -93,7 +115,11 @@ impl Readers {
         impl Drop for Lent<'_> {
             fn drop(&mut self) {
                 if let Some(db) = self.1.take() {
-                    self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).push(db);
+                    self.0
+                        .idle
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(db);
                     self.0.returned.notify_one();
                 }
             }
@@ -106,7 +132,10 @@ impl Readers {
     }
 
     /// A read that may touch many rows.
-    pub async fn scan<T: Send + 'static>(&self, read: impl FnOnce(&Connection) -> Result<T> + Send + 'static) -> Result<T> {
+    pub async fn scan<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         let scan: Scan = Box::new(move |db| {
             // Nobody waits any more: the caller went away.
@@ -114,8 +143,16 @@ impl Readers {
                 let _ = reply.send(read(db));
             }
         });
-        let Some(scans) = &self.scans else { return Err(stopping()) };
-        scans.try_send(scan).map_err(|_| Error::unavailable("busy", "too many searches run at once; try again in a moment").after(1))?;
+        let Some(scans) = &self.scans else {
+            return Err(stopping());
+        };
+        scans.try_send(scan).map_err(|_| {
+            Error::unavailable(
+                "busy",
+                "too many searches run at once; try again in a moment",
+            )
+            .after(1)
+        })?;
         answer.await.map_err(|_| stopping())?
     }
 }
@@ -130,12 +167,17 @@ impl Drop for Readers {
 }
 
 pub(super) fn stopping() -> Error {
-    Error::unavailable("stopping", "the server is stopping; try again when it is back")
+    Error::unavailable(
+        "stopping",
+        "the server is stopping; try again when it is back",
+    )
 }
 
 pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(run)
-        .map_err(|error| Error::unavailable("no_threads", "the system gives no more threads").because(error))
+        .map_err(|error| {
+            Error::unavailable("no_threads", "the system gives no more threads").because(error)
+        })
 }

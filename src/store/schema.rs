@@ -75,7 +75,11 @@ pub fn migrate(db: &Connection, file: File, now: Timestamp) -> Result<()> {
     if have > migrations.len() {
         return Err(Error::unavailable(
             "schema_newer",
-            format!("{} has schema {have}, this program knows up to {}; start the newer program that wrote it", file.name(), migrations.len()),
+            format!(
+                "{} has schema {have}, this program knows up to {}; start the newer program that wrote it",
+                file.name(),
+                migrations.len()
+            ),
         ));
     }
     for (at, (name, sql)) in migrations.iter().enumerate().skip(have) {
@@ -83,7 +87,12 @@ pub fn migrate(db: &Connection, file: File, now: Timestamp) -> Result<()> {
         db.execute_batch("BEGIN IMMEDIATE")?;
         let applied = db
             .execute_batch(sql)
-            .and_then(|()| db.execute("INSERT INTO migrations VALUES (?1, ?2, ?3)", (number, name, now.0)))
+            .and_then(|()| {
+                db.execute(
+                    "INSERT INTO migrations VALUES (?1, ?2, ?3)",
+                    (number, name, now.0),
+                )
+            })
             .and_then(|_| db.execute_batch("COMMIT"));
         if let Err(error) = applied {
             // The transaction is gone with the connection if this fails too.
@@ -120,7 +129,11 @@ mod tests {
     fn every_table_says_whether_a_twin_receives_it() {
         let db = fresh();
         let mut statement = db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name").unwrap();
-        let tables: Vec<String> = statement.query_map((), |row| row.get(0)).unwrap().map(|name| name.unwrap()).collect();
+        let tables: Vec<String> = statement
+            .query_map((), |row| row.get(0))
+            .unwrap()
+            .map(|name| name.unwrap())
+            .collect();
         let declared: Vec<&str> = TABLES.iter().map(|(name, _)| *name).collect();
         assert_eq!(tables, declared);
     }
@@ -132,7 +145,10 @@ mod tests {
             let (keys, nullable): (i64, i64) = db
                 .query_row("SELECT count(*), coalesce(sum(\"notnull\" = 0), 0) FROM pragma_table_info(?1) WHERE pk > 0", [table], |row| Ok((row.get(0)?, row.get(1)?)))
                 .unwrap();
-            assert!(keys > 0 && nullable == 0, "{table}: {keys} key columns, {nullable} of them nullable");
+            assert!(
+                keys > 0 && nullable == 0,
+                "{table}: {keys} key columns, {nullable} of them nullable"
+            );
         }
         let other: i64 = db.query_row("SELECT count(*) FROM sqlite_schema WHERE type NOT IN ('table', 'index') OR sql LIKE '%AUTOINCREMENT%' OR sql LIKE '%WITHOUT ROWID%'", (), |row| row.get(0)).unwrap();
         assert_eq!(other, 0);
@@ -141,7 +157,11 @@ mod tests {
     #[test]
     fn a_newer_schema_is_refused_and_left_alone() {
         let db = fresh();
-        db.execute("INSERT INTO migrations VALUES (99, 'from the future', 0)", ()).unwrap();
+        db.execute(
+            "INSERT INTO migrations VALUES (99, 'from the future', 0)",
+            (),
+        )
+        .unwrap();
         let error = migrate(&db, File::Store, Timestamp(0)).unwrap_err();
         assert_eq!(error.code, "schema_newer");
         assert_eq!(version(&db).unwrap(), known() + 1);

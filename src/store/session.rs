@@ -15,9 +15,18 @@ pub struct SessionRow {
 }
 
 impl Store {
-    pub async fn add_session(&self, change: Change, hash: [u8; 32], user: UserId, now: Timestamp) -> Result<()> {
+    pub async fn add_session(
+        &self,
+        change: Change,
+        hash: [u8; 32],
+        user: UserId,
+        now: Timestamp,
+    ) -> Result<()> {
         self.change(change, 256, move |tx, _| {
-            tx.db.execute("INSERT INTO sessions (hash, user_id, created, last_seen) VALUES (?1, ?2, ?3, ?3)", (hash, user.as_bytes(), now.0))?;
+            tx.db.execute(
+                "INSERT INTO sessions (hash, user_id, created, last_seen) VALUES (?1, ?2, ?3, ?3)",
+                (hash, user.as_bytes(), now.0),
+            )?;
             Ok(())
         })
         .await
@@ -25,17 +34,28 @@ impl Store {
 
     pub fn session(&self, hash: &[u8; 32]) -> Result<Option<SessionRow>> {
         self.readers.point(|db| {
-            let row: Option<([u8; 16], i64, i64)> =
-                db.prepare_cached("SELECT user_id, created, last_seen FROM sessions WHERE hash = ?1")?.query_row([hash], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
-            let Some((user, created, last_seen)) = row else { return Ok(None) };
-            Ok(Self::user_by_id(db, user)?.map(|user| SessionRow { user, created: Timestamp(created), last_seen: Timestamp(last_seen) }))
+            let row: Option<([u8; 16], i64, i64)> = db
+                .prepare_cached("SELECT user_id, created, last_seen FROM sessions WHERE hash = ?1")?
+                .query_row([hash], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+                .optional()?;
+            let Some((user, created, last_seen)) = row else {
+                return Ok(None);
+            };
+            Ok(Self::user_by_id(db, user)?.map(|user| SessionRow {
+                user,
+                created: Timestamp(created),
+                last_seen: Timestamp(last_seen),
+            }))
         })
     }
 
     /// Moves the end of idleness; the service calls it once a minute at most.
     pub async fn touch_session(&self, hash: [u8; 32], now: Timestamp) -> Result<()> {
         self.upkeep(64, move |tx| {
-            tx.db.execute("UPDATE sessions SET last_seen = ?2 WHERE hash = ?1", (hash, now.0))?;
+            tx.db.execute(
+                "UPDATE sessions SET last_seen = ?2 WHERE hash = ?1",
+                (hash, now.0),
+            )?;
             Ok(())
         })
         .await
@@ -43,7 +63,8 @@ impl Store {
 
     pub async fn remove_session(&self, change: Change, hash: [u8; 32]) -> Result<()> {
         self.change(change, 64, move |tx, _| {
-            tx.db.execute("DELETE FROM sessions WHERE hash = ?1", [hash])?;
+            tx.db
+                .execute("DELETE FROM sessions WHERE hash = ?1", [hash])?;
             Ok(())
         })
         .await
@@ -51,6 +72,12 @@ impl Store {
 
     /// Drops sessions that nobody used since `before`; returns how many.
     pub async fn prune_sessions(&self, before: Timestamp) -> Result<u64> {
-        self.upkeep(0, move |tx| Ok(tx.db.execute("DELETE FROM sessions WHERE last_seen < ?1", [before.0])? as u64)).await
+        self.upkeep(0, move |tx| {
+            Ok(tx
+                .db
+                .execute("DELETE FROM sessions WHERE last_seen < ?1", [before.0])?
+                as u64)
+        })
+        .await
     }
 }

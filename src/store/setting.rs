@@ -12,7 +12,12 @@ impl Opened {
 }
 
 impl Store {
-    pub async fn set_setting(&self, change: Change, name: &'static str, value: String) -> Result<()> {
+    pub async fn set_setting(
+        &self,
+        change: Change,
+        name: &'static str,
+        value: String,
+    ) -> Result<()> {
         self.change(change, 256, move |tx, _| {
             tx.db.execute("INSERT INTO settings (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (name, &value))?;
             Ok(())

@@ -31,7 +31,10 @@ fn read(row: &Row<'_>) -> Result<Token> {
         id: TokenId(uuid::Uuid::from_bytes(row.get(0)?)),
         user: row.get::<_, String>(1)?.parse()?,
         label: row.get(2)?,
-        scopes: Scope::ALL.into_iter().filter(|scope| words.split(' ').any(|word| word == scope.as_str())).collect(),
+        scopes: Scope::ALL
+            .into_iter()
+            .filter(|scope| words.split(' ').any(|word| word == scope.as_str()))
+            .collect(),
         created: Timestamp(row.get(4)?),
         expires: row.get::<_, Option<i64>>(5)?.map(Timestamp),
     })
@@ -39,7 +42,12 @@ fn read(row: &Row<'_>) -> Result<Token> {
 
 impl Store {
     /// `secret` goes into the answer, so that a retry gets the same one; what is kept is its hash.
-    pub async fn add_token(&self, change: Change, new: NewToken, secret: String) -> Result<(Token, String)> {
+    pub async fn add_token(
+        &self,
+        change: Change,
+        new: NewToken,
+        secret: String,
+    ) -> Result<(Token, String)> {
         self.change(change, 512, move |tx, _| {
             let scopes: Vec<&str> = new.token.scopes.iter().map(|scope| scope.as_str()).collect();
             tx.db.execute(
@@ -55,9 +63,13 @@ impl Store {
         self.readers.point(|db| {
             let mut statement = db.prepare_cached(&format!("{SELECT} WHERE t.hash = ?1"))?;
             let mut rows = statement.query([hash])?;
-            let Some(row) = rows.next()? else { return Ok(None) };
+            let Some(row) = rows.next()? else {
+                return Ok(None);
+            };
             let user = Self::user_by_id(db, row.get(6)?)?;
-            Ok(user.map(|user| read(row).map(|token| TokenRow { token, user })).transpose()?)
+            Ok(user
+                .map(|user| read(row).map(|token| TokenRow { token, user }))
+                .transpose()?)
         })
     }
 
@@ -65,24 +77,44 @@ impl Store {
         self.readers.point(|db| {
             let mut statement = db.prepare_cached(&format!("{SELECT} WHERE t.id = ?1"))?;
             let mut rows = statement.query([id.as_bytes()])?;
-            rows.next()?.map(read).transpose()?.ok_or_else(|| Error::not_found(format!("no token has the id {id}")))
+            rows.next()?
+                .map(read)
+                .transpose()?
+                .ok_or_else(|| Error::not_found(format!("no token has the id {id}")))
         })
     }
 
     /// In the order they were made, those after `after`.
-    pub async fn tokens(&self, after: Option<[u8; 16]>, filter: Filter<Token>, limit: usize) -> Result<Rows<Token>> {
+    pub async fn tokens(
+        &self,
+        after: Option<[u8; 16]>,
+        filter: Filter<Token>,
+        limit: usize,
+    ) -> Result<Rows<Token>> {
         self.readers
             .scan(move |db| {
-                let mut statement = db.prepare_cached(&format!("{SELECT} WHERE t.id > ?1 ORDER BY t.id"))?;
-                walk(&mut statement, [after.unwrap_or_default()], limit, &filter, read)
+                let mut statement =
+                    db.prepare_cached(&format!("{SELECT} WHERE t.id > ?1 ORDER BY t.id"))?;
+                walk(
+                    &mut statement,
+                    [after.unwrap_or_default()],
+                    limit,
+                    &filter,
+                    read,
+                )
             })
             .await
     }
 
     pub async fn remove_token(&self, change: Change, id: TokenId) -> Result<()> {
-        self.change(change, 128, move |tx, _| match tx.db.execute("DELETE FROM tokens WHERE id = ?1", [id.as_bytes()])? {
-            0 => Err(Error::not_found(format!("no token has the id {id}"))),
-            _ => Ok(()),
+        self.change(change, 128, move |tx, _| {
+            match tx
+                .db
+                .execute("DELETE FROM tokens WHERE id = ?1", [id.as_bytes()])?
+            {
+                0 => Err(Error::not_found(format!("no token has the id {id}"))),
+                _ => Ok(()),
+            }
         })
         .await
     }

@@ -47,7 +47,10 @@ fn grants(db: &Connection, user: &[u8; 16]) -> Result<Vec<Grant>> {
     while let Some(row) = rows.next()? {
         let word: String = row.get(0)?;
         let everywhere = row.get_ref(1)?.as_blob().is_ok_and(<[u8]>::is_empty);
-        let org = row.get::<_, Option<String>>(2)?.map(|name| name.parse()).transpose()?;
+        let org = row
+            .get::<_, Option<String>>(2)?
+            .map(|name| name.parse())
+            .transpose()?;
         // A grant on an organization that is gone gives nothing.
         if let Some(role) = Role::ALL.into_iter().find(|role| role.as_str() == word)
             && (everywhere || org.is_some())
@@ -72,11 +75,19 @@ fn insert_grant(db: &Connection, user: UserId, grant: &Grant) -> Result<bool> {
     let org: Vec<u8> = match &grant.org {
         None => Vec::new(),
         Some(name) => {
-            let id: Option<[u8; 16]> = rusqlite::OptionalExtension::optional(db.query_row("SELECT id FROM orgs WHERE name = ?1", [name.as_str()], |row| row.get(0)))?;
-            id.ok_or_else(|| Error::not_found(format!("no organization is named `{name}`")))?.to_vec()
+            let id: Option<[u8; 16]> = rusqlite::OptionalExtension::optional(db.query_row(
+                "SELECT id FROM orgs WHERE name = ?1",
+                [name.as_str()],
+                |row| row.get(0),
+            ))?;
+            id.ok_or_else(|| Error::not_found(format!("no organization is named `{name}`")))?
+                .to_vec()
         }
     };
-    Ok(db.execute("INSERT OR IGNORE INTO grants (user_id, role, org) VALUES (?1, ?2, ?3)", (user.as_bytes(), grant.role.as_str(), org))? > 0)
+    Ok(db.execute(
+        "INSERT OR IGNORE INTO grants (user_id, role, org) VALUES (?1, ?2, ?3)",
+        (user.as_bytes(), grant.role.as_str(), org),
+    )? > 0)
 }
 
 /// Someone must be able to give rights.
@@ -87,7 +98,10 @@ fn superuser_remains(db: &Connection) -> Result<()> {
         |row| row.get(0),
     )?;
     if left == 0 {
-        return Err(Error::conflict("last_superuser", "this would leave no enabled superuser; make another one first"));
+        return Err(Error::conflict(
+            "last_superuser",
+            "this would leave no enabled superuser; make another one first",
+        ));
     }
     Ok(())
 }
@@ -118,21 +132,44 @@ impl Store {
     }
 
     /// By name, those after `after`.
-    pub async fn users(&self, after: Option<String>, filter: Filter<User>, limit: usize) -> Result<Rows<User>> {
+    pub async fn users(
+        &self,
+        after: Option<String>,
+        filter: Filter<User>,
+        limit: usize,
+    ) -> Result<Rows<User>> {
         self.readers
             .scan(move |db| {
-                let mut statement = db.prepare_cached(&format!("{SELECT} WHERE name > ?1 ORDER BY name"))?;
-                walk(&mut statement, [after.unwrap_or_default()], limit, &filter, |row| Ok(read(db, row)?.user))
+                let mut statement =
+                    db.prepare_cached(&format!("{SELECT} WHERE name > ?1 ORDER BY name"))?;
+                walk(
+                    &mut statement,
+                    [after.unwrap_or_default()],
+                    limit,
+                    &filter,
+                    |row| Ok(read(db, row)?.user),
+                )
             })
             .await
     }
 
     /// Disabling ends the user's sessions.
-    pub async fn set_user_disabled(&self, change: Change, name: UserName, disabled: bool) -> Result<User> {
+    pub async fn set_user_disabled(
+        &self,
+        change: Change,
+        name: UserName,
+        disabled: bool,
+    ) -> Result<User> {
         self.change(change, 256, move |tx, event| {
             let known = found(tx.db, &name)?;
-            tx.db.execute("UPDATE users SET disabled = ?2 WHERE id = ?1", (known.user.id.as_bytes(), disabled))?;
-            tx.db.execute("DELETE FROM sessions WHERE user_id = ?1", [known.user.id.as_bytes()])?;
+            tx.db.execute(
+                "UPDATE users SET disabled = ?2 WHERE id = ?1",
+                (known.user.id.as_bytes(), disabled),
+            )?;
+            tx.db.execute(
+                "DELETE FROM sessions WHERE user_id = ?1",
+                [known.user.id.as_bytes()],
+            )?;
             superuser_remains(tx.db)?;
             event.detail = if disabled { "disabled" } else { "enabled" }.to_owned();
             Ok(found(tx.db, &name)?.user)
@@ -145,7 +182,8 @@ impl Store {
         self.change(change, 256, move |tx, _| {
             let id = *found(tx.db, &name)?.user.id.as_bytes();
             for table in ["grants", "tokens", "sessions"] {
-                tx.db.execute(&format!("DELETE FROM {table} WHERE user_id = ?1"), [id])?;
+                tx.db
+                    .execute(&format!("DELETE FROM {table} WHERE user_id = ?1"), [id])?;
             }
             tx.db.execute("DELETE FROM users WHERE id = ?1", [id])?;
             superuser_remains(tx.db)
@@ -154,11 +192,20 @@ impl Store {
     }
 
     /// Ends the user's sessions.
-    pub async fn set_user_password(&self, change: Change, name: UserName, password: String) -> Result<()> {
+    pub async fn set_user_password(
+        &self,
+        change: Change,
+        name: UserName,
+        password: String,
+    ) -> Result<()> {
         self.change(change, 512, move |tx, _| {
             let id = *found(tx.db, &name)?.user.id.as_bytes();
-            tx.db.execute("UPDATE users SET password = ?2 WHERE id = ?1", (id, &password))?;
-            tx.db.execute("DELETE FROM sessions WHERE user_id = ?1", [id])?;
+            tx.db.execute(
+                "UPDATE users SET password = ?2 WHERE id = ?1",
+                (id, &password),
+            )?;
+            tx.db
+                .execute("DELETE FROM sessions WHERE user_id = ?1", [id])?;
             Ok(())
         })
         .await
@@ -169,7 +216,8 @@ impl Store {
         self.change(change, 256, move |tx, _| {
             let id = found(tx.db, &name)?.user.id;
             if insert_grant(tx.db, id, &grant)? {
-                tx.db.execute("DELETE FROM sessions WHERE user_id = ?1", [id.as_bytes()])?;
+                tx.db
+                    .execute("DELETE FROM sessions WHERE user_id = ?1", [id.as_bytes()])?;
             }
             Ok(found(tx.db, &name)?.user)
         })

@@ -108,7 +108,10 @@ where
         {
             return Ok((answer, false));
         }
-        let run = self.run.take().ok_or_else(|| Error::internal("a command ran twice"))?;
+        let run = self
+            .run
+            .take()
+            .ok_or_else(|| Error::internal("a command ran twice"))?;
         let value = run(tx, &mut self.event)?;
         if let Some(event) = self.event.take() {
             tx.append(event)?;
@@ -128,7 +131,8 @@ where
     fn run(&mut self, tx: &mut Tx<'_>) -> Ran {
         let before = *tx.head;
         let result = savepoint(tx.db, "SAVEPOINT command").and_then(|()| {
-            catch_unwind(AssertUnwindSafe(|| self.attempt(tx))).unwrap_or_else(|_| Err(Error::internal("a command of the store panicked")))
+            catch_unwind(AssertUnwindSafe(|| self.attempt(tx)))
+                .unwrap_or_else(|_| Err(Error::internal("a command of the store panicked")))
         });
         let ran = match result {
             Ok((value, changed)) => {
@@ -144,13 +148,18 @@ where
         };
         let end = match ran {
             Ran::Changed => savepoint(tx.db, "RELEASE command"),
-            Ran::Nothing => savepoint(tx.db, "ROLLBACK TO command").and_then(|()| savepoint(tx.db, "RELEASE command")),
+            Ran::Nothing => savepoint(tx.db, "ROLLBACK TO command")
+                .and_then(|()| savepoint(tx.db, "RELEASE command")),
             Ran::Full | Ran::Failed => return ran,
         };
         match end {
             Ok(()) => ran,
             Err(error) => {
-                let ran = if error.code == DISK_FULL { Ran::Full } else { Ran::Failed };
+                let ran = if error.code == DISK_FULL {
+                    Ran::Full
+                } else {
+                    Ran::Failed
+                };
                 self.outcome = Some(Err(error));
                 ran
             }
@@ -161,7 +170,9 @@ where
         let outcome = match (committed, self.outcome) {
             (Ok(()), Some(outcome)) => outcome,
             // What was refused is refused, whatever became of the others.
-            (Err(_), Some(Err(refused))) if !matches!(refused.code, FATAL | DISK_FULL) => Err(refused),
+            (Err(_), Some(Err(refused))) if !matches!(refused.code, FATAL | DISK_FULL) => {
+                Err(refused)
+            }
             (Err(error), _) => Err(error),
             (Ok(()), None) => Err(Error::internal("a command was not run")),
         };
@@ -206,18 +217,36 @@ impl Writer {
                 on_fatal("the writer ended by a panic");
             }
         })?;
-        Ok(Self { queue: Some(queue), thread: Some(thread) })
+        Ok(Self {
+            queue: Some(queue),
+            thread: Some(thread),
+        })
     }
 
     /// Queues a command and waits for its commit.
-    pub async fn change<T, F>(&self, event: Option<Event>, once: Option<Once>, bytes: usize, run: F) -> Result<T>
+    pub async fn change<T, F>(
+        &self,
+        event: Option<Event>,
+        once: Option<Once>,
+        bytes: usize,
+        run: F,
+    ) -> Result<T>
     where
         T: Serialize + DeserializeOwned + Send + 'static,
         F: FnOnce(&mut Tx<'_>, &mut Option<Event>) -> Result<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let command = Box::new(Pending { run: Some(run), event, once, bytes, outcome: None, reply });
-        let Some(queue) = &self.queue else { return Err(stopping()) };
+        let command = Box::new(Pending {
+            run: Some(run),
+            event,
+            once,
+            bytes,
+            outcome: None,
+            reply,
+        });
+        let Some(queue) = &self.queue else {
+            return Err(stopping());
+        };
         queue.send(command).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| outcome_unknown())?
     }
@@ -234,11 +263,19 @@ impl Drop for Writer {
 }
 
 fn outcome_unknown() -> Error {
-    Error::new(Kind::Unknown, "outcome_unknown", "the store failed while this was written; it may or may not be there. Try again with the same idempotency key once the server is back")
+    Error::new(
+        Kind::Unknown,
+        "outcome_unknown",
+        "the store failed while this was written; it may or may not be there. Try again with the same idempotency key once the server is back",
+    )
 }
 
 fn work(mut setup: Setup, mut commands: mpsc::Receiver<Box<dyn Command>>) {
-    let mut space = Space { dir: setup.dir.clone(), checked: None, free: u64::MAX };
+    let mut space = Space {
+        dir: setup.dir.clone(),
+        checked: None,
+        free: u64::MAX,
+    };
     while let Some(first) = commands.blocking_recv() {
         let mut group = vec![first];
         let mut bytes = group[0].bytes();
@@ -288,14 +325,24 @@ fn work(mut setup: Setup, mut commands: mpsc::Receiver<Box<dyn Command>>) {
 fn commit(setup: &mut Setup, group: &mut [Box<dyn Command>]) -> Result<()> {
     let before = setup.head;
     savepoint(&setup.db, "BEGIN IMMEDIATE")?;
-    let mut tx = Tx { db: &setup.db, head: &mut setup.head, tagger: &setup.tagger, answers: &setup.answers };
+    let mut tx = Tx {
+        db: &setup.db,
+        head: &mut setup.head,
+        tagger: &setup.tagger,
+        answers: &setup.answers,
+    };
     let mut changed = false;
     let mut failure = None;
     for command in group.iter_mut() {
         match command.run(&mut tx) {
             Ran::Changed => changed = true,
             Ran::Nothing => {}
-            Ran::Full => failure = Some(Error::unavailable(DISK_FULL, "the data disk is full; nothing of this was applied. Free some space")),
+            Ran::Full => {
+                failure = Some(Error::unavailable(
+                    DISK_FULL,
+                    "the data disk is full; nothing of this was applied. Free some space",
+                ))
+            }
             Ran::Failed => failure = Some(Error::new(Kind::Unknown, FATAL, "the store failed")),
         }
         if failure.is_some() {
@@ -338,14 +385,21 @@ struct Space {
 
 impl Space {
     fn check(&mut self) -> Result<()> {
-        if self.checked.is_none_or(|at| at.elapsed() > Duration::from_millis(100)) {
+        if self
+            .checked
+            .is_none_or(|at| at.elapsed() > Duration::from_millis(100))
+        {
             self.free = os::free_bytes(&self.dir).unwrap_or(0);
             self.checked = Some(Instant::now());
         }
         if self.free < MINIMUM_FREE {
             return Err(Error::unavailable(
                 "disk_nearly_full",
-                format!("{} MiB are free on the data disk, {} MiB are needed for writing; free some space. Reading goes on", self.free >> 20, MINIMUM_FREE >> 20),
+                format!(
+                    "{} MiB are free on the data disk, {} MiB are needed for writing; free some space. Reading goes on",
+                    self.free >> 20,
+                    MINIMUM_FREE >> 20
+                ),
             ));
         }
         Ok(())
