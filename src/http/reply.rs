@@ -101,16 +101,20 @@ pub(super) fn refusal(error: Error) -> Response {
     response
 }
 
-/// The refusal of a method that the path does not have; axum adds which it has, as `allow`.
-pub(super) fn method_refusal(method: &Method) -> Response {
-    refusal(Error::new(
+/// The refusal of a method that the path does not have.
+pub(super) fn method_refusal(method: &Method, allowed: &str) -> Response {
+    let mut response = refusal(Error::new(
         Kind::MethodNotAllowed,
         "method_not_allowed",
         format!(
-            "this path does not take {}; the answer's header `allow` says what it takes",
+            "this path does not take {}; it takes {allowed}",
             shown(method.as_str())
         ),
-    ))
+    ));
+    if let Ok(allowed) = HeaderValue::from_str(allowed) {
+        response.headers_mut().insert(header::ALLOW, allowed);
+    }
+    response
 }
 
 /// What every answer gets on its way out.

@@ -15,7 +15,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::response::Response;
 use axum::routing::{MethodFilter, on};
 
@@ -717,19 +717,67 @@ pub fn all() -> impl Iterator<Item = &'static Route> {
 
 /// The routes of the app's listener.
 pub(super) fn router(app: Arc<App>) -> Router {
-    let mut router = Router::new()
-        .fallback(async || {
-            reply::refusal(Error::not_found(
-                "there is no such path on this listener; /v1/openapi.json lists what there is",
-            ))
-        })
-        .method_not_allowed_fallback(async |request: Request| {
-            reply::method_refusal(request.method())
-        });
-    for route in all().filter(|route| route.on.contains(&app.listener)) {
+    let listener = app.listener;
+    let mut router = Router::new();
+    for route in all().filter(|route| route.on.contains(&listener)) {
         let app = Arc::clone(&app);
         let handler = move |request: Request| call::run(Arc::clone(&app), route, request);
         router = router.route(route.path, on(route.method.filter(), handler));
     }
-    router
+    // Both apply to the routes that are there by now.
+    router.fallback(no_such_path).method_not_allowed_fallback(
+        move |path: MatchedPath, request: Request| async move {
+            reply::method_refusal(request.method(), &allowed(path.as_str(), listener))
+        },
+    )
+}
+
+async fn no_such_path() -> Response {
+    reply::refusal(Error::not_found(
+        "there is no such path on this listener; /v1/openapi.json lists what there is",
+    ))
+}
+
+/// The methods of a path, as `allow` lists them.
+fn allowed(path: &str, listener: Listener) -> String {
+    let mut methods: Vec<&str> = Vec::new();
+    for route in all().filter(|route| route.path == path && route.on.contains(&listener)) {
+        methods.push(route.method.as_str());
+        if route.method == Verb::Get {
+            methods.push(Verb::Head.as_str());
+        }
+    }
+    methods.sort_unstable();
+    methods.dedup();
+    methods.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_tells_its_methods_per_listener() {
+        let one = "/v1/deposits/{name}";
+        assert_eq!(allowed(one, Listener::Client), "DELETE, GET, HEAD, PUT");
+        assert_eq!(allowed("/v1/sessions", Listener::Gui), "POST");
+        assert_eq!(allowed("/v1/sessions", Listener::Client), "");
+        assert_eq!(allowed("/v1/clients", Listener::Client), "GET, HEAD, POST");
+        assert_eq!(allowed("/v1/clients", Listener::Gui), "GET, HEAD");
+    }
+
+    #[test]
+    fn the_deposit_named_id_takes_what_every_deposit_takes() {
+        let tails = |start: &str| {
+            let mut tails: Vec<(&str, String)> = all()
+                .filter_map(|route| Some((route, route.path.strip_prefix(start)?)))
+                .filter(|(_, tail)| tail.starts_with('/') && !tail.contains('{'))
+                .map(|(route, tail)| (route.method.as_str(), tail.to_owned()))
+                .collect();
+            tails.sort_unstable();
+            tails
+        };
+        assert_eq!(tails("/v1/deposits/id"), tails("/v1/deposits/{name}"));
+        assert_eq!(tails("/v1/deposits/id").len(), 5);
+    }
 }
