@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::client::{Client, Route};
+use super::client::Client;
+use super::connect::Route;
 use super::files;
 use super::home::{self, Home};
 use super::print::Printer;
@@ -222,13 +223,25 @@ impl Context {
         self.global.data_dir()
     }
 
+    /// The client's folder, its secrets readable by their owner alone.
     pub fn home(&self) -> Result<Home> {
         let named = self
             .global
             .home
             .clone()
             .or_else(|| environment("STRONGROOM_HOME"));
-        named.map_or_else(home::default_dir, Ok).map(Home::new)
+        let home = Home::new(named.map_or_else(home::default_dir, Ok)?);
+        // A folder that holds no client is none of ours.
+        if home.occupied().is_empty() {
+            return Ok(home);
+        }
+        for mended in home.mend_modes()? {
+            self.out.warn(&format!(
+                "{} could be read by others; it is for its owner alone now",
+                mended.display()
+            ));
+        }
+        Ok(home)
     }
 }
 

@@ -21,6 +21,9 @@ use crate::error::{Error, Kind, Result};
 /// How long a cell on a terminal may be before it is cut.
 const WIDEST_CELL: usize = 64;
 
+/// Whoever read stdout has gone: the end of the command, and no failure.
+const CLOSED: &str = "closed_pipe";
+
 /// How this run prints.
 #[derive(Clone, Copy, Debug)]
 pub struct Printer {
@@ -62,8 +65,9 @@ pub fn usage(error: &clap::Error) -> ExitCode {
 
 /// The end of a command.
 pub fn finish(result: Result<()>, out: &Printer) -> ExitCode {
-    let Err(error) = result else {
-        return ExitCode::SUCCESS;
+    let error = match result {
+        Err(error) if error.code != CLOSED => error,
+        _ => return ExitCode::SUCCESS,
     };
     let mut text = format!("strongroom: {}", clean_lines(&error.public));
     if let Some(seconds) = error.retry_after {
@@ -145,17 +149,23 @@ impl Printer {
         io::stdout().is_terminal()
     }
 
-    /// Data, to stdout. Whoever reads may stop reading.
+    /// Data, to stdout.
     fn stdout(&self, bytes: &[u8]) -> Result<()> {
         let mut out = io::stdout().lock();
-        match out.write_all(bytes).and_then(|()| out.flush()) {
-            Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::new(
-                Kind::Internal,
-                "output",
-                format!("cannot write to stdout: {error}"),
-            )),
-            _ => Ok(()),
-        }
+        out.write_all(bytes)
+            .and_then(|()| out.flush())
+            .map_err(|error| {
+                let code = if error.kind() == ErrorKind::BrokenPipe {
+                    CLOSED
+                } else {
+                    "output"
+                };
+                Error::new(
+                    Kind::Internal,
+                    code,
+                    format!("cannot write to stdout: {error}"),
+                )
+            })
     }
 
     /// Bytes as they are. A terminal gets only text, unless `forced`.

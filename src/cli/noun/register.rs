@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::client::own_registration;
 use crate::api::client::{Register, Registration, SignedRecipient};
 use crate::cli::client::{Call, Client};
+use crate::cli::connect::unreachable;
 use crate::cli::door::{Context, normal_url, server_address, tls_route};
 use crate::cli::files;
 use crate::cli::home::{self, Home, Keys, Registered};
@@ -185,14 +186,7 @@ async fn keep_ca(home: &Home, client: &mut Client, pinned: Fingerprint) -> Resul
 /// Shows what the server presents, and has a person compare it. `--yes` does not answer this.
 fn confirm_server(context: &Context, server: &str, org: &OrgName) -> Result<Fingerprint> {
     let (host, port) = server_address(server)?;
-    let unreachable = |why: std::io::Error| {
-        Error::unavailable(
-            "unreachable",
-            format!(
-                "no server answers at {host}:{port}: {why}; see whether it runs, and whether the address is right"
-            ),
-        )
-    };
+    let unreachable = |why: std::io::Error| unreachable(&host, port, &why.to_string());
     let mut stream = connect(&host, port).map_err(unreachable)?;
     stream
         .set_read_timeout(Some(PROBE))
