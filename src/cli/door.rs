@@ -138,11 +138,8 @@ impl Context {
 
     fn open(&self, own: bool, org: bool) -> Result<Door> {
         let global = &self.global;
-        let registered = if own && global.server.is_none() && global.data_dir.is_none() && !org {
-            self.home()?.registered()?.is_some()
-        } else {
-            false
-        };
+        let home_counts = own && global.server.is_none() && global.data_dir.is_none() && !org;
+        let registered = home_counts && self.registered()?.is_some();
         let given = Given {
             own,
             server: global.server.is_some(),
@@ -182,7 +179,7 @@ impl Context {
 
     fn as_client(&self) -> Result<Door> {
         let home = self.home()?;
-        let registered = home.registered()?.ok_or_else(|| {
+        let registered = self.registered()?.ok_or_else(|| {
             Error::invalid("home", format!(
                 "{} holds no registered client; register one (strongroom client register), name another --home, or give --token-file",
                 home.dir.display()
@@ -199,6 +196,22 @@ impl Context {
             client: self.client(tls_route(server, config)?, None),
             acting: Some(registered),
         })
+    }
+
+    /// The client in the home. One whose registration was interrupted must go on first.
+    fn registered(&self) -> Result<Option<home::Registered>> {
+        match self.home()?.load()? {
+            Some(begun) if !begun.registered => Err(Error::invalid(
+                "home",
+                format!(
+                    "the registration of {} was not finished; finish it: strongroom client register --server {} --org {}",
+                    self.home()?.dir.display(),
+                    begun.server,
+                    begun.org
+                ),
+            )),
+            other => Ok(other),
+        }
     }
 
     fn socket(&self) -> Route {

@@ -109,11 +109,6 @@ impl Home {
             .map_err(|error| wrong(error.message().to_owned()))
     }
 
-    /// `client.toml` of a home that finished its registration.
-    pub fn registered(&self) -> Result<Option<Registered>> {
-        Ok(self.load()?.filter(|it| it.registered))
-    }
-
     pub fn save(&self, registered: &Registered) -> Result<()> {
         let text = toml::to_string(registered)
             .map_err(|error| Error::internal(format!("client.toml: {error}")))?;
@@ -320,7 +315,6 @@ mod tests {
         assert!(home.load().unwrap().is_none());
         home.save(&registered).unwrap();
         assert_eq!(home.load().unwrap(), Some(registered));
-        assert!(home.registered().unwrap().is_none());
         std::fs::write(home.file(REGISTRATION), "version = 2\n").unwrap();
         assert!(home.load().unwrap_err().public.contains("newer"));
         std::fs::remove_dir_all(dir).unwrap();
