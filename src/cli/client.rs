@@ -3,35 +3,24 @@
 //! no more, when the connection is lost.
 
 use std::fmt::Write as _;
-use std::io::ErrorKind;
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
-use rustls_pki_types::ServerName;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
-use super::print::clean;
-use crate::api::error::ErrorBody;
-use crate::api::{IDEMPOTENCY_KEY, REASON, REQUEST_ID};
+use super::connect::{CONNECT, Connection, Route};
+use super::refusal;
+use crate::api::{IDEMPOTENCY_KEY, REASON};
 use crate::error::{Error, Kind, Result};
 use crate::model::page::{MAX_LIMIT, Page};
 use crate::secret::Secret;
 
-const CONNECT: Duration = Duration::from_secs(10);
-const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Until the answer begins; a few verbs ask for more.
 const ANSWER: Duration = Duration::from_secs(60);
 /// Between two pieces of an answer.
@@ -39,23 +28,12 @@ const PIECE: Duration = Duration::from_secs(30);
 /// A full page of the longest events stays far below.
 const LONGEST_ANSWER: usize = 64 << 20;
 
-/// Where requests go.
-pub enum Route {
-    /// The admin socket of a data folder.
-    Socket { path: PathBuf, data_dir: PathBuf },
-    Tls {
-        host: String,
-        port: u16,
-        config: Arc<rustls::ClientConfig>,
-    },
-}
-
 pub struct Client {
     route: Route,
     token: Option<Secret<String>>,
     reason: Option<String>,
     verbose: bool,
-    connection: Option<SendRequest<Full<Bytes>>>,
+    connection: Option<Connection>,
 }
 
 /// One request.
@@ -179,7 +157,7 @@ impl Client {
                 (Failure::Lost(why), None) => first = Some(why),
                 (Failure::Unsent(error), None) | (Failure::Final(error), _) => return Err(error),
                 (Failure::Lost(why), Some(_)) | (Failure::Unsent(_), Some(why)) => {
-                    return Err(self.lost(&call, &why));
+                    return Err(lost(&call, &why));
                 }
             }
         }
@@ -194,7 +172,7 @@ impl Client {
         let key = new_key(&call);
         let response = match self.begin(&call, key.as_deref()).await {
             Ok(response) => response,
-            Err(Failure::Lost(why)) => return Err(self.lost(&call, &why)),
+            Err(Failure::Lost(why)) => return Err(lost(&call, &why)),
             Err(Failure::Unsent(error) | Failure::Final(error)) => return Err(error),
         };
         let (head, mut body) = response.into_parts();
@@ -214,7 +192,7 @@ impl Client {
         while let Some(piece) = next_piece(&mut body)
             .await
             .map_err(|failure| match failure {
-                Failure::Lost(why) => self.lost(&call, &why),
+                Failure::Lost(why) => lost(&call, &why),
                 Failure::Unsent(error) | Failure::Final(error) => error,
             })?
         {
@@ -301,13 +279,13 @@ impl Client {
         let request = self.request(call, key).map_err(Failure::Final)?;
         let mut connection = match self.kept().await {
             Some(kept) => kept,
-            None => self.connect().await.map_err(Failure::Unsent)?,
+            None => self.route.connect().await.map_err(Failure::Unsent)?,
         };
         let response = match timeout(call.wait, connection.send_request(request)).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(Failure::Lost(error_chain(&error))),
             Err(_) => {
-                return Err(Failure::Final(self.lost(
+                return Err(Failure::Final(lost(
                     call,
                     &format!("no answer within {} s", call.wait.as_secs()),
                 )));
@@ -318,22 +296,17 @@ impl Client {
     }
 
     /// The connection of the request before, if it still takes one.
-    async fn kept(&mut self) -> Option<SendRequest<Full<Bytes>>> {
+    async fn kept(&mut self) -> Option<Connection> {
         let mut kept = self.connection.take()?;
         let ready = timeout(CONNECT, kept.ready()).await;
         matches!(ready, Ok(Ok(()))).then_some(kept)
     }
 
     fn request(&self, call: &Call, key: Option<&str>) -> Result<Request<Full<Bytes>>> {
-        let host = match &self.route {
-            Route::Socket { .. } => "localhost".to_owned(),
-            Route::Tls { host, port, .. } if host.contains(':') => format!("[{host}]:{port}"),
-            Route::Tls { host, port, .. } => format!("{host}:{port}"),
-        };
         let mut request = Request::builder()
             .method(call.method.clone())
             .uri(&call.path)
-            .header("host", host)
+            .header("host", self.route.host())
             .header(
                 "user-agent",
                 concat!("strongroom/", env!("CARGO_PKG_VERSION")),
@@ -363,191 +336,31 @@ impl Client {
             .map_err(|error| Error::invalid("request", format!("this cannot be sent: {error}")))
     }
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>> {
-        match &self.route {
-            Route::Socket { path, data_dir } => {
-                let stream = timeout(CONNECT, UnixStream::connect(path)).await;
-                let stream = stream
-                    .map_err(|_| self.late("the admin socket takes no connection"))?
-                    .map_err(|error| no_socket(&error, path, data_dir))?;
-                speak(stream).await
-            }
-            Route::Tls { host, port, config } => {
-                let unreachable = |why: String| {
-                    Error::unavailable(
-                        "unreachable",
-                        format!(
-                            "no server answers at {host}:{port}: {why}; see whether it runs, and whether the address is right"
-                        ),
-                    )
-                };
-                let stream = timeout(CONNECT, TcpStream::connect((host.as_str(), *port)))
-                    .await
-                    .map_err(|_| {
-                        unreachable(format!("no connection within {} s", CONNECT.as_secs()))
-                    })?
-                    .map_err(|error| unreachable(error.to_string()))?;
-                let _ = stream.set_nodelay(true);
-                let name = ServerName::try_from(host.clone()).map_err(|_| {
-                    Error::invalid(
-                        "server",
-                        format!("`{}` is not a host's name or address", clean(host)),
-                    )
-                })?;
-                let tls = TlsConnector::from(Arc::clone(config)).connect(name, stream);
-                let stream = timeout(HANDSHAKE, tls)
-                    .await
-                    .map_err(|_| self.late("the TLS handshake does not end"))?
-                    .map_err(|error| no_tls(host, *port, error))?;
-                speak(stream).await
-            }
-        }
-    }
-
-    fn late(&self, what: &str) -> Error {
-        Error::unavailable(
-            "too_late",
-            format!("{what}; the server is overloaded or something else listens there"),
-        )
-    }
-
-    fn lost(&self, call: &Call, why: &str) -> Error {
-        if call.changes() {
-            Error::new(
-                Kind::Unknown,
-                "answer_lost",
-                format!(
-                    "the server's answer was lost ({why}); the change may have been made: look before you repeat it"
-                ),
-            )
-        } else {
-            Error::unavailable(
-                "connection_lost",
-                format!("the connection to the server was lost: {why}"),
-            )
-        }
-    }
-
     /// The answer, or the refusal in it.
     fn refusal_or(&self, reply: Reply) -> Result<Reply> {
         if reply.status.is_success() {
-            return Ok(reply);
+            Ok(reply)
+        } else {
+            Err(refusal::error_of(&reply, self.verbose))
         }
-        let after = reply
-            .header("retry-after")
-            .and_then(|text| text.parse().ok());
-        let id = reply.header(REQUEST_ID).map(clean).unwrap_or_default();
-        let mut error = match serde_json::from_slice::<ErrorBody>(&reply.body) {
-            Ok(body) => {
-                let detail = body.error;
-                let mut text = clean(&detail.message);
-                if detail.kind == Kind::Internal || self.verbose {
-                    let _ = write!(text, " (request {})", clean(&detail.request_id));
-                }
-                let mut error = Error::new(
-                    detail.kind,
-                    known(&detail.code, CODES).unwrap_or("server"),
-                    text,
-                );
-                error.field = detail
-                    .field
-                    .as_deref()
-                    .and_then(|field| known(field, FIELDS));
-                error
-            }
-            Err(_) => Error::new(
-                kind_of(reply.status),
-                "server",
-                format!(
-                    "the server answered {} without saying why (request {id}); see whether this is a Strongroom server",
-                    reply.status
-                ),
+    }
+}
+
+fn lost(call: &Call, why: &str) -> Error {
+    if call.changes() {
+        Error::new(
+            Kind::Unknown,
+            "answer_lost",
+            format!(
+                "the server's answer was lost ({why}); the change may have been made: look before you repeat it"
             ),
-        };
-        error.retry_after = error.retry_after.or(after);
-        Err(error)
+        )
+    } else {
+        Error::unavailable(
+            "connection_lost",
+            format!("the connection to the server was lost: {why}"),
+        )
     }
-}
-
-/// Codes that this program or its users act on; any other stands as `server`.
-const CODES: &[&str] = &[
-    "already_registered",
-    "audit_unavailable",
-    "conflict",
-    "denied",
-    "internal",
-    "invalid",
-    "key_reused",
-    "limited",
-    "name_taken",
-    "not_found",
-    "not_registered",
-    "precondition_failed",
-    "sealed",
-    "too_large",
-    "unauthenticated",
-    "unavailable",
-];
-
-const FIELDS: &[&str] = &[
-    "auth_code",
-    "contacts",
-    "cursor",
-    "description",
-    "expires",
-    "filter",
-    "fingerprint",
-    "id",
-    "labels",
-    "limit",
-    "name",
-    "org",
-    "password",
-    "recipient",
-    "role",
-    "scopes",
-    "time",
-    "user",
-    "value",
-    "version",
-];
-
-fn known(text: &str, table: &'static [&'static str]) -> Option<&'static str> {
-    table.iter().find(|known| **known == text).copied()
-}
-
-fn kind_of(status: StatusCode) -> Kind {
-    match status.as_u16() {
-        401 => Kind::Unauthenticated,
-        403 => Kind::Denied,
-        404 => Kind::NotFound,
-        405 => Kind::MethodNotAllowed,
-        409 => Kind::Conflict,
-        412 => Kind::PreconditionFailed,
-        413 => Kind::TooLarge,
-        415 => Kind::UnsupportedType,
-        429 => Kind::Limited,
-        502..=504 => Kind::Unavailable,
-        400..=499 => Kind::Invalid,
-        _ => Kind::Internal,
-    }
-}
-
-/// HTTP/1.1 over a stream; the task ends with the connection.
-async fn speak(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-) -> Result<SendRequest<Full<Bytes>>> {
-    let (sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| {
-            Error::unavailable(
-                "connection_lost",
-                format!("the connection to the server was lost: {error}"),
-            )
-        })?;
-    // What goes wrong on it is told by the request that it carries.
-    tokio::spawn(async move { drop(connection.await) });
-    Ok(sender)
 }
 
 async fn next_piece(body: &mut Incoming) -> std::result::Result<Option<Bytes>, Failure> {
@@ -571,56 +384,6 @@ async fn next_piece(body: &mut Incoming) -> std::result::Result<Option<Bytes>, F
 fn new_key(call: &Call) -> Option<String> {
     call.changes()
         .then(|| hex::encode(crate::crypto::random::<16>()))
-}
-
-fn no_socket(error: &std::io::Error, path: &std::path::Path, data_dir: &std::path::Path) -> Error {
-    match error.kind() {
-        ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::NotADirectory => {
-            Error::unavailable(
-                "not_running",
-                format!(
-                    "no server runs on {0}; start it: strongroom serve --data-dir {0}",
-                    data_dir.display()
-                ),
-            )
-        }
-        ErrorKind::PermissionDenied => Error::denied(
-            "socket",
-            format!(
-                "{} is not for this account; root and the server's own account may use it",
-                path.display()
-            ),
-        ),
-        _ if path.as_os_str().len() > 100 => Error::invalid(
-            "data_dir",
-            format!(
-                "the path {} is too long for a socket; name the folder by a shorter one",
-                path.display()
-            ),
-        ),
-        _ => Error::unavailable(
-            "not_running",
-            format!("cannot connect to {}: {error}", path.display()),
-        ),
-    }
-}
-
-fn no_tls(host: &str, port: u16, error: std::io::Error) -> Error {
-    let text = format!(
-        "TLS with {host}:{port} failed: {}",
-        clean(&error.to_string())
-    );
-    match error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-    {
-        Some(rustls::Error::InvalidCertificate(_)) => Error::denied(
-            "server_fingerprint",
-            format!("{text}; this is not the server that was pinned, or someone is in between"),
-        ),
-        _ => Error::unavailable("unreachable", text),
-    }
-    .because(error)
 }
 
 /// hyper says in `source` what it leaves out of its own text.
@@ -673,33 +436,6 @@ mod tests {
         Client::new(route, None, Some("für 100 %".to_owned()), false)
     }
 
-    fn reply(status: u16, body: &str) -> Reply {
-        Reply {
-            status: StatusCode::from_u16(status).unwrap(),
-            headers: HeaderMap::new(),
-            body: body.as_bytes().to_vec(),
-        }
-    }
-
-    #[test]
-    fn a_refusal_keeps_its_kind_and_loses_its_control_characters() {
-        let body = r#"{"error":{"kind":"conflict","code":"name_taken","message":"taken\u001b[2J","field":"name","request_id":"r1"}}"#;
-        let error = client().refusal_or(reply(409, body)).err().unwrap();
-        assert_eq!(
-            (error.kind, error.code, error.field),
-            (Kind::Conflict, "name_taken", Some("name"))
-        );
-        assert_eq!(error.public, "taken\\u{1b}[2J");
-        let body = r#"{"error":{"kind":"internal","code":"odd","message":"m","request_id":"r1"}}"#;
-        let error = client().refusal_or(reply(500, body)).err().unwrap();
-        assert_eq!(
-            (error.code, error.public.as_str()),
-            ("server", "m (request r1)")
-        );
-        let error = client().refusal_or(reply(404, "<html>")).err().unwrap();
-        assert_eq!(error.kind, Kind::NotFound);
-    }
-
     #[test]
     fn a_change_carries_key_and_reason_and_a_reading_neither() {
         let put = Call::new(Method::PUT, "/v1/x");
@@ -729,17 +465,81 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_missing_socket_says_how_to_start_the_server() {
-        let error = no_socket(
-            &ErrorKind::NotFound.into(),
-            "/d/run/admin.sock".as_ref(),
-            "/d".as_ref(),
-        );
-        assert_eq!(error.kind, Kind::Unavailable);
+    /// A server's side of a socket: each element is what one connection does after it read a
+    /// request's head: an answer, or none, and the connection ends. What it read comes back.
+    async fn served(
+        answers: Vec<Option<&'static str>>,
+        call: Call,
+    ) -> (Result<Reply>, Vec<String>) {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+        let dir = std::env::temp_dir().join(format!("strongroom-sock-{}", uuid::Uuid::now_v7()));
+        std::fs::create_dir(&dir).unwrap();
+        let path = dir.join("s");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let server = tokio::spawn(async move {
+            let mut heads = Vec::new();
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut head = Vec::new();
+                while !head.windows(4).any(|it| it == b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+                heads.push(String::from_utf8(head).unwrap());
+                if let Some(answer) = answer {
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+            }
+            heads
+        });
+        let route = Route::Socket {
+            path,
+            data_dir: dir.clone(),
+        };
+        let result = Client::new(route, None, None, false).send(call).await;
+        let heads = server.await.unwrap();
+        std::fs::remove_dir_all(dir).unwrap();
+        (result, heads)
+    }
+
+    fn key_of(head: &str) -> &str {
+        head.lines()
+            .find_map(|line| line.strip_prefix("idempotency-key: "))
+            .unwrap_or("")
+    }
+
+    const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+
+    #[tokio::test]
+    async fn a_change_whose_connection_is_lost_is_sent_once_more_with_its_key() {
+        let put = || Call::new(Method::PUT, "/v1/x").body(b"secret".to_vec());
+        let (result, heads) = served(vec![None, Some(OK)], put()).await;
+        assert_eq!(result.unwrap_or_else(|e| panic!("{e}")).body, b"{}");
+        assert_eq!(key_of(&heads[0]).len(), 32);
+        assert_eq!(key_of(&heads[0]), key_of(&heads[1]));
+        // An answer that is cut off is lost, too.
+        let cut = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{}";
+        let (result, heads) = served(vec![Some(cut), None], put()).await;
+        assert_eq!(result.err().map(|error| error.kind), Some(Kind::Unknown));
+        assert_eq!(heads.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_reading_that_is_lost_twice_changed_nothing() {
+        let (result, _) = served(vec![None, None], Call::get("/v1/x")).await;
         assert_eq!(
-            error.public,
-            "no server runs on /d; start it: strongroom serve --data-dir /d"
+            result.err().map(|error| error.kind),
+            Some(Kind::Unavailable)
         );
+    }
+
+    #[tokio::test]
+    async fn a_refusal_before_the_body_was_read_is_heard() {
+        let refusal =
+            "HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        let put = Call::new(Method::PUT, "/v1/x").body(vec![0; 4 << 20]);
+        let (result, heads) = served(vec![Some(refusal)], put).await;
+        assert_eq!(result.err().map(|error| error.kind), Some(Kind::TooLarge));
+        assert_eq!(heads.len(), 1);
     }
 }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::client::{Client, Route};
+use super::client::Client;
+use super::connect::Route;
 use super::files;
 use super::home::{self, Home};
 use super::print::Printer;
@@ -137,11 +138,8 @@ impl Context {
 
     fn open(&self, own: bool, org: bool) -> Result<Door> {
         let global = &self.global;
-        let registered = if own && global.server.is_none() && global.data_dir.is_none() && !org {
-            self.home()?.registered()?.is_some()
-        } else {
-            false
-        };
+        let home_counts = own && global.server.is_none() && global.data_dir.is_none() && !org;
+        let registered = home_counts && self.registered()?.is_some();
         let given = Given {
             own,
             server: global.server.is_some(),
@@ -181,7 +179,7 @@ impl Context {
 
     fn as_client(&self) -> Result<Door> {
         let home = self.home()?;
-        let registered = home.registered()?.ok_or_else(|| {
+        let registered = self.registered()?.ok_or_else(|| {
             Error::invalid("home", format!(
                 "{} holds no registered client; register one (strongroom client register), name another --home, or give --token-file",
                 home.dir.display()
@@ -198,6 +196,22 @@ impl Context {
             client: self.client(tls_route(server, config)?, None),
             acting: Some(registered),
         })
+    }
+
+    /// The client in the home. One whose registration was interrupted must go on first.
+    fn registered(&self) -> Result<Option<home::Registered>> {
+        match self.home()?.load()? {
+            Some(begun) if !begun.registered => Err(Error::invalid(
+                "home",
+                format!(
+                    "the registration of {} was not finished; finish it: strongroom client register --server {} --org {}",
+                    self.home()?.dir.display(),
+                    begun.server,
+                    begun.org
+                ),
+            )),
+            other => Ok(other),
+        }
     }
 
     fn socket(&self) -> Route {
@@ -222,13 +236,25 @@ impl Context {
         self.global.data_dir()
     }
 
+    /// The client's folder, its secrets readable by their owner alone.
     pub fn home(&self) -> Result<Home> {
         let named = self
             .global
             .home
             .clone()
             .or_else(|| environment("STRONGROOM_HOME"));
-        named.map_or_else(home::default_dir, Ok).map(Home::new)
+        let home = Home::new(named.map_or_else(home::default_dir, Ok)?);
+        // A folder that holds no client is none of ours.
+        if home.occupied().is_empty() {
+            return Ok(home);
+        }
+        for mended in home.mend_modes()? {
+            self.out.warn(&format!(
+                "{} could be read by others; it is for its owner alone now",
+                mended.display()
+            ));
+        }
+        Ok(home)
     }
 }
 

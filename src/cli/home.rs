@@ -109,11 +109,6 @@ impl Home {
             .map_err(|error| wrong(error.message().to_owned()))
     }
 
-    /// `client.toml` of a home that finished its registration.
-    pub fn registered(&self) -> Result<Option<Registered>> {
-        Ok(self.load()?.filter(|it| it.registered))
-    }
-
     pub fn save(&self, registered: &Registered) -> Result<()> {
         let text = toml::to_string(registered)
             .map_err(|error| Error::internal(format!("client.toml: {error}")))?;
@@ -123,12 +118,26 @@ impl Home {
         )
     }
 
-    /// Reads one of the home's files, after it made sure that only its owner can.
+    /// Takes what others may do with the folder and with what is secret in it. Answers what was
+    /// mended.
+    pub fn mend_modes(&self) -> Result<Vec<PathBuf>> {
+        let mut mended = Vec::new();
+        for (path, mode) in [
+            (self.dir.clone(), 0o700),
+            (self.file(KEY), 0o600),
+            (self.file(IDENTITY), 0o600),
+        ] {
+            if path.exists() && files::narrow(&path, mode)? {
+                mended.push(path);
+            }
+        }
+        Ok(mended)
+    }
+
+    /// Reads one of the home's files.
     pub fn text(&self, name: &str) -> Result<Secret<String>> {
         let path = self.file(name);
         let bytes = files::read(&path, files::LONGEST_SMALL_FILE)?;
-        files::narrow(&self.dir, 0o700)?;
-        files::narrow(&path, 0o600)?;
         std::str::from_utf8(bytes.expose())
             .map(|text| Secret::new(text.to_owned()))
             .map_err(|_| {
@@ -162,6 +171,7 @@ impl Home {
     /// is the last: a home that has it has all.
     pub fn make_keys(&self, common_name: &str) -> Result<(Keys, String)> {
         files::private_folder(&self.dir)?;
+        self.mend_modes()?;
         if !self.has(IDENTITY) {
             let (identity, _) = agefile::generate_identity();
             files::create(&self.file(IDENTITY), identity.expose().as_bytes())?;
@@ -305,7 +315,6 @@ mod tests {
         assert!(home.load().unwrap().is_none());
         home.save(&registered).unwrap();
         assert_eq!(home.load().unwrap(), Some(registered));
-        assert!(home.registered().unwrap().is_none());
         std::fs::write(home.file(REGISTRATION), "version = 2\n").unwrap();
         assert!(home.load().unwrap_err().public.contains("newer"));
         std::fs::remove_dir_all(dir).unwrap();

@@ -4,6 +4,7 @@
 mod bundle;
 mod client;
 mod config;
+mod connect;
 mod doctor;
 mod door;
 mod files;
@@ -11,6 +12,7 @@ mod home;
 mod init;
 mod noun;
 mod print;
+mod refusal;
 mod serve;
 mod shell;
 
@@ -156,11 +158,14 @@ fn run(noun: Noun, context: &Context) -> Result<()> {
 
 /// A command that speaks to a server needs one thread.
 fn online(command: impl Future<Output = Result<()>>) -> Result<()> {
-    tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Error::internal("no runtime").because(error))?
-        .block_on(command)
+        .map_err(|error| Error::internal("no runtime").because(error))?;
+    let result = runtime.block_on(command);
+    // A name that is still being looked up must not hold the program.
+    runtime.shutdown_background();
+    result
 }
 
 #[cfg(test)]

@@ -21,6 +21,9 @@ use crate::error::{Error, Kind, Result};
 /// How long a cell on a terminal may be before it is cut.
 const WIDEST_CELL: usize = 64;
 
+/// Whoever read stdout has gone: the end of the command, and no failure.
+const CLOSED: &str = "closed_pipe";
+
 /// How this run prints.
 #[derive(Clone, Copy, Debug)]
 pub struct Printer {
@@ -62,8 +65,9 @@ pub fn usage(error: &clap::Error) -> ExitCode {
 
 /// The end of a command.
 pub fn finish(result: Result<()>, out: &Printer) -> ExitCode {
-    let Err(error) = result else {
-        return ExitCode::SUCCESS;
+    let error = match result {
+        Err(error) if error.code != CLOSED => error,
+        _ => return ExitCode::SUCCESS,
     };
     let mut text = format!("strongroom: {}", clean_lines(&error.public));
     if let Some(seconds) = error.retry_after {
@@ -145,17 +149,23 @@ impl Printer {
         io::stdout().is_terminal()
     }
 
-    /// Data, to stdout. Whoever reads may stop reading.
+    /// Data, to stdout.
     fn stdout(&self, bytes: &[u8]) -> Result<()> {
         let mut out = io::stdout().lock();
-        match out.write_all(bytes).and_then(|()| out.flush()) {
-            Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::new(
-                Kind::Internal,
-                "output",
-                format!("cannot write to stdout: {error}"),
-            )),
-            _ => Ok(()),
-        }
+        out.write_all(bytes)
+            .and_then(|()| out.flush())
+            .map_err(|error| {
+                let code = if error.kind() == ErrorKind::BrokenPipe {
+                    CLOSED
+                } else {
+                    "output"
+                };
+                Error::new(
+                    Kind::Internal,
+                    code,
+                    format!("cannot write to stdout: {error}"),
+                )
+            })
     }
 
     /// Bytes as they are. A terminal gets only text, unless `forced`.
@@ -236,41 +246,51 @@ impl Printer {
         if self.document(whole)? {
             return Ok(());
         }
-        self.rows(
-            columns,
-            items.iter().map(|item| row(self, item)).collect(),
-            true,
-        )
+        let rows = items.iter().map(|item| row(self, item)).collect();
+        self.rows(columns, rows, &mut Vec::new())
     }
 
     /// Aligned below a heading on a terminal; separated by tabs, without a heading, in a pipe.
-    fn rows(&self, columns: &[&str], rows: Vec<Vec<String>>, heading: bool) -> Result<()> {
-        let rows = rows
-            .into_iter()
-            .map(|row| row.iter().map(|cell| clean(cell)).collect::<Vec<_>>());
+    /// `widths` are those of the rows printed before; empty: these are the first.
+    fn rows(
+        &self,
+        columns: &[&str],
+        rows: Vec<Vec<String>>,
+        widths: &mut Vec<usize>,
+    ) -> Result<()> {
         let mut text = String::new();
         if !self.terminal {
             for row in rows {
-                let _ = writeln!(text, "{}", row.join("\t"));
+                let cells: Vec<String> = row.iter().map(|cell| clean(cell)).collect();
+                let _ = writeln!(text, "{}", cells.join("\t"));
             }
             return self.stdout(text.as_bytes());
         }
-        let mut rows: Vec<Vec<String>> = rows
-            .map(|row| row.iter().map(|cell| cut(cell)).collect())
-            .collect();
-        if heading {
-            let heading = columns.iter().map(|name| name.to_ascii_uppercase());
-            rows.insert(0, heading.collect());
+        let mut lines: Vec<Vec<String>> = Vec::with_capacity(rows.len() + 1);
+        if widths.is_empty() {
+            lines.push(
+                columns
+                    .iter()
+                    .map(|name| name.to_ascii_uppercase())
+                    .collect(),
+            );
+            widths.resize(columns.len(), 0);
         }
-        let widths: Vec<usize> = (0..columns.len())
-            .map(|at| rows.iter().map(|row| length(row, at)).max().unwrap_or(0))
-            .collect();
-        for row in &rows {
-            let mut line = String::new();
-            for (cell, width) in row.iter().zip(&widths) {
-                let _ = write!(line, "{cell:width$}  ");
+        lines.extend(
+            rows.iter()
+                .map(|row| row.iter().map(|cell| cut(&clean(cell))).collect()),
+        );
+        for line in &lines {
+            for (width, cell) in widths.iter_mut().zip(line) {
+                *width = cell.chars().count().max(*width);
             }
-            let _ = writeln!(text, "{}", line.trim_end());
+        }
+        for line in &lines {
+            let cells = line
+                .iter()
+                .zip(&*widths)
+                .map(|(cell, width)| format!("{cell:width$}"));
+            let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
         }
         self.stdout(text.as_bytes())
     }
@@ -350,10 +370,6 @@ impl Printer {
     }
 }
 
-fn length(row: &[String], at: usize) -> usize {
-    row.get(at).map_or(0, |cell| cell.chars().count())
-}
-
 fn cut(cell: &str) -> String {
     if cell.chars().count() <= WIDEST_CELL {
         return cell.to_owned();
@@ -369,7 +385,7 @@ pub struct Listing<T> {
     columns: &'static [&'static str],
     row: fn(&Printer, &T) -> Vec<String>,
     gathered: Vec<Value>,
-    pages: usize,
+    widths: Vec<usize>,
 }
 
 impl<T: Serialize> Listing<T> {
@@ -383,7 +399,7 @@ impl<T: Serialize> Listing<T> {
             columns,
             row,
             gathered: Vec::new(),
-            pages: 0,
+            widths: Vec::new(),
         }
     }
 
@@ -403,8 +419,7 @@ impl<T: Serialize> Listing<T> {
             .iter()
             .map(|item| (self.row)(&self.out, item))
             .collect();
-        self.pages += 1;
-        self.out.rows(self.columns, rows, self.pages == 1)
+        self.out.rows(self.columns, rows, &mut self.widths)
     }
 
     /// `more`: `--limit` ended the list.

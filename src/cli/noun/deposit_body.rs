@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use hyper::{Method, StatusCode};
 
 use super::client::own_registration;
-use super::deposit::{Target, Which, if_match, label, metadata};
+use super::deposit::{Target, if_match, label, metadata};
 use super::org;
 use crate::api::deposit::{DESCRIPTION, ENCRYPTION, LABELS, VERSION};
 use crate::cli::client::{Call, percent};
@@ -132,16 +132,18 @@ async fn recipients(
                     before.as_deref().unwrap_or("none"),
                     now.as_deref().unwrap_or("none")
                 ));
-                home.save(&registered)?;
+                if let Err(error) = home.save(&registered) {
+                    context.out.detail(&format!(
+                        "this will be said again, for it cannot be kept: {error}"
+                    ));
+                }
             }
             now
         }
         None => {
-            let org = match (&args.target.org, &args.target.which) {
-                (Some(org), _) => org.clone(),
-                (None, Which::Id(_) | Which::Name(_)) => {
-                    metadata(&mut door.client, path).await?.org
-                }
+            let org = match &args.target.org {
+                Some(org) => org.clone(),
+                None => metadata(&mut door.client, path).await?.org,
             };
             org::show(&mut door.client, &org)
                 .await?

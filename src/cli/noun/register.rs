@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::client::own_registration;
 use crate::api::client::{Register, Registration, SignedRecipient};
 use crate::cli::client::{Call, Client};
+use crate::cli::connect::unreachable;
 use crate::cli::door::{Context, normal_url, server_address, tls_route};
 use crate::cli::files;
 use crate::cli::home::{self, Home, Keys, Registered};
@@ -73,15 +74,7 @@ pub async fn run(args: RegisterArgs, context: &Context) -> Result<()> {
         .as_ref()
         .filter(|it| it.registered && (it.server != server || it.org != args.org))
     {
-        return Err(Error::conflict(
-            "already_registered",
-            format!(
-                "{} is registered with {} as a client of {}; name another --home for another registration",
-                home.dir.display(),
-                other.server,
-                other.org
-            ),
-        ));
+        return Err(occupied(&home, &other.server, &other.org));
     }
     let host = host_name();
     let (keys, recipient) = home.make_keys(&host)?;
@@ -98,11 +91,11 @@ pub async fn run(args: RegisterArgs, context: &Context) -> Result<()> {
 
     let mut registered = Registered::new(server, args.org, &keys, pinned, recipient);
     let known = match &before {
-        Some(_) => known_already(&mut client).await?,
+        Some(_) => known_already(&mut client, &home, &registered).await?,
         None => None,
     };
     let registration = match known {
-        Some(found) if found.client.org == registered.org => {
+        Some(found) => {
             context.out.talk(&format!(
                 "{} is registered with {} as a client of {} already",
                 home.dir.display(),
@@ -111,28 +104,18 @@ pub async fn run(args: RegisterArgs, context: &Context) -> Result<()> {
             ));
             found
         }
-        Some(found) => {
-            return Err(Error::conflict(
-                "already_registered",
-                format!(
-                    "the key in {} is registered with this server as a client of {}; name another --home",
-                    home.dir.display(),
-                    found.client.org
-                ),
-            ));
-        }
         None => {
-            // Before the request, so that a lost answer loses no pinned server.
-            home.save(&registered)?;
             let request = Register {
                 org: registered.org.clone(),
                 auth_code: code.map(|code| code.expose().clone()),
                 description: args.description.unwrap_or(host),
                 recipient: Some(sign(&keys, &registered.recipient)?),
             };
-            client
-                .json(Call::new(Method::POST, "/v1/clients").json(&request)?)
-                .await?
+            if before.is_none_or(|it| !it.registered) {
+                // Before the request, so that a lost answer loses no pinned server.
+                home.save(&registered)?;
+            }
+            send(&mut client, &home, &registered, &request).await?
         }
     };
     registered.recovery_recipient = registration.recovery_recipient.clone();
@@ -141,19 +124,43 @@ pub async fn run(args: RegisterArgs, context: &Context) -> Result<()> {
     tell(context, &home, &registered, &registration)
 }
 
+/// Registers. A refusal because the key is registered is none, if it is registered so.
+async fn send(
+    client: &mut Client,
+    home: &Home,
+    registered: &Registered,
+    request: &Register,
+) -> Result<Registration> {
+    let call = Call::new(Method::POST, "/v1/clients").json(request)?;
+    match client.json(call).await {
+        Err(taken) if taken.kind == Kind::Conflict => {
+            known_already(client, home, registered).await?.ok_or(taken)
+        }
+        other => other,
+    }
+}
+
+fn occupied(home: &Home, server: &str, org: &OrgName) -> Error {
+    Error::conflict(
+        "already_registered",
+        format!(
+            "{} is registered with {server} as a client of {org}; name another --home for another registration",
+            home.dir.display()
+        ),
+    )
+}
+
 /// What the server knows of this key; none if nothing, as after an interrupted or removed
 /// registration.
-async fn known_already(client: &mut Client) -> Result<Option<Registration>> {
+async fn known_already(
+    client: &mut Client,
+    home: &Home,
+    registered: &Registered,
+) -> Result<Option<Registration>> {
     match own_registration(client).await {
-        Ok(found) => Ok(Some(found)),
-        Err(error)
-            if matches!(
-                error.kind,
-                Kind::NotFound | Kind::Unauthenticated | Kind::Denied
-            ) =>
-        {
-            Ok(None)
-        }
+        Ok(found) if found.client.org == registered.org => Ok(Some(found)),
+        Ok(found) => Err(occupied(home, &registered.server, &found.client.org)),
+        Err(error) if matches!(error.kind, Kind::NotFound | Kind::Unauthenticated) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -185,14 +192,7 @@ async fn keep_ca(home: &Home, client: &mut Client, pinned: Fingerprint) -> Resul
 /// Shows what the server presents, and has a person compare it. `--yes` does not answer this.
 fn confirm_server(context: &Context, server: &str, org: &OrgName) -> Result<Fingerprint> {
     let (host, port) = server_address(server)?;
-    let unreachable = |why: std::io::Error| {
-        Error::unavailable(
-            "unreachable",
-            format!(
-                "no server answers at {host}:{port}: {why}; see whether it runs, and whether the address is right"
-            ),
-        )
-    };
+    let unreachable = |why: std::io::Error| unreachable(&host, port, &why.to_string());
     let mut stream = connect(&host, port).map_err(unreachable)?;
     stream
         .set_read_timeout(Some(PROBE))

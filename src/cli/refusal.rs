@@ -1,0 +1,169 @@
+//! A refusal as it came over the wire, as the program's own error. The server's words stay; what
+//! they could do to a terminal does not.
+
+use std::fmt::Write as _;
+
+use hyper::StatusCode;
+
+use super::client::Reply;
+use super::print::clean;
+use crate::api::REQUEST_ID;
+use crate::api::error::ErrorBody;
+use crate::error::{Error, Kind};
+
+/// Codes that this program or its users act on; any other stands as `server`.
+const CODES: &[&str] = &[
+    "already_registered",
+    "audit_unavailable",
+    "auth_code",
+    "clock_wrong",
+    "conflict",
+    "denied",
+    "internal",
+    "invalid",
+    "key_reused",
+    "limited",
+    "method_not_allowed",
+    "name_taken",
+    "not_found",
+    "not_registered",
+    "precondition_failed",
+    "sealed",
+    "secret_too_large",
+    "signature_wrong",
+    "too_large",
+    "too_slow",
+    "unauthenticated",
+    "unavailable",
+    "unknown",
+    "unsupported_type",
+];
+
+const FIELDS: &[&str] = &[
+    "auth_code",
+    "contacts",
+    "cursor",
+    "description",
+    "expires",
+    "filter",
+    "fingerprint",
+    "id",
+    "label",
+    "labels",
+    "limit",
+    "name",
+    "org",
+    "password",
+    "reason",
+    "recipient",
+    "role",
+    "scopes",
+    "signature",
+    "time",
+    "user",
+    "value",
+    "version",
+];
+
+/// `detailed`: with the request's id, whatever the kind.
+pub fn error_of(reply: &Reply, detailed: bool) -> Error {
+    let mut error = match serde_json::from_slice::<ErrorBody>(&reply.body) {
+        Ok(ErrorBody { error: detail }) => {
+            let mut text = clean(&detail.message);
+            if detail.kind == Kind::Internal || detailed {
+                let _ = write!(text, " (request {})", clean(&detail.request_id));
+            }
+            let code = known(&detail.code, CODES).unwrap_or("server");
+            let mut error = Error::new(detail.kind, code, text);
+            error.field = detail.field.and_then(|field| known(&field, FIELDS));
+            error
+        }
+        Err(_) => {
+            let id = reply
+                .header(REQUEST_ID)
+                .map_or(String::new(), |id| format!(" (request {})", clean(id)));
+            Error::new(
+                kind_of(reply.status),
+                "server",
+                format!(
+                    "the server answered {} without saying why{id}; see whether this is a Strongroom server",
+                    reply.status
+                ),
+            )
+        }
+    };
+    error.retry_after = reply
+        .header("retry-after")
+        .and_then(|text| text.parse().ok());
+    error
+}
+
+fn known(text: &str, table: &'static [&'static str]) -> Option<&'static str> {
+    table.iter().find(|known| **known == text).copied()
+}
+
+/// For answers that something between us and the server gave.
+fn kind_of(status: StatusCode) -> Kind {
+    match status.as_u16() {
+        401 => Kind::Unauthenticated,
+        403 => Kind::Denied,
+        404 => Kind::NotFound,
+        405 => Kind::MethodNotAllowed,
+        408 => Kind::TooSlow,
+        409 => Kind::Conflict,
+        412 => Kind::PreconditionFailed,
+        413 => Kind::TooLarge,
+        415 => Kind::UnsupportedType,
+        429 => Kind::Limited,
+        502..=504 => Kind::Unavailable,
+        400..=499 => Kind::Invalid,
+        _ => Kind::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::HeaderMap;
+
+    use super::*;
+
+    fn error(status: u16, body: &str) -> Error {
+        let reply = Reply {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: HeaderMap::from_iter([(hyper::header::RETRY_AFTER, "7".parse().unwrap())]),
+            body: body.as_bytes().to_vec(),
+        };
+        error_of(&reply, false)
+    }
+
+    #[test]
+    fn a_refusal_keeps_its_kind_and_loses_its_control_characters() {
+        let it = error(
+            409,
+            r#"{"error":{"kind":"conflict","code":"name_taken","message":"taken\u001b[2J","field":"name","request_id":"r1"}}"#,
+        );
+        assert_eq!(
+            (it.kind, it.code, it.field),
+            (Kind::Conflict, "name_taken", Some("name"))
+        );
+        assert_eq!(
+            (it.public.as_str(), it.retry_after),
+            ("taken\\u{1b}[2J", Some(7))
+        );
+    }
+
+    #[test]
+    fn an_internal_error_names_its_request_and_an_unknown_code_is_the_servers() {
+        let it = error(
+            500,
+            r#"{"error":{"kind":"internal","code":"odd","message":"m","request_id":"r1"}}"#,
+        );
+        assert_eq!((it.code, it.public.as_str()), ("server", "m (request r1)"));
+    }
+
+    #[test]
+    fn an_answer_that_is_no_refusal_of_ours_goes_by_its_status() {
+        assert_eq!(error(404, "<html>").kind, Kind::NotFound);
+        assert_eq!(error(502, "").kind, Kind::Unavailable);
+    }
+}
