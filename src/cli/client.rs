@@ -177,10 +177,8 @@ impl Client {
         };
         let (head, mut body) = response.into_parts();
         if !head.status.is_success() {
-            let body = match self.pieces(&mut body, LONGEST_ANSWER).await {
-                Ok(body) => body,
-                Err(_) => Vec::new(),
-            };
+            let body = self.pieces(&mut body, LONGEST_ANSWER).await;
+            let body = body.unwrap_or_default();
             return self
                 .refusal_or(Reply {
                     status: head.status,

@@ -134,7 +134,7 @@ fn run(
             Ok(None) => {}
             Err(error) => {
                 log::warn!(error:% = error; "the health listener could not accept; it starts again");
-                std::thread::sleep(Duration::from_millis(500));
+                std::thread::park_timeout(Duration::from_millis(500));
                 match open(listener) {
                     Ok(fresh) => server = Arc::new(fresh),
                     Err(error) => {

@@ -19,7 +19,6 @@ macro_rules! uuid_id {
 
         impl $name {
             #[allow(clippy::new_without_default, reason = "a new id is not a default value")]
-            #[allow(clippy::disallowed_methods, reason = "an id's time orders lists and is read by nobody")]
             pub fn new() -> Self {
                 Self(Uuid::now_v7())
             }

@@ -82,7 +82,7 @@ pub struct Parts {
     pub board: Arc<Board>,
     pub settings: Vec<(String, String)>,
     /// Called with each setting's value, at the start and when it changes.
-    pub apply: Box<dyn Fn(&str, &str) -> Result<()> + Send + Sync>,
+    pub apply: setting::Apply,
     pub facts: Facts,
 }
 

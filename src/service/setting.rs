@@ -12,6 +12,9 @@ use crate::clock::{self, Timestamp};
 use crate::error::Result;
 use crate::model::setting::{self, Setting};
 
+/// Makes a setting hold whose value others keep: its name and value.
+pub type Apply = Box<dyn Fn(&str, &str) -> Result<()> + Send + Sync>;
+
 /// The values in force. What requests look at is kept ready to read.
 pub struct Live {
     values: RwLock<BTreeMap<&'static str, String>>,
@@ -19,16 +22,13 @@ pub struct Live {
     audit_strict: AtomicBool,
     pending_hours: AtomicI64,
     session_idle: AtomicI64,
-    apply: Box<dyn Fn(&str, &str) -> Result<()> + Send + Sync>,
+    apply: Apply,
 }
 
 impl Live {
     /// `stored` are the values that differ from their defaults; one that this program does not know
     /// is left alone.
-    pub fn new(
-        stored: Vec<(String, String)>,
-        apply: Box<dyn Fn(&str, &str) -> Result<()> + Send + Sync>,
-    ) -> Result<Self> {
+    pub fn new(stored: Vec<(String, String)>, apply: Apply) -> Result<Self> {
         let live = Self {
             values: RwLock::new(BTreeMap::new()),
             deposit_max_bytes: AtomicUsize::new(0),

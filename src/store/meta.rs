@@ -46,9 +46,7 @@ impl Opened {
     }
 
     pub fn instance(&self) -> Result<InstanceId> {
-        text(&self.db, "instance")?
-            .ok_or_else(|| unfinished())?
-            .parse()
+        text(&self.db, "instance")?.ok_or_else(unfinished)?.parse()
     }
 
     pub fn seal_generation(&self) -> Result<u64> {

@@ -1,6 +1,6 @@
 //! Organizations and their keys.
 
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, Row};
 
 use super::list::{Rows, walk};
 use super::meta::WrappedKey;
@@ -159,14 +159,4 @@ pub(super) fn count(db: &Connection, org: OrgId, clients: i64, deposits: i64) ->
     )?
     .execute((org.as_bytes(), clients, deposits))?;
     Ok(())
-}
-
-/// The organization's name, for rows that carry its id.
-pub(super) fn name_of(db: &Connection, id: [u8; 16]) -> Result<OrgName> {
-    let name: Option<String> = db
-        .prepare_cached("SELECT name FROM orgs WHERE id = ?1")?
-        .query_row([id], |row| row.get(0))
-        .optional()?;
-    name.ok_or_else(|| Error::internal("a row refers to an organization that is not there"))?
-        .parse()
 }

@@ -10,37 +10,6 @@ const STORE: &[(&str, &str)] = &[("0001_store", include_str!("migrations/0001_st
 /// Those of `access.db`.
 const ACCESS: &[(&str, &str)] = &[("access_0001", include_str!("migrations/access_0001.sql"))];
 
-/// Whether a table's rows go to a twin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
-    Replicated,
-    Local,
-}
-
-/// Every table of `strongroom.db`; a test refuses one that is missing here.
-pub const TABLES: &[(&str, Reach)] = &[
-    ("checkpoints", Reach::Local),
-    ("client_keys", Reach::Replicated),
-    ("clients", Reach::Replicated),
-    ("deposit_labels", Reach::Replicated),
-    ("deposit_parts", Reach::Replicated),
-    ("deposit_versions", Reach::Replicated),
-    ("deposits", Reach::Replicated),
-    ("events", Reach::Replicated),
-    ("grants", Reach::Replicated),
-    ("idempotency", Reach::Replicated),
-    ("meta", Reach::Local),
-    ("migrations", Reach::Local),
-    ("org_keys", Reach::Replicated),
-    ("orgs", Reach::Replicated),
-    ("pending_parts", Reach::Local),
-    ("sessions", Reach::Local),
-    ("settings", Reach::Replicated),
-    ("system_keys", Reach::Replicated),
-    ("tokens", Reach::Replicated),
-    ("users", Reach::Replicated),
-];
-
 /// Which of the two files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum File {
@@ -117,6 +86,37 @@ pub fn known() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whether a table's rows go to a twin.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Reach {
+        Replicated,
+        Local,
+    }
+
+    /// Every table of `strongroom.db`; a test refuses one that is missing here.
+    const TABLES: &[(&str, Reach)] = &[
+        ("checkpoints", Reach::Local),
+        ("client_keys", Reach::Replicated),
+        ("clients", Reach::Replicated),
+        ("deposit_labels", Reach::Replicated),
+        ("deposit_parts", Reach::Replicated),
+        ("deposit_versions", Reach::Replicated),
+        ("deposits", Reach::Replicated),
+        ("events", Reach::Replicated),
+        ("grants", Reach::Replicated),
+        ("idempotency", Reach::Replicated),
+        ("meta", Reach::Local),
+        ("migrations", Reach::Local),
+        ("org_keys", Reach::Replicated),
+        ("orgs", Reach::Replicated),
+        ("pending_parts", Reach::Local),
+        ("sessions", Reach::Local),
+        ("settings", Reach::Replicated),
+        ("system_keys", Reach::Replicated),
+        ("tokens", Reach::Replicated),
+        ("users", Reach::Replicated),
+    ];
 
     fn fresh() -> Connection {
         #[allow(clippy::disallowed_methods, reason = "a schema in memory needs no key")]

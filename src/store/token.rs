@@ -67,9 +67,8 @@ impl Store {
                 return Ok(None);
             };
             let user = Self::user_by_id(db, row.get(6)?)?;
-            Ok(user
-                .map(|user| read(row).map(|token| TokenRow { token, user }))
-                .transpose()?)
+            user.map(|user| read(row).map(|token| TokenRow { token, user }))
+                .transpose()
         })
     }
 
