@@ -56,28 +56,58 @@ struct Clock {
 /// Requests on connections that stay open.
 pub fn requests(target: &Target, plan: &Plan, first: u64, ask: &Ask) -> Outcome {
     run(target, plan, first, |target, clock| {
-        let ask = Arc::clone(ask);
-        async move {
-            let mut tally = Tally::default();
-            let mut link = match Link::open(&target).await {
-                Ok(link) => link,
-                Err(error) => return tally.ended_by(error),
-            };
-            let mut request = Vec::with_capacity(4_096);
-            loop {
-                let started = Instant::now();
-                if started >= clock.end {
-                    return tally;
-                }
-                request.clear();
-                ask(clock.numbers.fetch_add(1, Relaxed), &mut request);
-                match link.exchange(&request).await {
-                    Ok(status) => tally.take(&clock, started, status),
-                    Err(error) => return tally.ended_by(error),
-                }
-            }
-        }
+        repeat(target, clock, Arc::clone(ask), u64::MAX)
     })
+}
+
+async fn repeat(target: Target, clock: Arc<Clock>, ask: Ask, below: u64) -> Tally {
+    let mut tally = Tally::default();
+    let mut link = match Link::open(&target).await {
+        Ok(link) => link,
+        Err(error) => return tally.ended_by(error),
+    };
+    let mut request = Vec::with_capacity(4_096);
+    loop {
+        let number = clock.numbers.fetch_add(1, Relaxed);
+        let started = Instant::now();
+        if number >= below || started >= clock.end {
+            return tally;
+        }
+        request.clear();
+        ask(number, &mut request);
+        match link.exchange(&request).await {
+            Ok(status) => tally.take(&clock, started, status),
+            Err(error) => return tally.ended_by(error),
+        }
+    }
+}
+
+/// Each number from 0 up to `count` once, over so many connections.
+pub fn times(target: &Target, connections: usize, count: u64, ask: &Ask) -> Outcome {
+    let plan = Plan {
+        connections,
+        warm_up: Duration::ZERO,
+        time: Duration::from_secs(3_600),
+    };
+    let runtime = runtime();
+    let started = Instant::now();
+    let before = Usage::of(target.pid);
+    let tally = runtime.block_on(async {
+        let clock = Arc::new(Clock::new(&plan, 0));
+        let tasks: Vec<_> = (0..connections)
+            .map(|_| {
+                tokio::spawn(repeat(
+                    target.clone(),
+                    Arc::clone(&clock),
+                    Arc::clone(ask),
+                    count,
+                ))
+            })
+            .collect();
+        gathered(tasks).await
+    });
+    let spent = Usage::of(target.pid).cpu - before.cpu;
+    tally.outcome(started.elapsed(), spent)
 }
 
 /// A new connection, with a full handshake, for each request.
@@ -114,17 +144,8 @@ where
     F: Fn(Target, Arc<Clock>) -> T,
     T: Future<Output = Tally> + Send + 'static,
 {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let begin = Instant::now() + plan.warm_up;
-        let clock = Arc::new(Clock {
-            begin,
-            end: begin + plan.time,
-            numbers: AtomicU64::new(first),
-        });
+    runtime().block_on(async {
+        let clock = Arc::new(Clock::new(plan, first));
         let tasks: Vec<_> = (0..plan.connections)
             .map(|_| tokio::spawn(start(target.clone(), Arc::clone(&clock))))
             .collect();
@@ -132,12 +153,35 @@ where
         let before = Usage::of(target.pid);
         tokio::time::sleep_until(clock.end.into()).await;
         let spent = Usage::of(target.pid).cpu - before.cpu;
-        let mut tally = Tally::default();
-        for task in tasks {
-            tally.add(task.await.unwrap());
-        }
-        tally.outcome(plan.time, spent)
+        gathered(tasks).await.outcome(plan.time, spent)
     })
+}
+
+/// One thread: what is measured has the other cores.
+pub fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+async fn gathered(tasks: Vec<tokio::task::JoinHandle<Tally>>) -> Tally {
+    let mut tally = Tally::default();
+    for task in tasks {
+        tally.add(task.await.unwrap());
+    }
+    tally
+}
+
+impl Clock {
+    fn new(plan: &Plan, first: u64) -> Self {
+        let begin = Instant::now() + plan.warm_up;
+        Self {
+            begin,
+            end: begin + plan.time,
+            numbers: AtomicU64::new(first),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -224,7 +268,12 @@ impl Link {
 
     /// Returns when the other side has closed.
     pub async fn closed(&mut self) {
-        while self.stream.read_buf(&mut self.buffer).await.is_ok_and(|read| read > 0) {}
+        while self
+            .stream
+            .read_buf(&mut self.buffer)
+            .await
+            .is_ok_and(|read| read > 0)
+        {}
     }
 
     /// Sends a request and takes all of the answer; returns its status.

@@ -12,64 +12,36 @@ mod process;
 mod report;
 mod rounds;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use load::Target;
+use crate::harness::{Folder, PATIENCE, long, run, seed, until};
 
 /// The path of deposits, and of nginx's files.
 const DEPOSITS: &str = "v1/deposits";
-const BODY: usize = 1_024;
-
-fn long() -> bool {
-    std::env::var("STRONGROOM_LONG").is_ok_and(|form| form == "bench")
-}
-
-fn seed() -> u64 {
-    std::env::var("STRONGROOM_SEED").map_or(1, |seed| seed.parse().unwrap())
-}
+const BODY: u64 = 1_024;
 
 #[test]
 fn the_executable_holds_its_speed_beside_its_peers() {
-    let sizes = if long() { rounds::LONG } else { rounds::SHORT };
+    let long = long("bench");
+    let sizes = if long { rounds::LONG } else { rounds::SHORT };
     let folder = Folder::new();
-    let mut report = report::Report::begin();
-    rounds::measure(&folder, &sizes, &mut report);
-    footprint::measure(&folder, &sizes, &mut report);
-    if long() {
-        report.write();
+    let mut report = report::Report::begin(sizes);
+    let ours = rounds::measure(&folder, &sizes, &mut report);
+    footprint::measure(ours, &sizes, &mut report);
+    if long {
+        report.write(folder.path());
     } else {
         report.check_is_whole();
     }
 }
 
-/// A private folder, gone at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("strongroom-bench-{}", std::process::id()));
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-
-    fn sub(&self, name: &str) -> PathBuf {
-        let path = self.0.join(name);
-        std::fs::create_dir(&path).unwrap();
-        path
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 /// Well mixed bits of a number (the finalizer of SplitMix64).
 fn mix(number: u64) -> u64 {
-    let mut bits = number.wrapping_add(seed()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut bits = number
+        .wrapping_add(seed())
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     bits ^ (bits >> 31)
@@ -85,17 +57,9 @@ fn name(number: u64) -> String {
 
 /// The bytes of deposit `number`: no two alike, none that compresses.
 fn body(number: u64) -> Vec<u8> {
-    (0..BODY as u64 / 8)
+    (0..BODY / 8)
         .flat_map(|word| mix(number << 32 | word).to_le_bytes())
         .collect()
-}
-
-fn until(limit: Duration, what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + limit;
-    while !condition() {
-        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
 }
 
 /// A port that was free a moment ago, for programs that cannot be given port 0.
@@ -104,60 +68,59 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// Starts a server whose words go into a file.
-fn spawn(command: &mut Command, said: &Path) -> Child {
-    let file = std::fs::File::create(said).unwrap();
-    command
-        .stdin(Stdio::null())
-        .stdout(file.try_clone().unwrap())
-        .stderr(file)
-        .spawn()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"))
-}
+/// A server beside ours; its words go into a file, and it goes when this does.
+struct Peer(Child);
 
-fn end(child: &mut Child) {
-    let pid = child.id().to_string();
-    // SIGINT is the order to stop at once for all of them.
-    let _ = Command::new("kill").args(["-INT", &pid]).status();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while child.try_wait().is_ok_and(|ended| ended.is_none()) && Instant::now() < deadline {
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
-    let _ = child.kill();
-    let _ = child.wait();
-}
-
-/// What a command that must succeed says, on both ways.
-fn said(command: &mut Command) -> String {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}; run scripts/setup bench"));
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {stderr}");
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    if stdout.is_empty() { stderr.into() } else { stdout.into() }
-}
-
-impl Target {
-    fn until_it_listens(&self) {
-        until(Duration::from_secs(30), "the server listens", || {
-            std::net::TcpStream::connect(self.address).is_ok()
-        });
+impl Peer {
+    /// `as_user`: by number, user and group.
+    fn start(command: &Command, as_user: Option<(u32, u32)>, said: &Path) -> Self {
+        let file = std::fs::File::create(said).unwrap();
+        let mut wrapped = Command::new("setpriv");
+        // Should this process be killed: the order to stop at once, for all of them.
+        wrapped.args(["--pdeathsig", "INT"]);
+        if let Some((user, group)) = as_user {
+            wrapped.args([format!("--reuid={user}"), format!("--regid={group}")]);
+            wrapped.arg("--clear-groups");
+        }
+        let child = wrapped
+            .arg("--")
+            .arg(command.get_program())
+            .args(command.get_args())
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        Self(child)
     }
 
-    fn until_it_answers(&self, path: &str) {
-        self.until_it_listens();
-        let path = path.to_owned();
-        let ask: load::Ask = std::sync::Arc::new(move |_, request: &mut Vec<u8>| {
-            request.extend_from_slice(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes());
-        });
-        let plan = load::Plan {
-            connections: 1,
-            warm_up: Duration::from_millis(10),
-            time: Duration::from_millis(50),
-        };
-        let outcome = load::requests(self, &plan, 0, &ask);
-        assert!(outcome.done > 0 && outcome.failed == 0, "{:?}", outcome.first_failure);
+    fn pid(&self) -> u32 {
+        self.0.id()
     }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        crate::harness::run::signal(self.pid(), "INT");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.0.try_wait().is_ok_and(|ended| ended.is_none()) && Instant::now() < deadline {
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What a program says of itself, in one line.
+fn version(command: &mut Command) -> String {
+    let output = run(command).ok();
+    let said = format!("{}{}", output.text(), output.stderr);
+    said.lines().next().unwrap_or_default().to_owned()
+}
+
+fn until_it_listens(port: u16) {
+    until(PATIENCE, || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
 }

@@ -1,14 +1,14 @@
 //! nginx, serving the same bytes as files over the same TLS.
 
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::Command;
 
-use super::ours::Ours;
 use super::load::Target;
-use super::{DEPOSITS, body, free_port, name, spawn};
+use super::ours::Ours;
+use super::{DEPOSITS, Peer, body, free_port, name, until_it_listens, version};
 
 pub struct Nginx {
-    child: Child,
+    _peer: Peer,
     pub target: Target,
 }
 
@@ -16,7 +16,7 @@ impl Nginx {
     /// As Debian ships it but for: no access log (ours cannot be switched off), no session reuse,
     /// and connections that stay open. The leaf and its key are those of our server.
     pub fn start(folder: &Path, ours: &Ours, count: u64) -> Self {
-        let files = folder.join("v1/deposits");
+        let files = folder.join(DEPOSITS);
         std::fs::create_dir_all(&files).unwrap();
         for number in 0..count {
             std::fs::write(files.join(name(number)), body(number)).unwrap();
@@ -24,7 +24,10 @@ impl Nginx {
         let port = free_port();
         let root = folder.display();
         // Workers of root's nginx would be another user, who does not reach a private folder.
-        let user = if ours.is_root() { "user root;" } else { "" };
+        let user = match strongroom::os::effective_uid() {
+            0 => "user root;",
+            _ => "",
+        };
         let (leaf, key) = ours.leaf();
         let text = format!(
             "daemon off; {user} worker_processes auto; pid {root}/pid; error_log {root}/error.log;
@@ -43,22 +46,17 @@ impl Nginx {
         );
         let config = folder.join("nginx.conf");
         std::fs::write(&config, text).unwrap();
-        let child = spawn(
-            Command::new("nginx").arg("-p").arg(folder).arg("-c").arg(&config),
-            &folder.join("said"),
-        );
-        let target = ours.target_at(port, child.id());
-        target.until_it_answers(&format!("/{DEPOSITS}/{}", name(0)));
-        Self { child, target }
+        let mut command = Command::new("nginx");
+        command.arg("-p").arg(folder).arg("-c").arg(&config);
+        let peer = Peer::start(&command, None, &folder.join("said"));
+        until_it_listens(port);
+        Self {
+            target: ours.target_at(port, peer.pid()),
+            _peer: peer,
+        }
     }
 
     pub fn version() -> String {
-        super::said(Command::new("nginx").arg("-v"))
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        super::end(&mut self.child);
+        version(Command::new("nginx").arg("-v"))
     }
 }

