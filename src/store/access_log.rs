@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -22,22 +22,34 @@ use crate::os;
 
 /// Events that may wait for the disk; more, and releases are refused.
 const QUEUE: usize = 65_536;
+/// So many are written at once, without waiting for more.
+const MANY: usize = 4_096;
 /// How long events gather into a segment.
 const GATHER: Duration = Duration::from_millis(40);
 /// A segment ends at so many bytes.
 const SEGMENT_BYTES: usize = 256 << 10;
 
-enum Entry {
-    Event(Box<Event>),
-    /// Answered when all before it is on disk.
-    Flush(oneshot::Sender<Result<()>>),
-}
-
 pub struct AccessLog {
-    queue: Option<mpsc::SyncSender<Entry>>,
+    inbox: Arc<Inbox>,
     state: Arc<State>,
     reader: Arc<Mutex<Connection>>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// Events on their way to the thread. It is woken for the first one, not for each: a wake-up costs
+/// more than all the rest of a release.
+#[derive(Default)]
+struct Inbox {
+    waiting: Mutex<Waiting>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    events: Vec<Event>,
+    /// Answered when all events before them are on disk.
+    flushes: Vec<oneshot::Sender<Result<()>>>,
+    closed: bool,
 }
 
 #[derive(Default)]
@@ -58,7 +70,7 @@ impl AccessLog {
         let head = last_head(&db)?;
         let state = Arc::new(State::default());
         state.written.store(head.number, Ordering::Relaxed);
-        let (queue, entries) = mpsc::sync_channel(QUEUE);
+        let inbox = Arc::new(Inbox::default());
         let reader = Arc::new(Mutex::new(source.reader()?));
         let mut work = Work {
             db,
@@ -67,9 +79,13 @@ impl AccessLog {
             head,
             state: Arc::clone(&state),
         };
-        let thread = spawn("access-log", move || work.run(&entries))?;
+        let entries = Arc::clone(&inbox);
+        let thread = spawn("access-log", move || {
+            let _ended = Ended(Arc::clone(&entries));
+            work.run(&entries);
+        })?;
         Ok(Self {
-            queue: Some(queue),
+            inbox,
             state,
             reader,
             thread: Some(thread),
@@ -85,23 +101,25 @@ impl AccessLog {
         if self.state.broken.load(Ordering::Relaxed) {
             return Err(unavailable());
         }
-        let Some(queue) = &self.queue else {
+        let mut waiting = self.inbox.lock();
+        if waiting.closed {
             return Err(stopping());
-        };
-        queue
-            .try_send(Entry::Event(Box::new(event)))
-            .map_err(|_| unavailable())
+        }
+        if waiting.events.len() >= QUEUE {
+            return Err(unavailable());
+        }
+        waiting.events.push(event);
+        let count = waiting.events.len();
+        drop(waiting);
+        if count == 1 || count == MANY {
+            self.inbox.arrived.notify_one();
+        }
+        Ok(())
     }
 
     /// Waits until all that was recorded is on disk.
     pub async fn flush(&self) -> Result<()> {
-        let (reply, answer) = oneshot::channel();
-        let Some(queue) = &self.queue else {
-            return Err(stopping());
-        };
-        queue
-            .try_send(Entry::Flush(reply))
-            .map_err(|_| unavailable())?;
+        let answer = self.inbox.flush()?;
         answer.await.map_err(|_| stopping())?
     }
 
@@ -146,7 +164,8 @@ impl AccessLog {
 impl Drop for AccessLog {
     /// Writes what is queued.
     fn drop(&mut self) {
-        self.queue = None;
+        self.inbox.lock().closed = true;
+        self.inbox.arrived.notify_one();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -159,6 +178,67 @@ fn unavailable() -> Error {
         "the audit log cannot take the event, so nothing is released; see the server's health",
     )
     .after(1)
+}
+
+/// However the thread ends, nothing more is taken for it, and nobody waits for it.
+struct Ended(Arc<Inbox>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let mut waiting = self.0.lock();
+        waiting.closed = true;
+        waiting.flushes.clear();
+    }
+}
+
+impl Inbox {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn flush(&self) -> Result<oneshot::Receiver<Result<()>>> {
+        let (reply, answer) = oneshot::channel();
+        let mut waiting = self.lock();
+        if waiting.closed {
+            return Err(stopping());
+        }
+        waiting.flushes.push(reply);
+        drop(waiting);
+        self.arrived.notify_one();
+        Ok(answer)
+    }
+
+    /// Waits for an event, lets more gather, and hands out all that are there; none at the end.
+    fn take(&self) -> Option<Waiting> {
+        let mut waiting = self.lock();
+        while waiting.events.is_empty() && !waiting.pressing() {
+            let woken = self.arrived.wait(waiting);
+            waiting = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+        let since = Instant::now();
+        while waiting.events.len() < MANY && !waiting.pressing() {
+            let left = GATHER.saturating_sub(since.elapsed());
+            if left.is_zero() {
+                break;
+            }
+            let woken = self.arrived.wait_timeout(waiting, left);
+            waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let taken = Waiting {
+            events: std::mem::take(&mut waiting.events),
+            flushes: std::mem::take(&mut waiting.flushes),
+            closed: waiting.closed,
+        };
+        let end = taken.closed && taken.events.is_empty() && taken.flushes.is_empty();
+        (!end).then_some(taken)
+    }
+}
+
+impl Waiting {
+    /// Nothing more is waited for.
+    fn pressing(&self) -> bool {
+        self.closed || !self.flushes.is_empty()
+    }
 }
 
 struct Work {
@@ -179,32 +259,19 @@ struct Segment {
 }
 
 impl Work {
-    fn run(&mut self, entries: &mpsc::Receiver<Entry>) {
-        let mut open: Option<(Segment, Instant)> = None;
-        loop {
-            let wait = open
-                .as_ref()
-                .map_or(Duration::from_secs(3_600), |(_, since)| {
-                    GATHER.saturating_sub(since.elapsed())
-                });
-            match entries.recv_timeout(wait) {
-                Ok(Entry::Event(event)) => {
-                    let (segment, _) =
-                        open.get_or_insert_with(|| (self.begin(&event), Instant::now()));
-                    Self::add(&mut self.head, segment, *event);
-                    if segment.body.len() >= SEGMENT_BYTES {
-                        self.write_all(&mut open);
-                    }
+    fn run(&mut self, inbox: &Inbox) {
+        while let Some(taken) = inbox.take() {
+            let mut open: Option<Segment> = None;
+            for event in taken.events {
+                let segment = open.get_or_insert_with(|| self.begin(&event));
+                Self::add(&mut self.head, segment, event);
+                if segment.body.len() >= SEGMENT_BYTES {
+                    self.write_all(open.take());
                 }
-                Ok(Entry::Flush(reply)) => {
-                    self.write_all(&mut open);
-                    let _ = reply.send(Ok(()));
-                }
-                Err(mpsc::RecvTimeoutError::Timeout) => self.write_all(&mut open),
-                Err(mpsc::RecvTimeoutError::Disconnected) => {
-                    self.write_all(&mut open);
-                    return;
-                }
+            }
+            self.write_all(open);
+            for reply in taken.flushes {
+                let _ = reply.send(Ok(()));
             }
         }
     }
@@ -238,8 +305,8 @@ impl Work {
     }
 
     /// Tries until it is written: what was released must be in the log. Meanwhile nothing more is.
-    fn write_all(&mut self, open: &mut Option<(Segment, Instant)>) {
-        let Some((segment, _)) = open.take() else {
+    fn write_all(&mut self, segment: Option<Segment>) {
+        let Some(segment) = segment else {
             return;
         };
         loop {
