@@ -1,9 +1,9 @@
 //! Deposits: heads, versions, parts of long bodies, labels, the bin.
 
-use rusqlite::{Connection, Row, ToSql};
+use rusqlite::{Connection, Row};
 
 use super::list::{Rows, walk};
-use super::{Change, Store, org};
+use super::{Change, Store, Touches, org};
 use crate::clock::Timestamp;
 use crate::crypto::envelope::{self, Aad};
 use crate::error::{Error, Kind, Result};
@@ -93,8 +93,17 @@ pub enum Which {
     Id(DepositId),
 }
 
-const SELECT: &str = "SELECT d.id, o.name, d.name, (SELECT spki FROM client_keys WHERE client = d.owner ORDER BY added DESC LIMIT 1), d.version, d.size, d.encryption,
-    d.content_type, d.description, d.labels, d.created, d.modified, d.deleted, d.org, d.owner FROM deposits d JOIN orgs o ON o.id = d.org";
+/// A head with all that is shown of it, and a further clause; one text, so that a request makes none.
+macro_rules! select {
+    ($clause:literal) => {
+        concat!(
+            "SELECT d.id, o.name, d.name, (SELECT spki FROM client_keys WHERE client = d.owner ORDER BY added DESC LIMIT 1), d.version, d.size, d.encryption, \
+             d.content_type, d.description, d.labels, d.created, d.modified, d.deleted, d.org, d.owner FROM deposits d JOIN orgs o ON o.id = d.org",
+            $clause
+        )
+    };
+}
+const SELECT: &str = select!("");
 
 fn read(row: &Row<'_>) -> Result<Head> {
     let labels: String = row.get(9)?;
@@ -131,21 +140,17 @@ fn encryption(word: &str) -> Encryption {
 }
 
 fn find(db: &Connection, which: &Which) -> Result<Option<Head>> {
-    let (sql, params): (String, Vec<Box<dyn ToSql>>) = match which {
-        Which::Name(org, name) => (
-            format!("{SELECT} WHERE d.org = ?1 AND d.name = ?2"),
-            vec![
-                Box::new(*org.as_bytes()),
-                Box::new(name.as_str().to_owned()),
-            ],
-        ),
-        Which::Id(id) => (
-            format!("{SELECT} WHERE d.id = ?1"),
-            vec![Box::new(*id.as_bytes())],
-        ),
+    let mut statement;
+    let mut rows = match which {
+        Which::Name(org, name) => {
+            statement = db.prepare_cached(select!(" WHERE d.org = ?1 AND d.name = ?2"))?;
+            statement.query((org.as_bytes(), name.as_str()))?
+        }
+        Which::Id(id) => {
+            statement = db.prepare_cached(select!(" WHERE d.id = ?1"))?;
+            statement.query([id.as_bytes()])?
+        }
     };
-    let mut statement = db.prepare_cached(&sql)?;
-    let mut rows = statement.query(rusqlite::params_from_iter(params))?;
     rows.next()?.map(read).transpose()
 }
 
@@ -220,14 +225,14 @@ impl Store {
         let parts = plain.parts;
         let weight = plain.bytes.expose().len() + 1_024;
         let stored = self
-            .change(change, weight, move |tx, event| {
+            .change_deposits(change, weight, move |tx, event| {
                 write(tx.db, put, &plain, size, event)
             })
             .await;
         if let (Err(_), Some(parts)) = (&stored, parts) {
             // Best effort: what stays is dropped at the next start.
             let _ = self
-                .upkeep(0, move |tx| {
+                .upkeep(Touches::Deposits, 0, move |tx| {
                     tx.db.execute("DELETE FROM deposit_parts WHERE parts IN (SELECT parts FROM pending_parts WHERE parts = ?1)", [parts])?;
                     Ok(tx.db.execute("DELETE FROM pending_parts WHERE parts = ?1", [parts])? as u64)
                 })
@@ -254,7 +259,7 @@ impl Store {
         for chunk in body.chunks(PART) {
             let sealed = envelope::seal(&key, 1, &part_aad(&parts, count), chunk)?;
             let part = count;
-            self.upkeep(sealed.len(), move |tx| {
+            self.upkeep(Touches::Deposits, sealed.len(), move |tx| {
                 if part == 0 {
                     tx.db
                         .execute("INSERT INTO pending_parts VALUES (?1)", [parts])?;
@@ -291,18 +296,25 @@ impl Store {
     /// # Errors
     /// `NotFound`.
     pub fn sealed_deposit(&self, which: &Which, version: Option<u32>) -> Result<Sealed> {
-        const COLUMNS: &str = "SELECT d.id, d.org, d.owner, d.deleted, v.version, v.size, v.encryption, v.content_type, v.created, v.created_by, v.body, v.parts
-            FROM deposits d JOIN deposit_versions v ON v.deposit = d.id AND v.version = coalesce(?1, d.version)";
+        macro_rules! select_version {
+            ($clause:literal) => {
+                concat!(
+                    "SELECT d.id, d.org, d.owner, d.deleted, v.version, v.size, v.encryption, v.content_type, v.created, v.created_by, v.body, v.parts \
+                     FROM deposits d JOIN deposit_versions v ON v.deposit = d.id AND v.version = coalesce(?1, d.version)",
+                    $clause
+                )
+            };
+        }
         self.readers.point(|db| {
             let mut statement;
             let mut rows = match which {
                 Which::Name(org, name) => {
                     statement =
-                        db.prepare_cached(&format!("{COLUMNS} WHERE d.org = ?2 AND d.name = ?3"))?;
+                        db.prepare_cached(select_version!(" WHERE d.org = ?2 AND d.name = ?3"))?;
                     statement.query((version, org.as_bytes(), name.as_str()))?
                 }
                 Which::Id(id) => {
-                    statement = db.prepare_cached(&format!("{COLUMNS} WHERE d.id = ?2"))?;
+                    statement = db.prepare_cached(select_version!(" WHERE d.id = ?2"))?;
                     statement.query((version, id.as_bytes()))?
                 }
             };
@@ -394,7 +406,7 @@ impl Store {
         labels: Option<Labels>,
         now: Timestamp,
     ) -> Result<Deposit> {
-        self.change(change, 4_096, move |tx, _| {
+        self.change_deposits(change, 4_096, move |tx, _| {
             let head = present(tx.db, &which)?;
             check(expect, Some(head.deposit.version))?;
             let description = description.unwrap_or_else(|| head.deposit.description.clone());
@@ -422,7 +434,7 @@ impl Store {
         expect: Expected,
         now: Timestamp,
     ) -> Result<Deposit> {
-        self.change(change, 512, move |tx, _| {
+        self.change_deposits(change, 512, move |tx, _| {
             let head = present(tx.db, &which)?;
             check(expect, Some(head.deposit.version))?;
             tx.db.execute(
@@ -436,7 +448,7 @@ impl Store {
 
     /// Out of the bin again.
     pub async fn undelete_deposit(&self, change: Change, which: Which) -> Result<Deposit> {
-        self.change(change, 512, move |tx, _| {
+        self.change_deposits(change, 512, move |tx, _| {
             let head = binned(tx.db, &which)?;
             tx.db.execute(
                 "UPDATE deposits SET deleted = NULL WHERE id = ?1",
@@ -449,7 +461,7 @@ impl Store {
 
     /// Out of the bin for good, with all versions.
     pub async fn purge_deposit(&self, change: Change, which: Which) -> Result<()> {
-        self.change(change, 512, move |tx, _| {
+        self.change_deposits(change, 512, move |tx, _| {
             let head = binned(tx.db, &which)?;
             let id = head.deposit.id.as_bytes();
             tx.db.execute("DELETE FROM deposit_parts WHERE parts IN (SELECT parts FROM deposit_versions WHERE deposit = ?1 AND parts IS NOT NULL)", [id])?;
