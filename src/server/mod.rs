@@ -35,6 +35,8 @@ use unlock::{Unlocked, unlock};
 const MOST_CONFIG: u64 = 1 << 20;
 /// Upkeep that costs little.
 const MINUTE: Duration = Duration::from_secs(60);
+/// Between two looks at the disk and the access log.
+const LOOK: Duration = Duration::from_secs(5);
 /// Minutes between checkpoints of the audit.
 const CHECKPOINT_MINUTES: u32 = 60;
 
@@ -138,6 +140,11 @@ async fn serve(start: Start, config: Config, unlocked: Unlocked, logging: Loggin
         server_fingerprint: facts.server_fingerprint.to_string(),
         pid: std::process::id(),
     };
+    #[cfg(debug_assertions)]
+    if let Some(planted) = unlocked.opened.planted() {
+        log::error!("{}", planted.warning());
+        board.red("planted defect", &planted.warning(), "unset the variable");
+    }
     let settings = unlocked.opened.settings()?;
     let store = unlocked
         .opened
@@ -206,6 +213,7 @@ async fn until_stopped(
     failing: &Failing,
 ) {
     let mut minutes = tokio::time::interval(MINUTE);
+    let mut looks = tokio::time::interval(LOOK);
     let mut count: u32 = 0;
     loop {
         tokio::select! {
@@ -213,15 +221,18 @@ async fn until_stopped(
             _ = signals.terminate.recv() => return,
             _ = signals.interrupt.recv() => return,
             _ = signals.hangup.recv() => reread(start, config),
+            _ = looks.tick() => service.report(),
             _ = minutes.tick() => {
-                let mut outcome = service.upkeep().await;
-                if outcome.is_ok() && count > 0 && count.is_multiple_of(CHECKPOINT_MINUTES) {
-                    outcome = service.checkpoint(&Service::own_context()).await;
-                }
-                count = count.wrapping_add(1);
-                if let Err(error) = outcome {
+                if let Err(error) = service.upkeep().await {
                     log::warn!(error = format!("{error:?}").as_str(); "upkeep did not come through");
                 }
+                if count > 0
+                    && count.is_multiple_of(CHECKPOINT_MINUTES)
+                    && let Err(error) = service.checkpoint(&Service::own_context()).await
+                {
+                    log::warn!(error = format!("{error:?}").as_str(); "the hourly checkpoint is missing");
+                }
+                count = count.wrapping_add(1);
             }
         }
     }

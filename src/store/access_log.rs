@@ -1,6 +1,7 @@
 //! Releases and refusals: queued before the answer leaves, on disk within 100 ms, in a file of its
 //! own, so that reading does not wait for the disk and does not empty the readers' caches.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -10,12 +11,13 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::oneshot;
 
+use super::FATAL;
 use super::event::{ChainState, Head, Walked, chained};
 use super::open::Source;
 use super::readers::{Budget, spawn, stopping};
 use super::writer::MINIMUM_FREE;
 use crate::crypto::chain::{Tagger, event_hash};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::audit::{Chain, ChainedEvent, Event};
 use crate::model::filter::Filter;
 use crate::os;
@@ -26,6 +28,14 @@ const QUEUE: usize = 65_536;
 const GATHER: Duration = Duration::from_millis(40);
 /// A segment ends at so many bytes.
 const SEGMENT_BYTES: usize = 256 << 10;
+/// Below so much free space nothing is released: what was, must still find room.
+const LEAST_FREE: u64 = MINIMUM_FREE / 4;
+/// Between two tries, while the file takes nothing.
+const RETRY: Duration = Duration::from_millis(500);
+/// Tries when the server stops and the file takes nothing.
+const LAST_TRIES: u32 = 10;
+/// How long a flush may take.
+const FLUSH: Duration = Duration::from_secs(5);
 
 enum Entry {
     Event(Box<Event>),
@@ -46,15 +56,12 @@ struct State {
     broken: AtomicBool,
     /// Number of the last event on disk, for waiting and for metrics.
     written: AtomicU64,
+    /// Nothing more comes; a full disk is not waited for any longer.
+    stopping: AtomicBool,
 }
 
 impl AccessLog {
-    pub(super) fn start(
-        db: Connection,
-        source: &Source,
-        dir: PathBuf,
-        tagger: Tagger,
-    ) -> Result<Self> {
+    pub(super) fn start(db: Connection, source: &Source, setup: Setup) -> Result<Self> {
         let head = last_head(&db)?;
         let state = Arc::new(State::default());
         state.written.store(head.number, Ordering::Relaxed);
@@ -62,12 +69,20 @@ impl AccessLog {
         let reader = Arc::new(Mutex::new(source.reader()?));
         let mut work = Work {
             db,
-            dir,
-            tagger,
+            dir: setup.dir,
+            tagger: setup.tagger,
             head,
             state: Arc::clone(&state),
         };
-        let thread = spawn("access-log", move || work.run(&entries))?;
+        let (on_fatal, ended) = (setup.on_fatal, Arc::clone(&state));
+        let thread = spawn("access-log", move || {
+            let run = catch_unwind(AssertUnwindSafe(|| work.run(&entries)));
+            if !matches!(run, Ok(Ok(()))) {
+                // Before the queue closes, so that nothing is released in between.
+                ended.broken.store(true, Ordering::Relaxed);
+                on_fatal("the access log failed");
+            }
+        })?;
         Ok(Self {
             queue: Some(queue),
             state,
@@ -76,7 +91,8 @@ impl AccessLog {
         })
     }
 
-    /// Takes an event for the log. After `Ok` it is on disk within 100 ms, or the process ends.
+    /// Takes an event for the log. After `Ok` it is on disk within 100 ms; or, if the disk is full,
+    /// as soon as there is room, and until then nothing more is released; or the process ends.
     ///
     /// # Errors
     /// `audit_unavailable` if the log is behind or its file does not take events: whatever was to
@@ -94,6 +110,9 @@ impl AccessLog {
     }
 
     /// Waits until all that was recorded is on disk.
+    ///
+    /// # Errors
+    /// `audit_unavailable` if that takes longer than five seconds.
     pub async fn flush(&self) -> Result<()> {
         let (reply, answer) = oneshot::channel();
         let Some(queue) = &self.queue else {
@@ -102,7 +121,10 @@ impl AccessLog {
         queue
             .try_send(Entry::Flush(reply))
             .map_err(|_| unavailable())?;
-        answer.await.map_err(|_| stopping())?
+        tokio::time::timeout(FLUSH, answer)
+            .await
+            .map_err(|_| unavailable())?
+            .map_err(|_| stopping())?
     }
 
     /// False while releases are refused.
@@ -146,6 +168,7 @@ impl AccessLog {
 impl Drop for AccessLog {
     /// Writes what is queued.
     fn drop(&mut self) {
+        self.state.stopping.store(true, Ordering::Relaxed);
         self.queue = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -159,6 +182,13 @@ fn unavailable() -> Error {
         "the audit log cannot take the event, so nothing is released; see the server's health",
     )
     .after(1)
+}
+
+/// What the thread is started with.
+pub(super) struct Setup {
+    pub dir: PathBuf,
+    pub tagger: Tagger,
+    pub on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
 struct Work {
@@ -179,33 +209,42 @@ struct Segment {
 }
 
 impl Work {
-    fn run(&mut self, entries: &mpsc::Receiver<Entry>) {
+    /// Ends when the queue does.
+    ///
+    /// # Errors
+    /// `FATAL`: the file failed, and what is queued is lost with the process.
+    fn run(&mut self, entries: &mpsc::Receiver<Entry>) -> Result<()> {
         let mut open: Option<(Segment, Instant)> = None;
         loop {
-            let wait = open
-                .as_ref()
-                .map_or(Duration::from_secs(3_600), |(_, since)| {
-                    GATHER.saturating_sub(since.elapsed())
-                });
-            match entries.recv_timeout(wait) {
+            match entries.recv_timeout(self.wait(open.as_ref())) {
                 Ok(Entry::Event(event)) => {
                     let (segment, _) =
                         open.get_or_insert_with(|| (self.begin(&event), Instant::now()));
                     Self::add(&mut self.head, segment, *event);
                     if segment.body.len() >= SEGMENT_BYTES {
-                        self.write_all(&mut open);
+                        self.write_all(&mut open)?;
                     }
                 }
                 Ok(Entry::Flush(reply)) => {
-                    self.write_all(&mut open);
+                    self.write_all(&mut open)?;
                     let _ = reply.send(Ok(()));
                 }
-                Err(mpsc::RecvTimeoutError::Timeout) => self.write_all(&mut open),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    self.write_all(&mut open)?;
+                    self.look_for_room();
+                }
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
-                    self.write_all(&mut open);
-                    return;
+                    return self.write_all(&mut open);
                 }
             }
+        }
+    }
+
+    fn wait(&self, open: Option<&(Segment, Instant)>) -> Duration {
+        match open {
+            Some((_, since)) => GATHER.saturating_sub(since.elapsed()),
+            None if self.state.broken.load(Ordering::Relaxed) => RETRY,
+            None => Duration::from_secs(3_600),
         }
     }
 
@@ -238,31 +277,45 @@ impl Work {
     }
 
     /// Tries until it is written: what was released must be in the log. Meanwhile nothing more is.
-    fn write_all(&mut self, open: &mut Option<(Segment, Instant)>) {
+    fn write_all(&mut self, open: &mut Option<(Segment, Instant)>) -> Result<()> {
         let Some((segment, _)) = open.take() else {
-            return;
+            return Ok(());
         };
+        let mut left = LAST_TRIES;
         loop {
+            if self.state.stopping.load(Ordering::Relaxed) {
+                left -= 1;
+            }
             match self.write(&segment) {
-                Ok(()) => {
-                    if self.state.broken.swap(
-                        os::free_bytes(&self.dir).is_ok_and(|free| free < MINIMUM_FREE / 4),
-                        Ordering::Relaxed,
-                    ) {
-                        log::info!("the access log takes events again");
-                    }
-                    self.state
-                        .written
-                        .store(self.head.number, Ordering::Release);
-                    return;
+                Ok(()) => break,
+                Err(error) if error.kind != Kind::Unavailable || left == 0 => {
+                    log::error!(error = format!("{error:?}").as_str(), events = self.head.number + 1 - segment.first; "the access log failed, and these events are lost");
+                    return Err(error);
                 }
                 Err(error) => {
                     if !self.state.broken.swap(true, Ordering::Relaxed) {
                         log::error!(error = format!("{error:?}").as_str(); "the access log does not take events; nothing is released until it does");
                     }
-                    std::thread::park_timeout(Duration::from_millis(500));
+                    std::thread::park_timeout(RETRY);
                 }
             }
+        }
+        self.state
+            .written
+            .store(self.head.number, Ordering::Release);
+        self.look_for_room();
+        self.shorten_log()
+    }
+
+    /// Nothing is released while there is hardly room for its event.
+    fn look_for_room(&self) {
+        let broken = os::free_bytes(&self.dir).is_ok_and(|free| free < LEAST_FREE);
+        match (self.state.broken.swap(broken, Ordering::Relaxed), broken) {
+            (true, false) => log::info!("the access log takes events again"),
+            (false, true) => log::error!(
+                "the data disk is nearly full; nothing is released until there is room again"
+            ),
+            (true, true) | (false, false) => {}
         }
     }
 
@@ -277,10 +330,17 @@ impl Work {
             self.tagger.tag(&self.head.hash),
             &segment.body,
         ))?;
-        // Sixteen megabytes of log at most; the reader never holds it for long.
+        Ok(())
+    }
+
+    /// Sixteen megabytes of log at most; the reader never holds it for long.
+    fn shorten_log(&self) -> Result<()> {
         let (log, done) = super::checkpoint::run(&self.db, "NOOP")?;
-        if log.saturating_sub(done) > 4_096 {
-            super::checkpoint::run(&self.db, "PASSIVE")?;
+        if log.saturating_sub(done) > 4_096
+            && let Err(error) = super::checkpoint::run(&self.db, "PASSIVE")
+            && error.code == FATAL
+        {
+            return Err(error);
         }
         Ok(())
     }

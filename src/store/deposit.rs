@@ -3,6 +3,7 @@
 use rusqlite::{Connection, Row, ToSql};
 
 use super::list::{Rows, walk};
+use super::parts::{self, INLINE, PARTS, Plain};
 use super::{Change, Store, org};
 use crate::clock::Timestamp;
 use crate::crypto::envelope::{self, Aad};
@@ -12,14 +13,8 @@ use crate::model::filter::Filter;
 use crate::model::id::{ClientId, DepositId, Fingerprint, OrgId};
 use crate::secret::{Key, Secret};
 
-/// Longer bodies are written in parts of this size, the head last.
-pub const PART: usize = 256 << 10;
 /// Versions of one deposit.
 const MAX_VERSION: u32 = 1 << 30;
-
-/// The first byte of a version's plaintext.
-const INLINE: u8 = 0;
-const PARTS: u8 = 1;
 
 /// What a put writes.
 pub struct Put {
@@ -193,22 +188,6 @@ fn body_aad<'a>(org: OrgId, id: &'a DepositId, version: u32) -> Aad<'a> {
     }
 }
 
-fn part_aad(parts: &[u8; 16], part: u32) -> Aad<'_> {
-    Aad {
-        table: "deposit_parts",
-        column: "body",
-        org: None,
-        object: parts,
-        version: u64::from(part),
-    }
-}
-
-/// The plaintext of a version: the body, or where its parts are and what opens them.
-struct Plain {
-    bytes: Secret<Vec<u8>>,
-    parts: Option<[u8; 16]>,
-}
-
 impl Store {
     /// A new version of a deposit, or a new deposit.
     ///
@@ -216,68 +195,25 @@ impl Store {
     /// `name_taken` (another client's), `in_bin`, `PreconditionFailed`.
     pub async fn put_deposit(&self, change: Change, put: Put) -> Result<Stored> {
         let size = put.body.bytes.expose().len();
-        let plain = self.lay_out(&put).await?;
-        let parts = plain.parts;
+        if size > parts::PART
+            && let Some(once) = &change.once
+            && let Some(first) = self.first_answer(once)?
+        {
+            return Ok(first);
+        }
+        let plain = self.lay_out(&put.body).await?;
+        let laid = plain.parts();
         let weight = plain.bytes.expose().len() + 1_024;
         let stored = self
             .change(change, weight, move |tx, event| {
                 write(tx.db, put, &plain, size, event)
             })
             .await;
-        if let (Err(_), Some(parts)) = (&stored, parts) {
-            // Best effort: what stays is dropped at the next start.
-            let _ = self
-                .upkeep(0, move |tx| {
-                    tx.db.execute("DELETE FROM deposit_parts WHERE parts IN (SELECT parts FROM pending_parts WHERE parts = ?1)", [parts])?;
-                    Ok(tx.db.execute("DELETE FROM pending_parts WHERE parts = ?1", [parts])? as u64)
-                })
-                .await;
+        if let (Err(_), Some(laid)) = (&stored, laid) {
+            // Best effort: upkeep and the next start look for such parts too.
+            let _ = self.drop_pending(vec![laid]).await;
         }
         stored
-    }
-
-    /// Writes the parts of a long body, so that the head's transaction stays short.
-    async fn lay_out(&self, put: &Put) -> Result<Plain> {
-        let body = put.body.bytes.expose();
-        if body.len() <= PART {
-            let mut bytes = Vec::with_capacity(body.len() + 1);
-            bytes.push(INLINE);
-            bytes.extend_from_slice(body);
-            return Ok(Plain {
-                bytes: Secret::new(bytes),
-                parts: None,
-            });
-        }
-        let parts: [u8; 16] = *DepositId::new().as_bytes();
-        let key = crate::crypto::keygen::key();
-        let mut count: u32 = 0;
-        for chunk in body.chunks(PART) {
-            let sealed = envelope::seal(&key, 1, &part_aad(&parts, count), chunk)?;
-            let part = count;
-            self.upkeep(sealed.len(), move |tx| {
-                if part == 0 {
-                    tx.db
-                        .execute("INSERT INTO pending_parts VALUES (?1)", [parts])?;
-                }
-                tx.db
-                    .prepare_cached(
-                        "INSERT INTO deposit_parts (parts, part, body) VALUES (?1, ?2, ?3)",
-                    )?
-                    .execute((parts, part, sealed))?;
-                Ok(())
-            })
-            .await?;
-            count += 1;
-        }
-        let mut bytes = vec![PARTS];
-        bytes.extend_from_slice(&parts);
-        bytes.extend_from_slice(key.expose());
-        bytes.extend_from_slice(&count.to_be_bytes());
-        bytes.extend_from_slice(&(body.len() as u64).to_be_bytes());
-        Ok(Plain {
-            bytes: Secret::new(bytes),
-            parts: Some(parts),
-        })
     }
 
     /// # Errors
@@ -345,44 +281,9 @@ impl Store {
         )?;
         match (plain.expose().split_first(), sealed.parts) {
             (Some((&INLINE, body)), None) => Ok(Secret::new(body.to_vec())),
-            (Some((&PARTS, manifest)), Some(_)) => self.gather(manifest),
+            (Some((&PARTS, manifest)), Some(_)) => self.gather(sealed, manifest),
             _ => Err(Error::internal("a deposit's body has an unknown form")),
         }
-    }
-
-    fn gather(&self, manifest: &[u8]) -> Result<Secret<Vec<u8>>> {
-        let damaged = || Error::internal("the parts of a deposit's body do not fit its head");
-        let (parts, rest) = manifest.split_first_chunk::<16>().ok_or_else(damaged)?;
-        let (key, rest) = rest.split_first_chunk::<32>().ok_or_else(damaged)?;
-        let (count, size) = rest.split_first_chunk::<4>().ok_or_else(damaged)?;
-        let size = u64::from_be_bytes(size.try_into().map_err(|_| damaged())?);
-        let key = Key::new(*key);
-        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0).min(32 << 20));
-        self.readers.point(|db| {
-            let mut statement = db.prepare_cached(
-                "SELECT part, body FROM deposit_parts WHERE parts = ?1 ORDER BY part",
-            )?;
-            let mut rows = statement.query([parts])?;
-            let mut expected = 0;
-            while let Some(row) = rows.next()? {
-                let part: u32 = row.get(0)?;
-                if part != expected {
-                    return Err(damaged());
-                }
-                let opened = envelope::open(
-                    &key,
-                    &part_aad(parts, part),
-                    row.get_ref(1)?.as_blob().unwrap_or_default(),
-                )?;
-                bytes.extend_from_slice(opened.expose());
-                expected += 1;
-            }
-            if expected != u32::from_be_bytes(*count) || bytes.len() as u64 != size {
-                return Err(damaged());
-            }
-            Ok(())
-        })?;
-        Ok(Secret::new(bytes))
     }
 
     pub async fn edit_deposit(
@@ -672,7 +573,7 @@ fn write(
         &put.content_type,
         put.now.0,
         &put.created_by,
-        plain.parts,
+        plain.parts(),
         body,
     ))?;
     match &there {
@@ -714,7 +615,7 @@ fn write(
             }
         }
     }
-    if let Some(parts) = plain.parts {
+    if let Some(parts) = plain.parts() {
         db.prepare_cached("DELETE FROM pending_parts WHERE parts = ?1")?
             .execute([parts])?;
     }
@@ -724,9 +625,4 @@ fn write(
         deposit: found(db, &which)?.deposit,
         created: there.is_none(),
     })
-}
-
-/// Parts whose head was never written: the server ended between the two.
-pub(super) fn drop_orphaned_parts(db: &Connection) -> Result<()> {
-    Ok(db.execute_batch("BEGIN; DELETE FROM deposit_parts WHERE parts IN (SELECT parts FROM pending_parts); DELETE FROM pending_parts; COMMIT")?)
 }
