@@ -4,4 +4,5 @@
 
 mod deposits;
 mod harness;
+mod soak;
 mod vault;
