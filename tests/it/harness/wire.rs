@@ -89,6 +89,11 @@ impl Connection {
         Self::over(Box::new(tcp(authority(url))), authority(url))
     }
 
+    pub fn try_plain(url: &str) -> io::Result<Self> {
+        let authority = authority(url);
+        Ok(Self::over(Box::new(try_tcp(authority)?), authority))
+    }
+
     pub fn unix(path: &Path) -> Self {
         // The path of a socket has room for 107 bytes only; a folder handle makes it short.
         let stream =

@@ -1,8 +1,10 @@
 //! Crashes: whatever was acknowledged is there afterwards, and nothing is half there. `make soak`
 //! runs the long form and writes docs/measured/soak.json.
 
+mod faults;
 mod ledger;
 mod run;
+mod trace;
 mod views;
 mod writer;
 
