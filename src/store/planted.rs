@@ -53,6 +53,6 @@ impl Planted {
     pub fn drops(self, event: &Event) -> bool {
         self == Self::DropEvent
             && event.object.kind == "deposit"
-            && event.request.0.as_bytes()[15] % 16 == 0
+            && event.request.0.as_bytes()[15].is_multiple_of(16)
     }
 }

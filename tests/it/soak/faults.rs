@@ -14,7 +14,7 @@ use super::trace::{self, Report};
 use crate::harness::wire::{self, Connection};
 use crate::harness::{PATIENCE, Server, until};
 
-fn strace(server: &Server, more: &[&str]) -> Vec<String> {
+pub fn strace(server: &Server, more: &[&str]) -> Vec<String> {
     let mut wrapper: Vec<String> = ["strace", "-f", "-yy", "-ttt", "-s", "0", "-o"]
         .map(str::to_owned)
         .into();
@@ -23,7 +23,7 @@ fn strace(server: &Server, more: &[&str]) -> Vec<String> {
     wrapper
 }
 
-fn trace_of(server: &Server) -> String {
+pub fn trace_of(server: &Server) -> String {
     std::fs::read_to_string(server.path("trace")).unwrap()
 }
 
@@ -45,6 +45,10 @@ fn traced(defect: Option<&str>) -> (Report, Report, usize) {
     connection
         .request("PUT", "/v1/deposits/first", &[], Some(b"x"))
         .ok(201);
+    let mut connections: Vec<Connection> = (0..8).map(|_| client.wire()).collect();
+    for connection in &mut connections {
+        connection.get("/v1/deposits/first").ok(200);
+    }
     let begin = quiet(&server);
 
     let changes: [(&str, &str, Vec<u8>); 8] = [
@@ -70,8 +74,7 @@ fn traced(defect: Option<&str>) -> (Report, Report, usize) {
     let between = quiet(&server);
 
     std::thread::scope(|scope| {
-        for writer in 0..8_u64 {
-            let mut connection = client.wire();
+        for (writer, connection) in connections.iter_mut().enumerate() {
             scope.spawn(move || {
                 for number in 0..6 {
                     let path = format!("/v1/deposits/c{writer}-{number}");
@@ -85,7 +88,6 @@ fn traced(defect: Option<&str>) -> (Report, Report, usize) {
     server.stop();
     let whole = trace_of(&server);
     let alone = trace::judge(&whole[begin..between], &port, true);
-    // The handshakes and the end of the connections stand before a request and behind it.
     (
         alone,
         trace::judge(&whole[between..], &port, false),
@@ -108,10 +110,13 @@ fn quiet(server: &Server) -> usize {
 
 #[test]
 fn no_answer_leaves_before_its_rows_are_synced() {
-    let (alone, _, changes) = traced(None);
-    println!("{alone:?}");
-    assert!(alone.violations.is_empty(), "{alone:#?}");
+    let (alone, together, changes) = traced(None);
+    println!("{alone:?} {together:?}");
+    for report in [&alone, &together] {
+        assert!(report.violations.is_empty(), "{report:#?}");
+    }
     assert_eq!(alone.answers, changes);
+    assert!(together.answers >= 48, "{together:?}");
     assert!(alone.syncs >= changes);
 }
 
@@ -306,7 +311,7 @@ fn an_access_log_that_cannot_be_synced_ends_the_server() {
     server.cli(&["audit", "verify"]).ok();
 }
 
-fn config_of(client: &crate::harness::Client, ca: &Path) -> Arc<rustls::ClientConfig> {
+pub fn config_of(client: &crate::harness::Client, ca: &Path) -> Arc<rustls::ClientConfig> {
     let identity = (&*client.file("client.crt"), &*client.file("client.key"));
     wire::tls_config(ca, Some(identity))
 }

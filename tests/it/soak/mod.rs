@@ -1,6 +1,7 @@
 //! Crashes: whatever was acknowledged is there afterwards, and nothing is half there. `make soak`
 //! runs the long form and writes docs/measured/soak.json.
 
+mod disk;
 mod faults;
 mod ledger;
 mod run;
