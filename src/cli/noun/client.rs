@@ -70,7 +70,7 @@ pub enum Verb {
         #[arg(value_name = "FINGERPRINT")]
         client: Fingerprint,
     },
-    /// Remove a client; its deposits stay with the organization
+    /// Remove a client that owns no deposits any more; its key may then register anew
     Rm {
         #[arg(value_name = "FINGERPRINT")]
         client: Fingerprint,
@@ -105,7 +105,9 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
         Verb::Disable { client } => decide(context, client, "disable").await,
         Verb::Rm { client } => {
             let mut server = context.admin()?;
-            out.confirm(&format!("Remove client {client}? It cannot reach its deposits any more, and would have to register anew."))?;
+            out.confirm(&format!(
+                "Remove client {client}? It would have to register anew."
+            ))?;
             server.send(Call::new(Method::DELETE, path(client))).await?;
             out.talk(&format!("client {client} is removed"));
             Ok(())
