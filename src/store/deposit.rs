@@ -32,7 +32,8 @@ pub struct Put {
     pub created_by: String,
     pub expect: Expected,
     pub encryption: Encryption,
-    pub content_type: String,
+    /// None keeps what is there.
+    pub content_type: Option<String>,
     pub description: Option<String>,
     pub labels: Option<Labels>,
     pub body: Body,
@@ -657,6 +658,10 @@ fn write(
             ),
         ));
     }
+    let content_type = put.content_type.unwrap_or_else(|| match &there {
+        Some(head) => head.deposit.content_type.clone(),
+        None => "application/octet-stream".to_owned(),
+    });
     let size = i64::try_from(size).unwrap_or(i64::MAX);
     let body = envelope::seal(
         &put.body.key,
@@ -669,7 +674,7 @@ fn write(
         version,
         size,
         put.encryption.as_str(),
-        &put.content_type,
+        &content_type,
         put.now.0,
         &put.created_by,
         plain.parts,
@@ -689,7 +694,7 @@ fn write(
                 put.owner.as_ref().map(|owner| *owner.as_bytes()),
                 size,
                 put.encryption.as_str(),
-                &put.content_type,
+                &content_type,
                 put.description.unwrap_or_default(),
                 json(&labels)?,
                 put.now.0,
@@ -704,7 +709,7 @@ fn write(
                 version,
                 size,
                 put.encryption.as_str(),
-                &put.content_type,
+                &content_type,
                 put.description.unwrap_or_else(|| head.deposit.description.clone()),
                 json(&labels)?,
                 put.now.0,

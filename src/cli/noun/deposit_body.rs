@@ -83,12 +83,9 @@ pub async fn put(args: PutArgs, context: &Context) -> Result<()> {
         Some(0) => call.header("if-none-match", "*"),
         version => if_match(call, version),
     };
-    call = call.header(
-        "content-type",
-        args.content_type
-            .as_deref()
-            .unwrap_or("application/octet-stream"),
-    );
+    if let Some(content_type) = &args.content_type {
+        call = call.header("content-type", content_type);
+    }
     if !args.labels.is_empty() {
         call = call.header(LABELS, labels_header(&args.labels));
     }

@@ -1,6 +1,7 @@
 //! One file per noun: its verbs, what they send, what they print.
 
 pub mod audit;
+mod audit_export;
 pub mod client;
 pub mod deposit;
 mod deposit_body;
