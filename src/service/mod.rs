@@ -189,8 +189,15 @@ impl Service {
             .prune_sessions(now.plus(-self.settings.session_idle()))
             .await?;
         self.throttle.forget(now);
-        if self.store.access().works() {
+        let access = self.store.access();
+        if access.works() && access.has_reserve() {
             self.board.green("audit");
+        } else if access.works() {
+            self.board.amber(
+                "audit",
+                "there is no room for the 64 MiB that finish the log on a full disk",
+                "free space on the data disk",
+            );
         } else {
             self.board.red(
                 "audit",
