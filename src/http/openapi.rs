@@ -7,7 +7,7 @@ use utoipa::openapi::path::{
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::response::ResponseBuilder;
 use utoipa::openapi::schema::{
-    ArrayBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type,
+    ArrayBuilder, KnownFormat, ObjectBuilder, OneOfBuilder, Schema, SchemaFormat, Type,
 };
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme,
@@ -442,7 +442,10 @@ fn query(name: &'static str, route: &Route) -> Parameter {
 
 fn request_header(name: &str) -> RefOr<Schema> {
     match name {
-        "if-match" => pattern("^([*]|\"[1-9][0-9]{0,8}\")$"),
+        "if-match" => OneOfBuilder::new()
+            .item(pattern("^\"[1-9][0-9]{0,8}\"$"))
+            .item(words(["*"]))
+            .into(),
         "if-none-match" => words(["*"]),
         ENCRYPTION => words(["age", "none"]),
         _ => string(),
