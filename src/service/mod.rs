@@ -185,6 +185,7 @@ impl Service {
     pub async fn upkeep(&self) -> Result<()> {
         let now = clock::now();
         while self.store.prune_answers(now).await? > 0 {}
+        self.store.prune_parts(now).await?;
         self.store
             .prune_sessions(now.plus(-self.settings.session_idle()))
             .await?;
