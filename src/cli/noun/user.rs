@@ -20,32 +20,40 @@ use crate::model::user::{User, UserName};
 pub enum Verb {
     /// Add a user
     Add {
+        /// The name to log in with
         name: UserName,
         /// A file with the password, 12 to 1,024 bytes (`-`: stdin)
         #[arg(long, value_name = "FILE")]
         password_file: PathBuf,
-        /// A role, on one organization or on all
+        /// A role of `strongroom role list`, on one organization or on all; may be given again
         #[arg(long = "role", value_name = "ROLE[:ORG]")]
         roles: Vec<RoleOn>,
     },
     /// All users
     List(ListArgs),
+    /// One user, with its roles
     Show {
+        /// The user's name
         name: UserName,
     },
     /// Refuse a user's log-ins and tokens until it is enabled
     Disable {
+        /// The user's name
         name: UserName,
     },
+    /// Let a disabled user in again
     Enable {
+        /// The user's name
         name: UserName,
     },
     /// Remove a user with its tokens
     Rm {
+        /// The user's name
         name: UserName,
     },
     /// Set a new password; the user's sessions end
     SetPassword {
+        /// The user's name
         name: UserName,
         /// A file with the password, 12 to 1,024 bytes (`-`: stdin)
         #[arg(long, value_name = "FILE")]
@@ -53,13 +61,17 @@ pub enum Verb {
     },
     /// Give a role, on one organization or on all
     Grant {
+        /// The user's name
         name: UserName,
+        /// Such as auditor, or key_operator:acme
         #[arg(value_name = "ROLE[:ORG]")]
         role: RoleOn,
     },
     /// Take a role
     Revoke {
+        /// The user's name
         name: UserName,
+        /// Such as auditor, or key_operator:acme
         #[arg(value_name = "ROLE[:ORG]")]
         role: RoleOn,
     },
