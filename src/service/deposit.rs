@@ -86,9 +86,22 @@ struct Place {
 }
 
 impl Service {
-    /// How long a body may be, now.
+    /// How long a deposit may be, now; what age adds to it comes on top.
     pub fn deposit_max_bytes(&self) -> usize {
         self.settings.deposit_max_bytes()
+    }
+
+    pub fn deposit_too_large(&self) -> Error {
+        let mut error = Error::new(
+            Kind::TooLarge,
+            "too_large",
+            format!(
+                "a deposit has up to {} bytes here; an administrator may allow up to 16777216 (setting deposit.max_bytes)",
+                self.deposit_max_bytes()
+            ),
+        );
+        error.field = Some("body");
+        error
     }
 
     pub async fn deposit_put(
@@ -144,13 +157,9 @@ impl Service {
     }
 
     fn check_put(&self, request: &PutDeposit) -> Result<()> {
-        let most = self.deposit_max_bytes();
+        let most = request.encryption.longest_body(self.deposit_max_bytes());
         if request.body.expose().len() > most {
-            return Err(Error::new(
-                Kind::TooLarge,
-                "body_too_large",
-                format!("a deposit's body has up to {most} bytes (setting deposit.max_bytes)"),
-            ));
+            return Err(self.deposit_too_large());
         }
         if let Some(content_type) = &request.content_type {
             short_text("content_type", content_type, 255)?;
