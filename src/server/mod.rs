@@ -35,6 +35,8 @@ use unlock::{Unlocked, unlock};
 const MOST_CONFIG: u64 = 1 << 20;
 /// Upkeep that costs little.
 const MINUTE: Duration = Duration::from_secs(60);
+/// Between two looks at the disk and the access log.
+const LOOK: Duration = Duration::from_secs(5);
 /// Minutes between checkpoints of the audit.
 const CHECKPOINT_MINUTES: u32 = 60;
 
@@ -142,6 +144,11 @@ async fn serve(start: Start, config: Config, unlocked: Unlocked, logging: Loggin
         server_fingerprint: facts.server_fingerprint.to_string(),
         pid: std::process::id(),
     };
+    #[cfg(debug_assertions)]
+    if let Some(planted) = unlocked.opened.planted() {
+        log::error!("{}", planted.warning());
+        board.red("planted defect", &planted.warning(), "unset the variable");
+    }
     let settings = unlocked.opened.settings()?;
     let store = unlocked
         .opened
@@ -226,6 +233,7 @@ impl Running {
     /// Works off what comes up while it serves.
     async fn until_stopped(&mut self, signals: &mut Signals) {
         let mut minutes = tokio::time::interval(MINUTE);
+        let mut looks = tokio::time::interval(LOOK);
         let mut minute: u32 = 0;
         loop {
             tokio::select! {
@@ -233,6 +241,7 @@ impl Running {
                 _ = signals.terminate.recv() => return,
                 _ = signals.interrupt.recv() => return,
                 _ = signals.hangup.recv() => reread(&self.start, &self.config),
+                _ = looks.tick() => self.service.report(),
                 _ = minutes.tick() => {
                     if let Err(error) = self.look_after(minute).await {
                         log::warn!(error = format!("{error:?}").as_str(); "upkeep did not come through");

@@ -223,7 +223,10 @@ impl Service {
         expect: Expect,
         request: EditDeposit,
     ) -> Result<Deposit> {
-        let head = self.reach_deposit(ctx, which, Action::DepositChange, "deposit.edit")?;
+        let head = match self.reach_deposit(ctx, which, Action::DepositChange, "deposit.edit") {
+            Ok(head) => head,
+            Err(error) => return self.or_first_answer(ctx, error),
+        };
         if let Some(description) = &request.description {
             short_text("description", description, 1_000)?;
         }
@@ -312,7 +315,10 @@ impl Service {
         which: &Which,
         expect: Expect,
     ) -> Result<Deposit> {
-        let head = self.reach_deposit(ctx, which, Action::DepositChange, "deposit.rm")?;
+        let head = match self.reach_deposit(ctx, which, Action::DepositChange, "deposit.rm") {
+            Ok(head) => head,
+            Err(error) => return self.or_first_answer(ctx, error),
+        };
         let now = clock::now();
         let change = self.change(ctx, "deposit.rm", of(&head.deposit), now);
         self.store
@@ -326,7 +332,10 @@ impl Service {
     }
 
     pub async fn deposit_undelete(&self, ctx: &Context, which: &Which) -> Result<Deposit> {
-        let head = self.reach_deposit(ctx, which, Action::DepositChange, "deposit.undelete")?;
+        let head = match self.reach_deposit(ctx, which, Action::DepositChange, "deposit.undelete") {
+            Ok(head) => head,
+            Err(error) => return self.or_first_answer(ctx, error),
+        };
         let change = self.change(ctx, "deposit.undelete", of(&head.deposit), clock::now());
         self.store
             .undelete_deposit(change, store::Which::Id(head.deposit.id))
@@ -335,7 +344,10 @@ impl Service {
 
     /// Out of the bin, for good.
     pub async fn deposit_purge(&self, ctx: &Context, which: &Which) -> Result<()> {
-        let head = self.reach_deposit(ctx, which, Action::DepositChange, "deposit.purge")?;
+        let head = match self.reach_deposit(ctx, which, Action::DepositChange, "deposit.purge") {
+            Ok(head) => head,
+            Err(error) => return self.or_first_answer(ctx, error),
+        };
         let change = self.change(ctx, "deposit.purge", of(&head.deposit), clock::now());
         self.store
             .purge_deposit(change, store::Which::Id(head.deposit.id))

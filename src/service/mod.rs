@@ -20,6 +20,7 @@ pub mod user;
 
 use std::sync::{Arc, RwLock};
 
+use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
 use crate::clock::{self, Timestamp};
@@ -161,15 +162,21 @@ impl Service {
 
     /// A change of this request, with its event.
     fn change(&self, ctx: &Context, verb: &str, object: Object, now: Timestamp) -> Change {
-        let once = ctx.idempotency.as_ref().map(|idempotency| Once {
-            caller: ctx.idempotency_caller(),
-            key: idempotency.key.clone(),
-            request_hash: idempotency.request_hash,
-        });
         Change {
             event: ctx.event(verb, object, now),
-            once,
+            once: once(ctx),
         }
+    }
+
+    /// A retry may find its object gone, perhaps by its own first try: then the first answer counts.
+    fn or_first_answer<T: DeserializeOwned>(&self, ctx: &Context, error: Error) -> Result<T> {
+        if error.kind == Kind::NotFound
+            && let Some(once) = once(ctx)
+            && let Some(answer) = self.store.first_answer(&once)?
+        {
+            return Ok(answer);
+        }
+        Err(error)
     }
 
     /// Records that a secret leaves; it must not leave if this fails.
@@ -184,12 +191,17 @@ impl Service {
     /// What runs now and then, without anyone's asking.
     pub async fn upkeep(&self) -> Result<()> {
         let now = clock::now();
+        self.throttle.forget(now);
         while self.store.prune_answers(now).await? > 0 {}
-        self.store.prune_parts(now).await?;
         self.store
             .prune_sessions(now.plus(-self.settings.session_idle()))
             .await?;
-        self.throttle.forget(now);
+        self.store.drop_loose_parts().await?;
+        Ok(())
+    }
+
+    /// Tells the board how the store is.
+    pub fn report(&self) {
         let access = self.store.access();
         if access.works() && access.has_reserve() {
             self.board.green("audit");
@@ -206,8 +218,21 @@ impl Service {
                 "free space on the data disk; see the server's log",
             );
         }
-        Ok(())
+        match self.store.room() {
+            Ok(()) => self.board.green("disk"),
+            Err(full) => self
+                .board
+                .amber("disk", &full.public, "free space on the data disk"),
+        }
     }
+}
+
+fn once(ctx: &Context) -> Option<Once> {
+    ctx.idempotency.as_ref().map(|idempotency| Once {
+        caller: ctx.idempotency_caller(),
+        key: idempotency.key.clone(),
+        request_hash: idempotency.request_hash,
+    })
 }
 
 /// An object of an event.

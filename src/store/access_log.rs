@@ -1,6 +1,7 @@
 //! Releases and refusals: queued before the answer leaves, on disk within 100 ms, in a file of its
 //! own, so that reading does not wait for the disk and does not empty the readers' caches.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -10,14 +11,14 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::DISK_FULL;
+use super::FATAL;
 use super::ballast::Ballast;
 use super::event::{Backwards, ChainState, Head, Walked, head_by};
 use super::open::Source;
 use super::readers::{spawn, stopping};
 use super::writer::MINIMUM_FREE;
 use crate::crypto::chain::{Tagger, event_hash};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::audit::{Chain, ChainedEvent, Event};
 use crate::model::filter::Filter;
 use crate::os;
@@ -26,10 +27,18 @@ use crate::os;
 const QUEUE: usize = 65_536;
 /// How long events gather into a segment.
 const GATHER: Duration = Duration::from_millis(40);
-/// How often a stop tries to write the last events, a fifth of a second apart.
-const LAST_TRIES: u32 = 25;
 /// A segment ends at so many bytes.
 const SEGMENT_BYTES: usize = 256 << 10;
+/// Below so much free space nothing is released: what was, must still find room.
+const LEAST_FREE: u64 = MINIMUM_FREE / 4;
+/// Between two tries, while the file takes nothing.
+const RETRY: Duration = Duration::from_millis(500);
+/// Between two looks at the reserve, while nothing happens.
+const LOOK: Duration = Duration::from_secs(5);
+/// Tries when the server stops and the file takes nothing.
+const LAST_TRIES: u32 = 10;
+/// How long a flush may take.
+const FLUSH: Duration = Duration::from_secs(5);
 
 enum Entry {
     Event(Box<Event>),
@@ -50,30 +59,33 @@ struct State {
     broken: AtomicBool,
     /// Whether the space is reserved that finishes the log on a full disk.
     reserve: AtomicBool,
+    /// Nothing more comes; a full disk is not waited for any longer.
+    stopping: AtomicBool,
 }
 
 impl AccessLog {
-    pub(super) fn start(
-        db: Connection,
-        source: &Source,
-        dir: PathBuf,
-        tagger: Tagger,
-        on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
-    ) -> Result<Self> {
+    pub(super) fn start(db: Connection, source: &Source, setup: Setup) -> Result<Self> {
         let head = last_head(&db)?;
         let state = Arc::new(State::default());
         let (queue, entries) = mpsc::sync_channel(QUEUE);
         let reader = Arc::new(Mutex::new(source.reader()?));
         let mut work = Work {
             db,
-            ballast: Ballast::new(&dir),
-            on_fatal,
-            dir,
-            tagger,
+            ballast: Ballast::new(&setup.dir),
+            dir: setup.dir,
+            tagger: setup.tagger,
             head,
             state: Arc::clone(&state),
         };
-        let thread = spawn("access-log", move || work.run(&entries))?;
+        let (on_fatal, ended) = (setup.on_fatal, Arc::clone(&state));
+        let thread = spawn("access-log", move || {
+            let run = catch_unwind(AssertUnwindSafe(|| work.run(&entries)));
+            if !matches!(run, Ok(Ok(()))) {
+                // Before the queue closes, so that nothing is released in between.
+                ended.broken.store(true, Ordering::Relaxed);
+                on_fatal("the access log failed");
+            }
+        })?;
         Ok(Self {
             queue: Some(queue),
             state,
@@ -82,7 +94,8 @@ impl AccessLog {
         })
     }
 
-    /// Takes an event for the log. After `Ok` it is on disk within 100 ms, or the process ends.
+    /// Takes an event for the log. After `Ok` it is on disk within 100 ms; or, if the disk is full,
+    /// as soon as there is room, and until then nothing more is released; or the process ends.
     ///
     /// # Errors
     /// `audit_unavailable` if the log is behind or its file does not take events: whatever was to
@@ -100,6 +113,9 @@ impl AccessLog {
     }
 
     /// Waits until all that was recorded is on disk.
+    ///
+    /// # Errors
+    /// `audit_unavailable` if that takes longer than five seconds.
     pub async fn flush(&self) -> Result<()> {
         let (reply, answer) = oneshot::channel();
         let Some(queue) = &self.queue else {
@@ -108,7 +124,10 @@ impl AccessLog {
         queue
             .try_send(Entry::Flush(reply))
             .map_err(|_| unavailable())?;
-        answer.await.map_err(|_| stopping())?
+        tokio::time::timeout(FLUSH, answer)
+            .await
+            .map_err(|_| unavailable())?
+            .map_err(|_| stopping())?
     }
 
     /// False while releases are refused.
@@ -157,6 +176,7 @@ impl AccessLog {
 impl Drop for AccessLog {
     /// Writes what is queued.
     fn drop(&mut self) {
+        self.state.stopping.store(true, Ordering::Relaxed);
         self.queue = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -172,10 +192,16 @@ fn unavailable() -> Error {
     .after(1)
 }
 
+/// What the thread is started with.
+pub(super) struct Setup {
+    pub dir: PathBuf,
+    pub tagger: Tagger,
+    pub on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
 struct Work {
     db: Connection,
     ballast: Ballast,
-    on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
     dir: PathBuf,
     tagger: Tagger,
     head: Head,
@@ -192,35 +218,42 @@ struct Segment {
 }
 
 impl Work {
-    fn run(&mut self, entries: &mpsc::Receiver<Entry>) {
+    /// Ends when the queue does.
+    ///
+    /// # Errors
+    /// `FATAL`: the file failed, and what is queued is lost with the process.
+    fn run(&mut self, entries: &mpsc::Receiver<Entry>) -> Result<()> {
         let mut open: Option<(Segment, Instant)> = None;
         loop {
-            let idle = match self.state.broken.load(Ordering::Relaxed) || !self.ballast.held() {
-                true => Duration::from_secs(1),
-                false => Duration::from_secs(60),
-            };
-            let wait = open
-                .as_ref()
-                .map_or(idle, |(_, since)| GATHER.saturating_sub(since.elapsed()));
-            match entries.recv_timeout(wait) {
+            match entries.recv_timeout(self.wait(open.as_ref())) {
                 Ok(Entry::Event(event)) => {
                     let (segment, _) =
                         open.get_or_insert_with(|| (self.begin(&event), Instant::now()));
                     Self::add(&mut self.head, segment, *event);
                     if segment.body.len() >= SEGMENT_BYTES {
-                        self.write_all(&mut open, u32::MAX);
+                        self.write_all(&mut open)?;
                     }
                 }
                 Ok(Entry::Flush(reply)) => {
-                    self.write_all(&mut open, u32::MAX);
+                    self.write_all(&mut open)?;
                     let _ = reply.send(Ok(()));
                 }
-                Err(mpsc::RecvTimeoutError::Timeout) => self.write_all(&mut open, u32::MAX),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    self.write_all(&mut open)?;
+                    self.look_for_room();
+                }
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
-                    self.write_all(&mut open, LAST_TRIES);
-                    return;
+                    return self.write_all(&mut open);
                 }
             }
+        }
+    }
+
+    fn wait(&self, open: Option<&(Segment, Instant)>) -> Duration {
+        match open {
+            Some((_, since)) => GATHER.saturating_sub(since.elapsed()),
+            None if self.state.broken.load(Ordering::Relaxed) => RETRY,
+            None => LOOK,
         }
     }
 
@@ -253,52 +286,49 @@ impl Work {
     }
 
     /// Tries until it is written: what was released must be in the log. Meanwhile nothing more is.
-    fn write_all(&mut self, open: &mut Option<(Segment, Instant)>, tries: u32) {
+    fn write_all(&mut self, open: &mut Option<(Segment, Instant)>) -> Result<()> {
         let Some((segment, _)) = open.take() else {
-            return self.recover();
+            return Ok(());
         };
-        for _ in 0..tries {
+        let mut left = LAST_TRIES;
+        loop {
+            if self.state.stopping.load(Ordering::Relaxed) {
+                left -= 1;
+            }
             match self.write(&segment) {
-                Ok(()) => {
-                    self.keep_small();
-                    return self.recover();
+                Ok(()) => break,
+                Err(error) if error.kind != Kind::Unavailable || left == 0 => {
+                    log::error!(error = format!("{error:?}").as_str(), events = self.head.number + 1 - segment.first; "the access log failed, and these events are lost");
+                    return Err(error);
                 }
-                Err(error) if error.code == DISK_FULL => self.disk_is_full(),
                 Err(error) => {
-                    log::error!(error = format!("{error:?}").as_str(); "the access log cannot be written");
-                    self.state.broken.store(true, Ordering::Relaxed);
-                    return (self.on_fatal)("a write, sync or commit of the access log failed");
+                    if !self.state.broken.swap(true, Ordering::Relaxed) {
+                        log::error!(error = format!("{error:?}").as_str(); "the access log does not take events; nothing is released until it does");
+                    }
+                    // The first time there is the reserve to write it to.
+                    if !self.ballast.give_up() {
+                        std::thread::park_timeout(RETRY);
+                    }
                 }
             }
         }
-        log::error!(first = segment.first, last = self.head.number; "the disk stayed full; these events of the access log are lost");
+        self.look_for_room();
+        self.shorten_log()
     }
 
-    fn disk_is_full(&mut self) {
-        if !self.state.broken.swap(true, Ordering::Relaxed) {
-            log::error!(
-                "the data disk is full; nothing is released until there is room for the audit"
-            );
+    /// Nothing is released while there is hardly room for its event, and no reserve.
+    fn look_for_room(&mut self) {
+        self.ballast.take();
+        let held = self.ballast.held();
+        self.state.reserve.store(held, Ordering::Relaxed);
+        let broken = !held && os::free_bytes(&self.dir).is_ok_and(|free| free < LEAST_FREE);
+        match (self.state.broken.swap(broken, Ordering::Relaxed), broken) {
+            (true, false) => log::info!("the access log takes events again"),
+            (false, true) => log::error!(
+                "the data disk is nearly full; nothing is released until there is room again"
+            ),
+            (true, true) | (false, false) => {}
         }
-        if !self.ballast.give_up() {
-            std::thread::park_timeout(Duration::from_millis(200));
-        }
-    }
-
-    /// Releases go on once there is room again, the reserve included.
-    fn recover(&mut self) {
-        let broken = self.state.broken.load(Ordering::Relaxed);
-        if broken || !self.ballast.held() {
-            self.ballast.take();
-        }
-        let roomy = || os::free_bytes(&self.dir).is_ok_and(|free| free >= MINIMUM_FREE);
-        if broken && (self.ballast.held() || roomy()) {
-            self.state.broken.store(false, Ordering::Relaxed);
-            log::info!("the access log takes events again");
-        }
-        self.state
-            .reserve
-            .store(self.ballast.held(), Ordering::Relaxed);
     }
 
     fn write(&self, segment: &Segment) -> Result<()> {
@@ -315,18 +345,16 @@ impl Work {
         Ok(())
     }
 
-    /// Sixteen megabytes of log at most; what a checkpoint cannot do now it does later.
-    fn keep_small(&self) {
-        let done = super::checkpoint::run(&self.db, "NOOP").and_then(|(log, done)| {
-            match log.saturating_sub(done) > 4_096 {
-                true => super::checkpoint::run(&self.db, "PASSIVE").map(|_| ()),
-                false => Ok(()),
-            }
-        });
-        if let Err(error) = done {
-            log::error!(error = format!("{error:?}").as_str(); "the access log's checkpoint failed");
-            (self.on_fatal)("a checkpoint of the access log failed");
+    /// Sixteen megabytes of log at most; the reader never holds it for long.
+    fn shorten_log(&self) -> Result<()> {
+        let (log, done) = super::checkpoint::run(&self.db, "NOOP")?;
+        if log.saturating_sub(done) > 4_096
+            && let Err(error) = super::checkpoint::run(&self.db, "PASSIVE")
+            && error.code == FATAL
+        {
+            return Err(error);
         }
+        Ok(())
     }
 }
 

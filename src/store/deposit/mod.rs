@@ -2,10 +2,8 @@
 
 mod body;
 mod list;
+mod parts;
 mod row;
-
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use rusqlite::Connection;
 
@@ -17,9 +15,10 @@ use crate::model::audit::Event;
 use crate::model::deposit::{Deposit, DepositName, DepositVersion, Encryption, Labels};
 use crate::model::id::{ClientId, DepositId, OrgId};
 
-pub(super) use body::drop_orphaned_parts;
+use body::body_aad;
 pub use body::{Body, Sealed};
-use body::{Plain, body_aad};
+pub(super) use parts::{Laying, drop_orphans};
+use parts::{PART, Plain};
 pub use row::{Expected, Head, Which};
 use row::{binned, check, find, found, in_bin, present, read_version};
 
@@ -58,24 +57,23 @@ impl Store {
     /// `name_taken` (another client's), `in_bin`, `PreconditionFailed`.
     pub async fn put_deposit(&self, change: Change, put: Put) -> Result<Stored> {
         let size = put.body.bytes.expose().len();
-        let plain = self.lay_out(&put).await?;
-        let parts = plain.parts;
+        if size > PART
+            && let Some(once) = &change.once
+            && let Some(first) = self.first_answer(once)?
+        {
+            return Ok(first);
+        }
+        let plain = self.lay_out(&put.body).await?;
+        let laid = plain.parts();
         let weight = plain.bytes.expose().len() + 1_024;
-        let used = Arc::new(AtomicBool::new(false));
-        let using = Arc::clone(&used);
         let stored = self
             .change(change, weight, move |tx, event| {
-                let stored = write(tx.db, put, &plain, size, event)?;
-                using.store(true, Ordering::Relaxed);
-                Ok(stored)
+                write(tx.db, put, &plain, size, event)
             })
             .await;
-        // Refused, or the answer from before to a retry. What stays is dropped at the next start.
-        let unused = stored.is_err() || !used.load(Ordering::Relaxed);
-        if let (true, Some(parts)) = (unused, parts)
-            && let Err(error) = self.drop_parts(parts).await
-        {
-            log::warn!(error = format!("{error:?}").as_str(); "parts of a body stay until the next start");
+        if let (Err(_), Some(laid)) = (&stored, laid) {
+            // Best effort: upkeep and the next start look for such parts too.
+            let _ = self.drop_pending(vec![laid]).await;
         }
         stored
     }
@@ -263,7 +261,7 @@ fn write(
         &content_type,
         put.now.0,
         &put.created_by,
-        plain.parts,
+        plain.parts(),
         body,
     ))?;
     match &there {
@@ -305,7 +303,7 @@ fn write(
             }
         }
     }
-    if let Some(parts) = plain.parts {
+    if let Some(parts) = plain.parts() {
         db.prepare_cached("DELETE FROM pending_parts WHERE parts = ?1")?
             .execute([parts])?;
     }
