@@ -136,7 +136,8 @@ mod tests {
 
     #[test]
     fn a_home_comes_back_byte_for_byte_and_replaces_nothing() {
-        let dir = std::env::temp_dir().join(format!("strongroom-bundle-{}", uuid::Uuid::now_v7()));
+        let folder = files::TestFolder::new();
+        let dir = &folder.0;
         let home = Home::new(dir.join("a"));
         home.make_keys("host").unwrap_or_else(|e| panic!("{e}"));
         let (identity, recipient) = agefile::generate_identity();
@@ -154,7 +155,6 @@ mod tests {
             restore(&other, &sealed, &identity).unwrap_err().code,
             "home_occupied"
         );
-        std::fs::remove_dir_all(dir).unwrap();
     }
 
     #[test]

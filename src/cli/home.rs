@@ -301,8 +301,8 @@ mod tests {
 
     #[test]
     fn an_interrupted_home_keeps_its_keys_and_makes_what_is_missing() {
-        let dir = std::env::temp_dir().join(format!("strongroom-home-{}", uuid::Uuid::now_v7()));
-        let home = Home::new(dir.clone());
+        let folder = files::TestFolder::new();
+        let home = Home::new(folder.0.join("home"));
         let (keys, recipient) = home.make_keys("host").unwrap_or_else(|e| panic!("{e}"));
         let (again, same) = home.make_keys("host").unwrap_or_else(|e| panic!("{e}"));
         assert_eq!((keys.fingerprint, &recipient), (again.fingerprint, &same));
@@ -321,6 +321,5 @@ mod tests {
         assert_eq!(home.load().unwrap(), Some(registered));
         std::fs::write(home.file(REGISTRATION), "version = 2\n").unwrap();
         assert!(home.load().unwrap_err().public.contains("newer"));
-        std::fs::remove_dir_all(dir).unwrap();
     }
 }

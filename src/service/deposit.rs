@@ -56,8 +56,8 @@ impl Expect {
 pub struct PutDeposit {
     pub expect: Expect,
     pub encryption: Encryption,
-    /// `application/octet-stream` where none was given.
-    pub content_type: String,
+    /// None keeps what is there; a new deposit's is `application/octet-stream` then.
+    pub content_type: Option<String>,
     /// None keeps what is there.
     pub description: Option<String>,
     /// None keeps what is there.
@@ -151,7 +151,9 @@ impl Service {
                 format!("a deposit's body has up to {most} bytes (setting deposit.max_bytes)"),
             ));
         }
-        short_text("content_type", &request.content_type, 255)?;
+        if let Some(content_type) = &request.content_type {
+            short_text("content_type", content_type, 255)?;
+        }
         if let Some(description) = &request.description {
             short_text("description", description, 1_000)?;
         }

@@ -18,7 +18,7 @@ mod throttle;
 pub mod token;
 pub mod user;
 
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use tokio::sync::Semaphore;
 
@@ -56,6 +56,8 @@ pub struct Service {
     metrics: metrics::Metrics,
     /// Argon2 takes 64 MiB; two log-ins are checked at a time.
     passwords: Semaphore,
+    /// SHA-256 of the certificate that the listeners show.
+    leaf: RwLock<Fingerprint>,
     facts: Facts,
 }
 
@@ -64,7 +66,6 @@ pub struct Facts {
     pub instance: InstanceId,
     pub server_fingerprint: Fingerprint,
     pub ca_pem: String,
-    pub leaf_sha256: Fingerprint,
     pub config: Config,
     /// As bound, ports filled in.
     pub client_listen: String,
@@ -83,6 +84,7 @@ pub struct Parts {
     pub settings: Vec<(String, String)>,
     /// Called with each setting's value, at the start and when it changes.
     pub apply: setting::Apply,
+    pub leaf_sha256: Fingerprint,
     pub facts: Facts,
 }
 
@@ -98,6 +100,7 @@ impl Service {
             throttle: throttle::Throttle::default(),
             metrics: metrics::Metrics::default(),
             passwords: Semaphore::new(2),
+            leaf: RwLock::new(parts.leaf_sha256),
             facts: parts.facts,
         })
     }
@@ -182,12 +185,20 @@ impl Service {
     pub async fn upkeep(&self) -> Result<()> {
         let now = clock::now();
         while self.store.prune_answers(now).await? > 0 {}
+        self.store.prune_parts(now).await?;
         self.store
             .prune_sessions(now.plus(-self.settings.session_idle()))
             .await?;
         self.throttle.forget(now);
-        if self.store.access().works() {
+        let access = self.store.access();
+        if access.works() && access.has_reserve() {
             self.board.green("audit");
+        } else if access.works() {
+            self.board.amber(
+                "audit",
+                "there is no room for the 64 MiB that finish the log on a full disk",
+                "free space on the data disk",
+            );
         } else {
             self.board.red(
                 "audit",

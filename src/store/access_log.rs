@@ -2,17 +2,19 @@
 //! own, so that reading does not wait for the disk and does not empty the readers' caches.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::event::{ChainState, Head, Walked, chained};
+use super::DISK_FULL;
+use super::ballast::Ballast;
+use super::event::{Backwards, ChainState, Head, Walked, head_by};
 use super::open::Source;
-use super::readers::{Budget, spawn, stopping};
+use super::readers::{spawn, stopping};
 use super::writer::MINIMUM_FREE;
 use crate::crypto::chain::{Tagger, event_hash};
 use crate::error::{Error, Result};
@@ -24,6 +26,8 @@ use crate::os;
 const QUEUE: usize = 65_536;
 /// How long events gather into a segment.
 const GATHER: Duration = Duration::from_millis(40);
+/// How often a stop tries to write the last events, a fifth of a second apart.
+const LAST_TRIES: u32 = 25;
 /// A segment ends at so many bytes.
 const SEGMENT_BYTES: usize = 256 << 10;
 
@@ -44,8 +48,8 @@ pub struct AccessLog {
 struct State {
     /// The file does not take events: nothing is released.
     broken: AtomicBool,
-    /// Number of the last event on disk, for waiting and for metrics.
-    written: AtomicU64,
+    /// Whether the space is reserved that finishes the log on a full disk.
+    reserve: AtomicBool,
 }
 
 impl AccessLog {
@@ -54,14 +58,16 @@ impl AccessLog {
         source: &Source,
         dir: PathBuf,
         tagger: Tagger,
+        on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
     ) -> Result<Self> {
         let head = last_head(&db)?;
         let state = Arc::new(State::default());
-        state.written.store(head.number, Ordering::Relaxed);
         let (queue, entries) = mpsc::sync_channel(QUEUE);
         let reader = Arc::new(Mutex::new(source.reader()?));
         let mut work = Work {
             db,
+            ballast: Ballast::new(&dir),
+            on_fatal,
             dir,
             tagger,
             head,
@@ -108,6 +114,11 @@ impl AccessLog {
     /// False while releases are refused.
     pub fn works(&self) -> bool {
         !self.state.broken.load(Ordering::Relaxed)
+    }
+
+    /// False while there is no room for the reserve that finishes the log on a full disk.
+    pub fn has_reserve(&self) -> bool {
+        self.state.reserve.load(Ordering::Relaxed)
     }
 
     pub fn head(&self) -> Result<Head> {
@@ -163,6 +174,8 @@ fn unavailable() -> Error {
 
 struct Work {
     db: Connection,
+    ballast: Ballast,
+    on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
     dir: PathBuf,
     tagger: Tagger,
     head: Head,
@@ -182,27 +195,29 @@ impl Work {
     fn run(&mut self, entries: &mpsc::Receiver<Entry>) {
         let mut open: Option<(Segment, Instant)> = None;
         loop {
+            let idle = match self.state.broken.load(Ordering::Relaxed) || !self.ballast.held() {
+                true => Duration::from_secs(1),
+                false => Duration::from_secs(60),
+            };
             let wait = open
                 .as_ref()
-                .map_or(Duration::from_secs(3_600), |(_, since)| {
-                    GATHER.saturating_sub(since.elapsed())
-                });
+                .map_or(idle, |(_, since)| GATHER.saturating_sub(since.elapsed()));
             match entries.recv_timeout(wait) {
                 Ok(Entry::Event(event)) => {
                     let (segment, _) =
                         open.get_or_insert_with(|| (self.begin(&event), Instant::now()));
                     Self::add(&mut self.head, segment, *event);
                     if segment.body.len() >= SEGMENT_BYTES {
-                        self.write_all(&mut open);
+                        self.write_all(&mut open, u32::MAX);
                     }
                 }
                 Ok(Entry::Flush(reply)) => {
-                    self.write_all(&mut open);
+                    self.write_all(&mut open, u32::MAX);
                     let _ = reply.send(Ok(()));
                 }
-                Err(mpsc::RecvTimeoutError::Timeout) => self.write_all(&mut open),
+                Err(mpsc::RecvTimeoutError::Timeout) => self.write_all(&mut open, u32::MAX),
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
-                    self.write_all(&mut open);
+                    self.write_all(&mut open, LAST_TRIES);
                     return;
                 }
             }
@@ -238,32 +253,52 @@ impl Work {
     }
 
     /// Tries until it is written: what was released must be in the log. Meanwhile nothing more is.
-    fn write_all(&mut self, open: &mut Option<(Segment, Instant)>) {
+    fn write_all(&mut self, open: &mut Option<(Segment, Instant)>, tries: u32) {
         let Some((segment, _)) = open.take() else {
-            return;
+            return self.recover();
         };
-        loop {
+        for _ in 0..tries {
             match self.write(&segment) {
                 Ok(()) => {
-                    if self.state.broken.swap(
-                        os::free_bytes(&self.dir).is_ok_and(|free| free < MINIMUM_FREE / 4),
-                        Ordering::Relaxed,
-                    ) {
-                        log::info!("the access log takes events again");
-                    }
-                    self.state
-                        .written
-                        .store(self.head.number, Ordering::Release);
-                    return;
+                    self.keep_small();
+                    return self.recover();
                 }
+                Err(error) if error.code == DISK_FULL => self.disk_is_full(),
                 Err(error) => {
-                    if !self.state.broken.swap(true, Ordering::Relaxed) {
-                        log::error!(error = format!("{error:?}").as_str(); "the access log does not take events; nothing is released until it does");
-                    }
-                    std::thread::park_timeout(Duration::from_millis(500));
+                    log::error!(error = format!("{error:?}").as_str(); "the access log cannot be written");
+                    self.state.broken.store(true, Ordering::Relaxed);
+                    return (self.on_fatal)("a write, sync or commit of the access log failed");
                 }
             }
         }
+        log::error!(first = segment.first, last = self.head.number; "the disk stayed full; these events of the access log are lost");
+    }
+
+    fn disk_is_full(&mut self) {
+        if !self.state.broken.swap(true, Ordering::Relaxed) {
+            log::error!(
+                "the data disk is full; nothing is released until there is room for the audit"
+            );
+        }
+        if !self.ballast.give_up() {
+            std::thread::park_timeout(Duration::from_millis(200));
+        }
+    }
+
+    /// Releases go on once there is room again, the reserve included.
+    fn recover(&mut self) {
+        let broken = self.state.broken.load(Ordering::Relaxed);
+        if broken || !self.ballast.held() {
+            self.ballast.take();
+        }
+        let roomy = || os::free_bytes(&self.dir).is_ok_and(|free| free >= MINIMUM_FREE);
+        if broken && (self.ballast.held() || roomy()) {
+            self.state.broken.store(false, Ordering::Relaxed);
+            log::info!("the access log takes events again");
+        }
+        self.state
+            .reserve
+            .store(self.ballast.held(), Ordering::Relaxed);
     }
 
     fn write(&self, segment: &Segment) -> Result<()> {
@@ -277,29 +312,29 @@ impl Work {
             self.tagger.tag(&self.head.hash),
             &segment.body,
         ))?;
-        // Sixteen megabytes of log at most; the reader never holds it for long.
-        let (log, done) = super::checkpoint::run(&self.db, "NOOP")?;
-        if log.saturating_sub(done) > 4_096 {
-            super::checkpoint::run(&self.db, "PASSIVE")?;
-        }
         Ok(())
+    }
+
+    /// Sixteen megabytes of log at most; what a checkpoint cannot do now it does later.
+    fn keep_small(&self) {
+        let done = super::checkpoint::run(&self.db, "NOOP").and_then(|(log, done)| {
+            match log.saturating_sub(done) > 4_096 {
+                true => super::checkpoint::run(&self.db, "PASSIVE").map(|_| ()),
+                false => Ok(()),
+            }
+        });
+        if let Err(error) = done {
+            log::error!(error = format!("{error:?}").as_str(); "the access log's checkpoint failed");
+            (self.on_fatal)("a checkpoint of the access log failed");
+        }
     }
 }
 
 fn last_head(db: &Connection) -> Result<Head> {
-    let found = db
-        .prepare_cached("SELECT last, hash FROM segments ORDER BY first DESC LIMIT 1")?
-        .query_row((), |row| {
-            Ok(Head {
-                number: row.get::<_, i64>(0)?.unsigned_abs(),
-                hash: row.get(1)?,
-            })
-        })
-        .optional()?;
-    Ok(found.unwrap_or(Head {
-        number: 0,
-        hash: [0; 32],
-    }))
+    head_by(
+        db,
+        "SELECT last, hash FROM segments ORDER BY first DESC LIMIT 1",
+    )
 }
 
 /// The events of a segment: length, canonical form and hash of each. The tag is the last one's.
@@ -334,46 +369,25 @@ fn list(
     filter: &Filter<ChainedEvent>,
     limit: usize,
 ) -> Result<Walked> {
-    let mut budget = Budget::new();
-    let mut walked = Walked {
-        events: Vec::new(),
-        below: None,
-        complete: true,
-    };
-    let below = below.unwrap_or(i64::MAX as u64);
+    let mut walk = Backwards::new(Chain::Access, filter, limit);
+    let below = below.and_then(|below| i64::try_from(below).ok());
+    let below = below.unwrap_or(i64::MAX);
     let mut statement = db.prepare_cached(
         "SELECT first, tag, body FROM segments WHERE first < ?1 ORDER BY first DESC",
     )?;
-    let mut rows = statement.query([i64::try_from(below).unwrap_or(i64::MAX)])?;
+    let mut rows = statement.query([below])?;
     while let Some(row) = rows.next()? {
         let first = row.get::<_, i64>(0)?.unsigned_abs();
-        for state in unpack(
-            first,
-            row.get(1)?,
-            row.get_ref(2)?.as_blob().unwrap_or_default(),
-        )
-        .into_iter()
-        .rev()
-        {
-            if state.number >= below {
-                continue;
-            }
-            if !budget.take() {
-                walked.complete = false;
-                walked.below = Some(state.number + 1);
-                return Ok(walked);
-            }
-            let event = chained(Chain::Access, state.number, &state.canonical, &state.hash)?;
-            if filter.matches(&event) {
-                walked.events.push(event);
-                if walked.events.len() == limit {
-                    walked.below = (state.number > 1).then_some(state.number);
-                    return Ok(walked);
-                }
+        let body = row.get_ref(2)?.as_blob().unwrap_or_default();
+        for state in unpack(first, row.get(1)?, body).into_iter().rev() {
+            if state.number < below.unsigned_abs()
+                && !walk.step(state.number, &state.canonical, &state.hash)?
+            {
+                return Ok(walk.end());
             }
         }
     }
-    Ok(walked)
+    Ok(walk.end())
 }
 
 fn in_order(db: &Connection, from: u64, limit: usize) -> Result<Vec<ChainState>> {

@@ -2,6 +2,7 @@
 //! leaves this room. One thread writes, a pool reads (docs/decisions/0002-store.md).
 
 mod access_log;
+mod ballast;
 mod checkpoint;
 mod client;
 mod deposit;
@@ -122,7 +123,13 @@ impl Opened {
         let revision = Arc::new(AtomicU64::new(meta::revision(&self.db)?));
         let wal_pages = Arc::new(AtomicU64::new(0));
         let readers = readers::Readers::start(&self.store)?;
-        let access = AccessLog::start(self.access_db, &self.access, self.dir.clone(), keys.access)?;
+        let access = AccessLog::start(
+            self.access_db,
+            &self.access,
+            self.dir.clone(),
+            keys.access,
+            Arc::clone(&on_fatal),
+        )?;
         let checkpointer = checkpoint::Checkpointer::start(
             self.store.writer()?,
             Arc::clone(&wal_pages),

@@ -1,3 +1,6 @@
-//! tests
+//! The integration tests: the real program, over its real listeners, with real peers.
 
-mod fuzz;
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
+mod harness;
+mod smoke;

@@ -1,8 +1,10 @@
 //! `strongroom audit`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::ListArgs;
+use super::audit_export::{self, Against};
 use crate::api::audit::{ChainVerification, Verification};
 use crate::cli::client::Call;
 use crate::cli::door::Context;
@@ -18,42 +20,50 @@ pub enum Verb {
     /// Events, newest first
     List(ListArgs),
     /// Check that no event was changed, removed, inserted or cut off; exit 1 if one was
-    Verify,
+    Verify(VerifyArgs),
     /// Print all events, one JSON document a line (--json or not)
     Export,
 }
 
+/// Without options: the running server's own audit.
+#[derive(clap::Args, Debug)]
+pub struct VerifyArgs {
+    /// Check this export instead; needs no server
+    #[arg(long, value_name = "FILE", requires = "public_key")]
+    export: Option<PathBuf>,
+    /// The Ed25519 key that signs checkpoints: 64 hex digits as `audit verify --json` shows them, or
+    /// a file with them
+    #[arg(long, value_name = "KEY", requires = "export")]
+    public_key: Option<String>,
+    /// A signed checkpoint that was kept elsewhere: a last line of an earlier export (repeatable)
+    #[arg(long, value_name = "FILE", requires = "export")]
+    against: Vec<PathBuf>,
+}
+
 pub async fn run(verb: Verb, context: &Context) -> Result<()> {
-    let mut client = context.admin()?;
     let out = &context.out;
+    if let Verb::Verify(VerifyArgs {
+        export: Some(export),
+        public_key: Some(key),
+        against,
+    }) = &verb
+    {
+        return report(
+            &audit_export::verify(export, Against::read(key, against)?)?,
+            out,
+        );
+    }
+    let mut client = context.admin()?;
     match verb {
         Verb::List(list) => {
             list.run(&mut client, "/v1/audit", vec![], out, COLUMNS, row)
                 .await
         }
-        Verb::Verify => {
+        Verb::Verify(_) => {
             let found: Verification = client
                 .json(Call::get("/v1/audit/verify").wait(LONG))
                 .await?;
-            let columns = &[
-                "chain",
-                "events",
-                "proven to",
-                "checkpoint",
-                "fault",
-                "head",
-            ];
-            out.table(&found, &found.chains, columns, chain)?;
-            match found.chains.iter().find_map(|chain| chain.fault.as_deref()) {
-                None => Ok(()),
-                Some(fault) => Err(Error::new(
-                    Kind::Internal,
-                    "audit_broken",
-                    format!(
-                        "the audit does not hold: {fault}; keep a copy of the data folder before anything else"
-                    ),
-                )),
-            }
+            report(&found, out)
         }
         Verb::Export => {
             let mut rest = Vec::new();
@@ -64,6 +74,29 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
                 .await?;
             out.json_lines(&mut rest, b"\n")
         }
+    }
+}
+
+/// Shows what was found; a fault fails the command.
+fn report(found: &Verification, out: &Printer) -> Result<()> {
+    let columns = &[
+        "chain",
+        "events",
+        "proven to",
+        "checkpoint",
+        "fault",
+        "head",
+    ];
+    out.table(found, &found.chains, columns, chain)?;
+    match found.chains.iter().find_map(|chain| chain.fault.as_deref()) {
+        None => Ok(()),
+        Some(fault) => Err(Error::new(
+            Kind::Internal,
+            "audit_broken",
+            format!(
+                "the audit does not hold: {fault}; keep a copy of the data folder before anything else"
+            ),
+        )),
     }
 }
 

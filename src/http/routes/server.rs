@@ -4,7 +4,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::Response;
 
 use super::super::call::Call;
-use super::super::{openapi as description, reply};
+use super::super::reply;
 use crate::error::Result;
 
 pub(super) async fn info(call: Call) -> Result<Response> {
@@ -18,8 +18,8 @@ pub(super) async fn ca_pem(call: Call) -> Result<Response> {
     ))
 }
 
-pub(super) async fn openapi(_: Call) -> Result<Response> {
-    Ok(reply::text("application/json", description::json()?))
+pub(super) async fn openapi(call: Call) -> Result<Response> {
+    Ok(reply::text("application/json", call.description()?))
 }
 
 pub(super) async fn status(call: Call) -> Result<Response> {

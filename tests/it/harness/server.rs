@@ -1,0 +1,389 @@
+//! A real server: `strongroom init`, then `strongroom serve` on free ports, in a private folder.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+use serde_json::Value;
+
+use super::run::{Killed, Output, run, run_with, signal};
+use super::{Client, Curl, Folder, PATIENCE, binary, until, until_some, wire};
+
+/// How a test's server differs from any other.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub fqdn: String,
+    pub passphrase: Vec<u8>,
+    pub opens: Opens,
+    /// Further arguments of `serve`.
+    pub args: Vec<String>,
+    /// Further environment of `serve`.
+    pub env: Vec<(String, String)>,
+    /// What `serve` is run by, such as `strace -f …`.
+    pub wrapper: Vec<String>,
+    /// Where the private folder is made.
+    pub parent: PathBuf,
+    pub binary: PathBuf,
+}
+
+/// The slot that `serve` is started with. A key file opens at once; a passphrase costs Argon2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opens {
+    KeyFile,
+    Passphrase,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            fqdn: "localhost".to_owned(),
+            passphrase: b"horse staple \xc3\xa4pple battery".to_vec(),
+            opens: Opens::KeyFile,
+            args: Vec::new(),
+            env: Vec::new(),
+            wrapper: Vec::new(),
+            parent: std::env::temp_dir(),
+            binary: binary(),
+        }
+    }
+}
+
+/// Fields hold what the ready file said at the latest start.
+pub struct Server {
+    pub client_url: String,
+    pub gui_url: String,
+    pub health_url: String,
+    pub fingerprint: String,
+    pub pid: u32,
+    /// The data folder.
+    pub data: PathBuf,
+    pub options: Options,
+    /// The password of the user `superuser`.
+    pub password: String,
+    /// Codes of the organizations that were added through `org`.
+    codes: Mutex<BTreeMap<String, String>>,
+    // The order matters: the child is killed before its folder goes.
+    child: Option<Killed>,
+    folder: Folder,
+}
+
+impl Server {
+    /// Makes a data folder and serves it.
+    #[track_caller]
+    pub fn start(options: Options) -> Self {
+        let mut server = Self::init(options);
+        server.serve();
+        server
+    }
+
+    /// Makes a data folder, and starts nothing.
+    #[track_caller]
+    pub fn init(options: Options) -> Self {
+        let folder = Folder::below(&options.parent);
+        folder.write("passphrase", [&options.passphrase[..], b"\n"].concat());
+        folder.write("key", strongroom::crypto::random::<32>());
+        let password = hex::encode(strongroom::crypto::random::<12>());
+        folder.write("password", &password);
+        let server = Self {
+            client_url: String::new(),
+            gui_url: String::new(),
+            health_url: String::new(),
+            fingerprint: String::new(),
+            pid: 0,
+            data: folder.path().join("data"),
+            options,
+            password,
+            codes: Mutex::default(),
+            child: None,
+            folder,
+        };
+        server.run_init().ok();
+        server
+    }
+
+    /// Runs `init` on the data folder.
+    #[track_caller]
+    pub fn run_init(&self) -> Output {
+        run(self
+            .command()
+            .args(["init", "--json", "--fqdn", &self.options.fqdn])
+            .arg("--data-dir")
+            .arg(&self.data)
+            .arg("--passphrase-file")
+            .arg(self.path("passphrase"))
+            .arg("--key-file")
+            .arg(self.path("key"))
+            .arg("--superuser-password-file")
+            .arg(self.path("password")))
+    }
+
+    /// The program, with nothing of this process's environment that it listens to.
+    pub fn command(&self) -> Command {
+        self.clean(Command::new(&self.options.binary))
+    }
+
+    fn clean(&self, mut command: Command) -> Command {
+        command
+            .env_remove("STRONGROOM_DATA_DIR")
+            .env_remove("STRONGROOM_HOME")
+            .env("HOME", self.folder.path())
+            .current_dir(self.folder.path());
+        command
+    }
+
+    /// `serve` as it is started: the process dies with the thread that starts it.
+    pub fn serve_command(&self) -> Command {
+        let mut command = self.clean(Command::new("setpriv"));
+        command
+            .args(["--pdeathsig", "KILL", "--"])
+            .args(&self.options.wrapper)
+            .arg(&self.options.binary)
+            .arg("serve")
+            .arg("--data-dir")
+            .arg(&self.data)
+            .arg("--ready-file")
+            .arg(self.path("ready.json"));
+        for listener in ["--client-listen", "--gui-listen", "--health-listen"] {
+            if !self.options.args.iter().any(|arg| arg == listener) {
+                command.args([listener, "127.0.0.1:0"]);
+            }
+        }
+        match self.options.opens {
+            Opens::KeyFile => command.arg("--key-file").arg(self.path("key")),
+            Opens::Passphrase => command
+                .arg("--passphrase-file")
+                .arg(self.path("passphrase")),
+        };
+        for (name, value) in &self.options.env {
+            command.env(name, value);
+        }
+        command.args(&self.options.args);
+        command
+    }
+
+    /// Starts `serve` and waits until it answers. Also the way back after `kill9` and `stop`.
+    #[track_caller]
+    pub fn serve(&mut self) {
+        self.launch();
+        let child = &mut self.child.as_mut().unwrap().0;
+        let (ready, log) = (self.folder.path().join("ready.json"), self.folder.path());
+        let ready: Value = until_some(PATIENCE, || {
+            if let Some(status) = child.try_wait().unwrap() {
+                let said = fs::read_to_string(log.join("stderr")).unwrap_or_default();
+                panic!("serve ended with {status}: {said}");
+            }
+            serde_json::from_slice(&fs::read(&ready).ok()?).ok()
+        });
+        let field = |name: &str| ready[name].as_str().unwrap().to_owned();
+        self.client_url = field("client_url");
+        self.gui_url = field("gui_url");
+        self.health_url = field("health_url");
+        self.fingerprint = field("server_fingerprint");
+        self.pid = u32::try_from(ready["pid"].as_u64().unwrap()).unwrap();
+    }
+
+    /// Starts `serve` and waits for nothing.
+    #[track_caller]
+    pub fn launch(&mut self) {
+        assert!(self.child.is_none(), "it runs already");
+        let _ = fs::remove_file(self.path("ready.json"));
+        let log = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(self.path("stderr"))
+            .unwrap();
+        let child = self
+            .serve_command()
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("setpriv: {error} (package util-linux)"));
+        self.child = Some(Killed(child));
+    }
+
+    /// Runs `serve` to its end, which must be a refusal to start.
+    #[track_caller]
+    pub fn serve_fails(&self) -> Output {
+        run(&mut self.serve_command())
+    }
+
+    /// As when the plug is pulled, but for what the kernel had not yet written.
+    #[track_caller]
+    pub fn kill9(&mut self) {
+        let mut child = self.child.take().expect("it does not run");
+        signal(self.pid, "KILL");
+        child.0.kill().unwrap();
+        child.0.wait().unwrap();
+    }
+
+    /// Stops it in its own order.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        assert!(signal(self.pid, "TERM"));
+        assert_eq!(self.ended(), Some(0), "{}", self.log());
+    }
+
+    /// Waits for its end; the exit code, or none if a signal ended it.
+    #[track_caller]
+    pub fn ended(&mut self) -> Option<i32> {
+        let mut child = self.child.take().expect("it does not run");
+        until_some(PATIENCE, || child.0.try_wait().unwrap()).code()
+    }
+
+    #[track_caller]
+    pub fn restart(&mut self) {
+        self.stop();
+        self.serve();
+    }
+
+    pub fn signal(&self, name: &str) {
+        assert!(signal(self.pid, name));
+    }
+
+    /// All that it wrote to standard output and standard error, at every start.
+    pub fn log(&self) -> String {
+        let bytes = fs::read(self.path("stderr")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Waits until the log says this.
+    #[track_caller]
+    pub fn logs(&self, part: &str) {
+        until(PATIENCE, || self.log().contains(part));
+    }
+
+    /// A path in the private folder, beside the data folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A new file in the private folder.
+    pub fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        self.folder.write(name, bytes)
+    }
+
+    /// A command over the admin socket.
+    #[track_caller]
+    pub fn cli(&self, args: &[&str]) -> Output {
+        self.cli_with(args, b"")
+    }
+
+    /// A command over the admin socket, with this on its standard input.
+    #[track_caller]
+    pub fn cli_with(&self, args: &[&str], stdin: &[u8]) -> Output {
+        let mut command = self.command();
+        run_with(command.arg("--data-dir").arg(&self.data).args(args), stdin)
+    }
+
+    /// A command over the admin socket that has to end well; its JSON.
+    #[track_caller]
+    pub fn json(&self, args: &[&str]) -> Value {
+        self.cli(&[&["--json"], args].concat()).ok().json()
+    }
+
+    /// Adds an organization, if it was not there; its registration code.
+    #[track_caller]
+    pub fn org(&self, name: &str) -> String {
+        let mut codes = self.codes.lock().unwrap();
+        if let Some(code) = codes.get(name) {
+            return code.clone();
+        }
+        let added = self.json(&["org", "add", name]);
+        let code = added["auth_code"].as_str().unwrap().to_owned();
+        codes.insert(name.to_owned(), code.clone());
+        code
+    }
+
+    /// A client that is registered and active.
+    #[track_caller]
+    pub fn client(&self, name: &str, org: &str) -> Client {
+        let code = self.org(org);
+        let client = self.stranger(name, org);
+        client.register(Some(&code)).ok();
+        client
+    }
+
+    /// A client that has done nothing yet.
+    pub fn stranger(&self, name: &str, org: &str) -> Client {
+        Client {
+            home: self.path(&format!("home-{name}")),
+            org: org.to_owned(),
+            server: self.client_url.clone(),
+            server_fingerprint: self.fingerprint.clone(),
+            ca: self.ca(),
+            folder: self.folder.path().to_owned(),
+            binary: self.options.binary.clone(),
+        }
+    }
+
+    /// An API token of the user `superuser`.
+    #[track_caller]
+    pub fn token(&self, user: &str, scopes: &[&str]) -> String {
+        let mut args = vec!["token", "add", "--label", "test", "--user", user];
+        for scope in scopes {
+            args.extend(["--scope", scope]);
+        }
+        let added = self.json(&args);
+        added["secret"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{added}"))
+            .to_owned()
+    }
+
+    /// The certificate that curl trusts.
+    pub fn ca(&self) -> PathBuf {
+        let path = self.path("ca.pem");
+        if !path.exists() {
+            let mut socket = wire::Connection::unix(&self.data.join("run/admin.sock"));
+            let pem = socket.get("/v1/server/ca.pem").ok(200).body;
+            fs::write(&path, pem).unwrap();
+        }
+        path
+    }
+
+    /// curl, to 8443 or to 11371, without a certificate.
+    pub fn curl(&self, url: &str) -> Curl {
+        Curl::new(self.folder.path(), &self.ca(), url)
+    }
+
+    /// A connection to a listener's URL, without a certificate.
+    pub fn wire(&self, url: &str) -> wire::Connection {
+        wire::Connection::tls(url, &self.ca(), None)
+    }
+
+    /// What a listener on the health port says.
+    pub fn health(&self, path: &str) -> wire::Answer {
+        wire::Connection::plain(&self.health_url).get(path)
+    }
+
+    pub fn socket(&self) -> wire::Connection {
+        wire::Connection::unix(&self.data.join("run/admin.sock"))
+    }
+
+    /// Puts the data folder somewhere else; the server must not run.
+    #[track_caller]
+    pub fn move_data(&mut self, name: &str) {
+        assert!(self.child.is_none(), "it runs");
+        let to = self.path(name);
+        fs::rename(&self.data, &to).unwrap();
+        self.data = to;
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child
+            .as_mut()
+            .is_some_and(|child| matches!(child.0.try_wait(), Ok(None)))
+    }
+}
+
+/// An open file of a server's log, to follow it.
+pub fn log_file(server: &Server) -> File {
+    File::open(server.path("stderr")).unwrap()
+}
