@@ -14,21 +14,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use strongroom::fuzz::{TARGETS, Target};
 
+use super::harness::{self, Folder, measured, seed};
 use mutate::{Random, mutated};
 
-const SEED: u64 = 20_261_122;
 /// What a target may use above what the process had before, in KiB.
 const MEMORY: u64 = 64 << 10;
 /// The whole process, address space in KiB: an allocation beyond fails and ends it.
 const ADDRESSES: u64 = 1 << 20;
 /// New kinds of answers keep their inputs, up to so many.
 const POOL: usize = 2_000;
-
-fn seed() -> u64 {
-    std::env::var("STRONGROOM_SEED").map_or(SEED, |seed| seed.parse().unwrap())
-}
 
 fn corpus(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -284,35 +281,42 @@ fn the_corpus_has_a_folder_for_each_target_and_no_other() {
 
 #[test]
 fn every_target_holds_on_its_corpus_and_on_mutations_of_it() {
-    let long = std::env::var("STRONGROOM_LONG").as_deref() == Ok("fuzz");
     let seconds = std::env::var("STRONGROOM_FUZZ_SECONDS").map_or(60, |text| text.parse().unwrap());
+    let long = harness::long("fuzz");
+    let length = if long {
+        Length::Time(Duration::from_secs(seconds))
+    } else {
+        Length::Inputs(8_000)
+    };
     let mut failures = Vec::new();
-    let mut report = Vec::new();
+    let mut counts = serde_json::Map::new();
     for target in TARGETS {
-        let length = if long {
-            Length::Time(Duration::from_secs(seconds))
-        } else {
-            Length::Inputs(8_000)
-        };
-        let started = Instant::now();
         match run(target.name, seed(), length) {
             Ok(ran) => {
-                println!(
-                    "{}: {} inputs, {} kinds of answers, {} KiB, {:?}",
-                    target.name,
-                    ran.inputs,
-                    ran.kinds,
-                    ran.peak_kib,
-                    started.elapsed()
+                println!("{}: {ran:?}", target.name);
+                // A target that sees one kind of answer tests nothing.
+                if ran.kinds < 2 {
+                    failures.push(format!(
+                        "{}: only {} kinds of answers",
+                        target.name, ran.kinds
+                    ));
+                }
+                counts.insert(
+                    target.name.to_owned(),
+                    json!({ "inputs": ran.inputs, "kinds_of_answers": ran.kinds, "peak_kib": ran.peak_kib }),
                 );
-                report.push((target.name, ran));
             }
             Err(failed) => failures.push(failed.tell(target.name)),
         }
     }
+    if long {
+        let record = measured::Record {
+            target: "fuzz",
+            peers: json!({}),
+            counts: json!({ "seconds_a_target": seconds, "targets": counts }),
+            failures: failures.clone(),
+        };
+        measured::write(&record, Folder::new().path());
+    }
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
-    assert!(
-        report.iter().all(|(_, ran)| ran.kinds > 1),
-        "a target that sees one kind of answer tests nothing"
-    );
 }
