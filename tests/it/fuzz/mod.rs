@@ -61,13 +61,9 @@ struct Failed {
 }
 
 fn run(target: &str, seed: u64, length: Length) -> Result<Ran, Failed> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fuzz");
-    fs::create_dir_all(&folder).unwrap();
-    let (current, result) = (
-        folder.join(format!("{target}.input")),
-        folder.join(format!("{target}.result")),
-    );
-    let _ = fs::remove_file(&result);
+    let folder = Folder::new();
+    let current = folder.path().join("input");
+    let result = folder.path().join("result");
     let (inputs, millis) = match length {
         Length::Inputs(inputs) => (inputs, u64::MAX),
         Length::Time(time) => (u64::MAX, u64::try_from(time.as_millis()).unwrap()),
@@ -108,7 +104,7 @@ fn run(target: &str, seed: u64, length: Length) -> Result<Ran, Failed> {
     let bytes = written
         .get(8..8 + usize::try_from(length).unwrap())
         .unwrap_or_default();
-    let kept = folder.join(format!("{target}-{seed}.failing"));
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{target}-{seed}"));
     fs::write(&kept, bytes).unwrap();
     Err(Failed {
         input: kept,
@@ -286,7 +282,7 @@ fn every_target_holds_on_its_corpus_and_on_mutations_of_it() {
     let length = if long {
         Length::Time(Duration::from_secs(seconds))
     } else {
-        Length::Inputs(8_000)
+        Length::Inputs(4_000)
     };
     let mut failures = Vec::new();
     let mut counts = serde_json::Map::new();
