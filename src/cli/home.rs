@@ -44,6 +44,19 @@ pub struct Registered {
     pub registered: bool,
 }
 
+impl Registered {
+    /// # Errors
+    /// What is wrong with the text, in words.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong = |error: toml::de::Error| error.message().to_owned();
+        let found = toml::from_str::<toml::Table>(text).map_err(wrong)?;
+        if found.get("version").and_then(toml::Value::as_integer) != Some(i64::from(VERSION)) {
+            return Err("its `version` is not 1; a newer program may have written it".to_owned());
+        }
+        toml::from_str(text).map_err(wrong)
+    }
+}
+
 /// A folder that may hold a client.
 pub struct Home {
     pub dir: PathBuf,
@@ -97,16 +110,7 @@ impl Home {
                 ),
             )
         };
-        let found = toml::from_str::<toml::Table>(text.expose())
-            .map_err(|error| wrong(error.message().to_owned()))?;
-        if found.get("version").and_then(toml::Value::as_integer) != Some(i64::from(VERSION)) {
-            return Err(wrong(
-                "its `version` is not 1; a newer program may have written it".to_owned(),
-            ));
-        }
-        toml::from_str(text.expose())
-            .map(Some)
-            .map_err(|error| wrong(error.message().to_owned()))
+        Registered::parse(text.expose()).map(Some).map_err(wrong)
     }
 
     pub fn save(&self, registered: &Registered) -> Result<()> {

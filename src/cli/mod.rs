@@ -1,14 +1,14 @@
 //! The command line: `strongroom NOUN VERB [NAME] [--options]`. Parsing has no side effects; a
 //! command is a client of the server, or works on a folder or file that no server holds.
 
-mod bundle;
+pub(crate) mod bundle;
 mod client;
 mod config;
 mod connect;
 mod doctor;
 mod door;
 mod files;
-mod home;
+pub(crate) mod home;
 mod init;
 mod noun;
 mod print;

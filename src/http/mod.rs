@@ -6,6 +6,7 @@ mod call;
 mod caller;
 mod connections;
 mod door;
+pub mod fuzz;
 mod headers;
 pub mod health;
 mod json;

@@ -2,7 +2,7 @@
 
 pub mod init;
 mod logging;
-mod node;
+pub(crate) mod node;
 pub mod tls;
 pub mod unlock;
 

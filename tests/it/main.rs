@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+<<<<<<< HEAD
 mod deposits;
+=======
+mod fuzz;
+>>>>>>> fuzz
 mod harness;
 mod vault;
