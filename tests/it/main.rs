@@ -2,10 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
-<<<<<<< HEAD
 mod deposits;
-=======
 mod fuzz;
->>>>>>> fuzz
+mod bench;
 mod harness;
 mod vault;
