@@ -3,4 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod harness;
+mod readme;
 mod smoke;
+mod tour;
