@@ -97,10 +97,17 @@ async fn take(
     let cap = match route.takes {
         Takes::Nothing => return Ok(Read::nothing()),
         Takes::Json(_) | Takes::MaybeJson(_) => app.limits.json_bytes,
-        Takes::Bytes => app.service.deposit_max_bytes(),
+        Takes::Bytes => {
+            headers::encryption(&parts.headers)?.longest_body(app.service.deposit_max_bytes())
+        }
     };
     let room = room(app, identity);
-    let read = body::read(body, cap, &app.limits, room).await?;
+    let read = body::read(body, cap, &app.limits, room)
+        .await
+        .map_err(|error| match (error.kind, route.takes) {
+            (Kind::TooLarge, Takes::Bytes) => app.service.deposit_too_large(),
+            _ => error,
+        })?;
     let json = match route.takes {
         Takes::Json(_) => true,
         Takes::MaybeJson(_) => !read.bytes.expose().is_empty(),

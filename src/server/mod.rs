@@ -80,6 +80,11 @@ pub fn run(start: Start) -> Result<()> {
     start.folder.create()?;
     let _lock = start.folder.lock()?;
     let logging = Logging::start(start.folder.log())?;
+    // A panic's message may quote what was being worked on; its place is enough.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        log::error!(place = place.unwrap_or_default().as_str(); "a thread panicked");
+    }));
     for repair in repaired {
         log::warn!(path = repair.as_str(); "others could read or change this; repaired");
     }

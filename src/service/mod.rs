@@ -30,7 +30,7 @@ use crate::model::audit::{Event, Object, Outcome};
 use crate::model::id::{Fingerprint, InstanceId, OrgId};
 use crate::model::page::{self, Cursor, Direction, Page, Part};
 use crate::secret::Key;
-use crate::store::{Change, Once, Rows, Store};
+use crate::store::{Change, Once, Rows, Start, Store};
 use access::{Action, Target};
 use caller::{Context, Identity};
 use health::Board;
@@ -224,40 +224,69 @@ fn org_object(id: OrgId, name: impl ToString) -> Object {
     object("org", id, name)
 }
 
-/// Where a list's page begins.
-fn position(list: &'static str, query: &ListQuery) -> Result<(Option<Cursor>, usize)> {
-    let cursor = query
-        .cursor
-        .as_deref()
-        .map(|text| Cursor::parse(list, text))
-        .transpose()?;
-    Ok((cursor, page::limit(query.limit)? as usize))
+/// Where a list's page begins: by text, by id, or however `key` reads a cursor.
+fn position<K>(
+    list: &'static str,
+    query: &ListQuery,
+    key: impl Fn(&Cursor) -> Result<K>,
+) -> Result<(Start<K>, usize)> {
+    let limit = page::limit(query.limit)? as usize;
+    let Some(text) = query.cursor.as_deref() else {
+        return Ok((Start::Beginning, limit));
+    };
+    let cursor = Cursor::parse(list, text)?;
+    let start = match cursor.direction {
+        Direction::Next => Start::After(key(&cursor)?),
+        Direction::Previous => Start::Before(key(&cursor)?),
+    };
+    Ok((start, limit))
 }
 
-/// The cursor that reads on behind a row.
-fn forward(list: &'static str, position: Part) -> Cursor {
-    Cursor {
-        list,
-        direction: Direction::Next,
-        position: vec![position],
-    }
+/// The key of lists in the order of a name.
+fn by_text(cursor: &Cursor) -> Result<String> {
+    cursor.text(0).map(str::to_owned)
 }
 
-/// A page out of rows, with the cursor behind its last row.
-fn paged<T>(rows: Rows<T>, cursor: impl Fn(&T) -> Cursor) -> Page<T> {
-    let next = rows
-        .more
-        .then(|| {
-            rows.last_seen
-                .as_ref()
-                .or(rows.items.last())
-                .map(|last| cursor(last).encode())
-        })
-        .flatten();
+/// The key of lists in the order in which things were made.
+fn by_id(cursor: &Cursor) -> Result<[u8; 16]> {
+    cursor.id(0)
+}
+
+/// A page out of rows, with the cursors to its neighbours. `key` is a row's place in the order.
+fn paged<T>(
+    list: &'static str,
+    query: &ListQuery,
+    rows: Rows<T>,
+    key: impl Fn(&T) -> Vec<Part>,
+) -> Page<T> {
+    let cursor = |direction, row: &T| {
+        let position = key(row);
+        Cursor {
+            list,
+            direction,
+            position,
+        }
+        .encode()
+    };
+    let next = |row| cursor(Direction::Next, row);
+    let previous = |row| cursor(Direction::Previous, row);
+    let (next, previous) = match rows.backwards {
+        false => (
+            rows.more.as_ref().map(next),
+            rows.items
+                .first()
+                .filter(|_| query.cursor.is_some())
+                .map(previous),
+        ),
+        true => (
+            rows.items.last().map(next),
+            rows.more.as_ref().map(previous),
+        ),
+    };
     Page {
         items: rows.items,
         next,
-        previous: None,
+        previous,
         complete: rows.complete,
     }
 }

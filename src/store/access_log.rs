@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::DISK_FULL;
 use super::ballast::Ballast;
-use super::event::{ChainState, Head, Walked, chained};
+use super::event::{Backwards, ChainState, Head, Walked, head_by};
 use super::open::Source;
-use super::readers::{Budget, spawn, stopping};
+use super::readers::{spawn, stopping};
 use super::writer::MINIMUM_FREE;
 use crate::crypto::chain::{Tagger, event_hash};
 use crate::error::{Error, Result};
@@ -331,19 +331,10 @@ impl Work {
 }
 
 fn last_head(db: &Connection) -> Result<Head> {
-    let found = db
-        .prepare_cached("SELECT last, hash FROM segments ORDER BY first DESC LIMIT 1")?
-        .query_row((), |row| {
-            Ok(Head {
-                number: row.get::<_, i64>(0)?.unsigned_abs(),
-                hash: row.get(1)?,
-            })
-        })
-        .optional()?;
-    Ok(found.unwrap_or(Head {
-        number: 0,
-        hash: [0; 32],
-    }))
+    head_by(
+        db,
+        "SELECT last, hash FROM segments ORDER BY first DESC LIMIT 1",
+    )
 }
 
 /// The events of a segment: length, canonical form and hash of each. The tag is the last one's.
@@ -378,46 +369,25 @@ fn list(
     filter: &Filter<ChainedEvent>,
     limit: usize,
 ) -> Result<Walked> {
-    let mut budget = Budget::new();
-    let mut walked = Walked {
-        events: Vec::new(),
-        below: None,
-        complete: true,
-    };
-    let below = below.unwrap_or(i64::MAX as u64);
+    let mut walk = Backwards::new(Chain::Access, filter, limit);
+    let below = below.and_then(|below| i64::try_from(below).ok());
+    let below = below.unwrap_or(i64::MAX);
     let mut statement = db.prepare_cached(
         "SELECT first, tag, body FROM segments WHERE first < ?1 ORDER BY first DESC",
     )?;
-    let mut rows = statement.query([i64::try_from(below).unwrap_or(i64::MAX)])?;
+    let mut rows = statement.query([below])?;
     while let Some(row) = rows.next()? {
         let first = row.get::<_, i64>(0)?.unsigned_abs();
-        for state in unpack(
-            first,
-            row.get(1)?,
-            row.get_ref(2)?.as_blob().unwrap_or_default(),
-        )
-        .into_iter()
-        .rev()
-        {
-            if state.number >= below {
-                continue;
-            }
-            if !budget.take() {
-                walked.complete = false;
-                walked.below = Some(state.number + 1);
-                return Ok(walked);
-            }
-            let event = chained(Chain::Access, state.number, &state.canonical, &state.hash)?;
-            if filter.matches(&event) {
-                walked.events.push(event);
-                if walked.events.len() == limit {
-                    walked.below = (state.number > 1).then_some(state.number);
-                    return Ok(walked);
-                }
+        let body = row.get_ref(2)?.as_blob().unwrap_or_default();
+        for state in unpack(first, row.get(1)?, body).into_iter().rev() {
+            if state.number < below.unsigned_abs()
+                && !walk.step(state.number, &state.canonical, &state.hash)?
+            {
+                return Ok(walk.end());
             }
         }
     }
-    Ok(walked)
+    Ok(walk.end())
 }
 
 fn in_order(db: &Connection, from: u64, limit: usize) -> Result<Vec<ChainState>> {

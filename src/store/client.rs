@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Row};
 
-use super::list::{Rows, walk};
+use super::list::{Rows, Start, walk};
 use super::org::count;
 use super::{Change, Store};
 use crate::clock::Timestamp;
@@ -109,39 +109,31 @@ impl Store {
         self.readers.point(|db| found(db, fingerprint))
     }
 
-    /// In the order of registration, those after `after`; of one organization or of all.
+    /// In the order of registration; of one organization or of all.
     pub async fn clients(
         &self,
         org: Option<OrgId>,
-        after: Option<[u8; 16]>,
+        start: Start<[u8; 16]>,
         filter: Filter<Client>,
         limit: usize,
     ) -> Result<Rows<Client>> {
         self.readers
             .scan(move |db| {
-                let after = after.unwrap_or_default();
+                let (low, high) = start.bounds();
+                let (order, select) = (start.order(), by_client());
+                let take = |row: &Row<'_>| Ok(read(row)?.client);
+                let range = format!("c.id > ?1 AND c.id < ?2 ORDER BY c.id {order}");
                 match org {
                     Some(org) => {
-                        let mut statement = db.prepare_cached(&format!(
-                            "{} WHERE c.org = ?1 AND c.id > ?2 ORDER BY c.id",
-                            by_client()
-                        ))?;
-                        walk(
-                            &mut statement,
-                            (org.as_bytes(), after),
-                            limit,
-                            &filter,
-                            |row| Ok(read(row)?.client),
-                        )
+                        let sql = format!("{select} WHERE c.org = ?3 AND {range}");
+                        let mut statement = db.prepare_cached(&sql)?;
+                        let params = (low, high, org.as_bytes());
+                        walk(&start, &mut statement, params, limit, &filter, take)
                     }
                     None => {
-                        let mut statement = db.prepare_cached(&format!(
-                            "{} WHERE c.id > ?1 ORDER BY c.id",
-                            by_client()
-                        ))?;
-                        walk(&mut statement, [after], limit, &filter, |row| {
-                            Ok(read(row)?.client)
-                        })
+                        let mut statement =
+                            db.prepare_cached(&format!("{select} WHERE {range}"))?;
+                        walk(&start, &mut statement, (low, high), limit, &filter, take)
                     }
                 }
             })

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod harness;
+mod page;
 mod readme;
 mod smoke;
 mod tour;
+mod vault;
