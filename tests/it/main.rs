@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod deposits;
 mod harness;
 mod page;
 mod readme;
-mod smoke;
 mod tour;
 mod vault;
