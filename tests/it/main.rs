@@ -6,4 +6,7 @@ mod deposits;
 mod fuzz;
 mod bench;
 mod harness;
+mod page;
+mod readme;
+mod tour;
 mod vault;

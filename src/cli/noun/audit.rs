@@ -111,6 +111,19 @@ fn chain(out: &Printer, chain: &ChainVerification) -> Vec<String> {
     ]
 }
 
+/// On a terminal a fingerprint is cut to what tells it from others; exact elsewhere.
+fn actor(out: &Printer, event: &ChainedEvent) -> String {
+    let actor = &event.event.actor;
+    let is_fingerprint =
+        actor.name.len() == 64 && actor.name.bytes().all(|b| b.is_ascii_hexdigit());
+    match actor.name.get(..16) {
+        Some(start) if out.terminal && is_fingerprint => format!("{} {start}…", actor.kind),
+        _ => format!("{} {}", actor.kind, actor.name)
+            .trim_end()
+            .to_owned(),
+    }
+}
+
 const COLUMNS: &[&str] = &[
     "time", "chain", "number", "actor", "source", "action", "object", "outcome", "detail", "reason",
 ];
@@ -130,9 +143,7 @@ fn row(out: &Printer, event: &ChainedEvent) -> Vec<String> {
         out.time(it.time),
         event.chain.as_str().to_owned(),
         event.number.to_string(),
-        format!("{} {}", it.actor.kind, it.actor.name)
-            .trim_end()
-            .to_owned(),
+        actor(out, event),
         it.actor.source.clone(),
         it.action.clone(),
         format!("{} {object}", it.object.kind).trim_end().to_owned(),

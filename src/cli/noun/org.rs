@@ -60,7 +60,7 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
             let call = Call::new(Method::POST, "/v1/orgs").json(&AddOrg { name, contacts })?;
             let org: OrgWithCode = client.json(call).await?;
             out.talk(&format!(
-                "organization {} is there; clients that register with its code are active at once:",
+                "organization {} is added; a client that registers with its code is active at once",
                 org.org.name
             ));
             print_code(out, &org)

@@ -359,6 +359,15 @@ static OTHERS: &[Route] = &[
     .undescribed(),
     route(
         Verb::Get,
+        "/style.css",
+        Action::Public,
+        "How the page looks",
+        run!(server::style),
+    )
+    .on(GUI)
+    .undescribed(),
+    route(
+        Verb::Get,
         "/v1/server",
         Action::Public,
         "What the server says of itself",

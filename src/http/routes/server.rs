@@ -40,10 +40,18 @@ pub(super) async fn page(call: Call) -> Result<Response> {
     response.headers_mut().insert(
         header::CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(
-            "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+            "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
         ),
     );
     Ok(response)
+}
+
+/// The page's looks.
+pub(super) async fn style(_: Call) -> Result<Response> {
+    Ok(reply::text(
+        "text/css; charset=utf-8",
+        include_str!("../../../static/style.css").to_owned(),
+    ))
 }
 
 fn page_of(server: &crate::api::server::ServerInfo) -> String {
