@@ -191,7 +191,8 @@ impl Service {
                 "this needs the client's certificate on the connection",
             ));
         };
-        let Some(known) = self.store.client_by_key(fingerprint)? else {
+        let known = self.store.client_by_key(fingerprint)?;
+        let Some(known) = known.filter(|known| !known.client.is_over(clock::now())) else {
             return Err(Error::not_found(
                 "this certificate's key belongs to no client; register it first",
             ));

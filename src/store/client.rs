@@ -70,8 +70,7 @@ impl Store {
     pub async fn add_client(&self, change: Change, new: NewClient) -> Result<Client> {
         self.change(change, 4_096, move |tx, event| {
             if let Some(known) = find(tx.db, &new.client.fingerprint)? {
-                let expired = known.client.state == ClientState::Pending && known.client.pending_until.is_some_and(|until| until <= new.client.created);
-                if !expired {
+                if !known.client.is_over(new.client.created) {
                     return Err(Error::conflict(
                         "already_registered",
                         format!("this key is registered with `{}` since {} and is {}", known.client.org, known.client.created, known.client.state.as_str()),
@@ -155,8 +154,7 @@ impl Store {
     ) -> Result<Client> {
         self.change(change, 512, move |tx, event| {
             let known = found(tx.db, &fingerprint)?.client;
-            let over = known.state == ClientState::Pending && known.pending_until.is_some_and(|until| until <= now);
-            if over && to == ClientState::Active {
+            if known.is_over(now) && to == ClientState::Active {
                 return Err(Error::conflict("registration_over", format!("this registration waited for an approval until {}; let the client register again", known.pending_until.unwrap_or(now))));
             }
             if !from.contains(&known.state) {
