@@ -48,7 +48,7 @@ pub const ALL: &[Setting] = &[
         name: DEPOSIT_MAX_BYTES,
         default: "1048576",
         takes: Takes::Number(1_024, 16_777_216, "bytes"),
-        description: "the longest body of a deposit",
+        description: "the longest deposit; what age adds when it encrypts does not count",
     },
     Setting {
         name: LOG_FORMAT,

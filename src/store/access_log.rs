@@ -3,18 +3,19 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::FATAL;
-use super::event::{ChainState, Head, Walked, chained};
+use super::ballast::Ballast;
+use super::event::{Backwards, ChainState, Head, Walked, head_by};
 use super::open::Source;
-use super::readers::{Budget, spawn, stopping};
+use super::readers::{spawn, stopping};
 use super::writer::MINIMUM_FREE;
 use crate::crypto::chain::{Tagger, event_hash};
 use crate::error::{Error, Kind, Result};
@@ -32,6 +33,8 @@ const SEGMENT_BYTES: usize = 256 << 10;
 const LEAST_FREE: u64 = MINIMUM_FREE / 4;
 /// Between two tries, while the file takes nothing.
 const RETRY: Duration = Duration::from_millis(500);
+/// Between two looks at the reserve, while nothing happens.
+const LOOK: Duration = Duration::from_secs(5);
 /// Tries when the server stops and the file takes nothing.
 const LAST_TRIES: u32 = 10;
 /// How long a flush may take.
@@ -54,8 +57,8 @@ pub struct AccessLog {
 struct State {
     /// The file does not take events: nothing is released.
     broken: AtomicBool,
-    /// Number of the last event on disk, for waiting and for metrics.
-    written: AtomicU64,
+    /// Whether the space is reserved that finishes the log on a full disk.
+    reserve: AtomicBool,
     /// Nothing more comes; a full disk is not waited for any longer.
     stopping: AtomicBool,
 }
@@ -64,11 +67,11 @@ impl AccessLog {
     pub(super) fn start(db: Connection, source: &Source, setup: Setup) -> Result<Self> {
         let head = last_head(&db)?;
         let state = Arc::new(State::default());
-        state.written.store(head.number, Ordering::Relaxed);
         let (queue, entries) = mpsc::sync_channel(QUEUE);
         let reader = Arc::new(Mutex::new(source.reader()?));
         let mut work = Work {
             db,
+            ballast: Ballast::new(&setup.dir),
             dir: setup.dir,
             tagger: setup.tagger,
             head,
@@ -132,6 +135,11 @@ impl AccessLog {
         !self.state.broken.load(Ordering::Relaxed)
     }
 
+    /// False while there is no room for the reserve that finishes the log on a full disk.
+    pub fn has_reserve(&self) -> bool {
+        self.state.reserve.load(Ordering::Relaxed)
+    }
+
     pub fn head(&self) -> Result<Head> {
         last_head(&self.reader.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -193,6 +201,7 @@ pub(super) struct Setup {
 
 struct Work {
     db: Connection,
+    ballast: Ballast,
     dir: PathBuf,
     tagger: Tagger,
     head: Head,
@@ -244,7 +253,7 @@ impl Work {
         match open {
             Some((_, since)) => GATHER.saturating_sub(since.elapsed()),
             None if self.state.broken.load(Ordering::Relaxed) => RETRY,
-            None => Duration::from_secs(3_600),
+            None => LOOK,
         }
     }
 
@@ -296,20 +305,23 @@ impl Work {
                     if !self.state.broken.swap(true, Ordering::Relaxed) {
                         log::error!(error = format!("{error:?}").as_str(); "the access log does not take events; nothing is released until it does");
                     }
-                    std::thread::park_timeout(RETRY);
+                    // The first time there is the reserve to write it to.
+                    if !self.ballast.give_up() {
+                        std::thread::park_timeout(RETRY);
+                    }
                 }
             }
         }
-        self.state
-            .written
-            .store(self.head.number, Ordering::Release);
         self.look_for_room();
         self.shorten_log()
     }
 
-    /// Nothing is released while there is hardly room for its event.
-    fn look_for_room(&self) {
-        let broken = os::free_bytes(&self.dir).is_ok_and(|free| free < LEAST_FREE);
+    /// Nothing is released while there is hardly room for its event, and no reserve.
+    fn look_for_room(&mut self) {
+        self.ballast.take();
+        let held = self.ballast.held();
+        self.state.reserve.store(held, Ordering::Relaxed);
+        let broken = !held && os::free_bytes(&self.dir).is_ok_and(|free| free < LEAST_FREE);
         match (self.state.broken.swap(broken, Ordering::Relaxed), broken) {
             (true, false) => log::info!("the access log takes events again"),
             (false, true) => log::error!(
@@ -347,19 +359,10 @@ impl Work {
 }
 
 fn last_head(db: &Connection) -> Result<Head> {
-    let found = db
-        .prepare_cached("SELECT last, hash FROM segments ORDER BY first DESC LIMIT 1")?
-        .query_row((), |row| {
-            Ok(Head {
-                number: row.get::<_, i64>(0)?.unsigned_abs(),
-                hash: row.get(1)?,
-            })
-        })
-        .optional()?;
-    Ok(found.unwrap_or(Head {
-        number: 0,
-        hash: [0; 32],
-    }))
+    head_by(
+        db,
+        "SELECT last, hash FROM segments ORDER BY first DESC LIMIT 1",
+    )
 }
 
 /// The events of a segment: length, canonical form and hash of each. The tag is the last one's.
@@ -394,46 +397,25 @@ fn list(
     filter: &Filter<ChainedEvent>,
     limit: usize,
 ) -> Result<Walked> {
-    let mut budget = Budget::new();
-    let mut walked = Walked {
-        events: Vec::new(),
-        below: None,
-        complete: true,
-    };
-    let below = below.unwrap_or(i64::MAX as u64);
+    let mut walk = Backwards::new(Chain::Access, filter, limit);
+    let below = below.and_then(|below| i64::try_from(below).ok());
+    let below = below.unwrap_or(i64::MAX);
     let mut statement = db.prepare_cached(
         "SELECT first, tag, body FROM segments WHERE first < ?1 ORDER BY first DESC",
     )?;
-    let mut rows = statement.query([i64::try_from(below).unwrap_or(i64::MAX)])?;
+    let mut rows = statement.query([below])?;
     while let Some(row) = rows.next()? {
         let first = row.get::<_, i64>(0)?.unsigned_abs();
-        for state in unpack(
-            first,
-            row.get(1)?,
-            row.get_ref(2)?.as_blob().unwrap_or_default(),
-        )
-        .into_iter()
-        .rev()
-        {
-            if state.number >= below {
-                continue;
-            }
-            if !budget.take() {
-                walked.complete = false;
-                walked.below = Some(state.number + 1);
-                return Ok(walked);
-            }
-            let event = chained(Chain::Access, state.number, &state.canonical, &state.hash)?;
-            if filter.matches(&event) {
-                walked.events.push(event);
-                if walked.events.len() == limit {
-                    walked.below = (state.number > 1).then_some(state.number);
-                    return Ok(walked);
-                }
+        let body = row.get_ref(2)?.as_blob().unwrap_or_default();
+        for state in unpack(first, row.get(1)?, body).into_iter().rev() {
+            if state.number < below.unsigned_abs()
+                && !walk.step(state.number, &state.canonical, &state.hash)?
+            {
+                return Ok(walk.end());
             }
         }
     }
-    Ok(walked)
+    Ok(walk.end())
 }
 
 fn in_order(db: &Connection, from: u64, limit: usize) -> Result<Vec<ChainState>> {

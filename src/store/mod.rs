@@ -2,6 +2,7 @@
 //! leaves this room. One thread writes, a pool reads (docs/decisions/0002-store.md).
 
 mod access_log;
+mod ballast;
 mod checkpoint;
 mod client;
 mod deposit;
@@ -11,7 +12,6 @@ mod list;
 mod meta;
 mod open;
 mod org;
-mod parts;
 #[cfg(debug_assertions)]
 pub mod planted;
 mod readers;
@@ -34,7 +34,7 @@ pub use access_log::AccessLog;
 pub use client::{NewClient, Registrant};
 pub use deposit::{Body, Expected, Head as DepositHead, Put, Sealed, Stored, Which};
 pub use event::{ChainState, ExportedCheckpoint, Head, Walked};
-pub use list::Rows;
+pub use list::{Rows, Start};
 pub use meta::{First, WrappedKey};
 pub use org::{NewOrg, OrgRow};
 pub use session::SessionRow;
@@ -97,7 +97,7 @@ pub struct Store {
     readers: readers::Readers,
     access: AccessLog,
     revision: Arc<AtomicU64>,
-    laying: parts::Laying,
+    laying: deposit::Laying,
     answers: Key,
     dir: PathBuf,
 }
@@ -140,7 +140,7 @@ impl Opened {
         on_fatal: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<Store> {
         let on_fatal: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(on_fatal);
-        parts::drop_orphans(&mut self.db)?;
+        deposit::drop_orphans(&mut self.db)?;
         let head = event::head(&self.db)?;
         let revision = Arc::new(AtomicU64::new(meta::revision(&self.db)?));
         let wal_pages = Arc::new(AtomicU64::new(0));
@@ -177,7 +177,7 @@ impl Opened {
             readers,
             access,
             revision,
-            laying: parts::Laying::default(),
+            laying: deposit::Laying::default(),
             answers: keys.answers,
             dir: self.dir,
         })

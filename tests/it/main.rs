@@ -2,7 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod bench;
+mod clients;
 mod deposits;
+mod fuzz;
 mod harness;
 mod soak;
+mod lists;
+mod page;
+mod readme;
+mod tour;
 mod vault;

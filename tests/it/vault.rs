@@ -114,6 +114,10 @@ fn a_machines_keys_come_back_four_ways_after_a_crash_and_at_another_place() {
     let secrets = secrets_of_a_machine();
     let mut server = Server::start(Options::default());
     let client = server.client("machine", "acme");
+    // A header of LUKS2 is 16 MiB long, unless other sizes were asked for.
+    server
+        .cli(&["setting", "set", "deposit.max_bytes", "16777216"])
+        .ok();
     for (name, path) in &secrets.files {
         let name_cli = format!("cli-{name}");
         client
@@ -175,48 +179,32 @@ fn the_longest_bodies_come_back_and_longer_ones_are_refused() {
     let mut server = Server::start(Options::default());
     let client = server.client("a", "acme");
     let mut dice = Dice::new(seed());
-    let mebibyte = dice.bytes(1 << 20);
-    client
-        .curl("/v1/deposits/one")
-        .put(&mebibyte)
-        .send()
-        .ok(201);
-    let longer = dice.bytes((1 << 20) + 1);
-    client
-        .curl("/v1/deposits/more")
-        .put(&longer)
-        .send()
-        .refused(413, "too_large");
-    // What the program adds by encrypting counts, too.
-    let file = server.file("mebibyte", &mebibyte);
-    client
-        .cli(&["deposit", "put", "more", file.to_str().unwrap()])
-        .fails(1)
+    let bytes = dice.bytes((16 << 20) + 1);
+    let by_curl = |name: &str, length: usize| {
+        let url = format!("/v1/deposits/{name}");
+        client.curl(&url).put(&bytes[..length]).send()
+    };
+    let by_cli = |name: &str, length: usize| {
+        let file = Folder::new();
+        let file = file.write("plain", &bytes[..length]);
+        client.cli(&["deposit", "put", name, file.to_str().unwrap()])
+    };
+    let mebibyte = 1 << 20;
+    by_curl("curl-1", mebibyte).ok(201);
+    by_cli("cli-1", mebibyte).ok();
+    let refused = by_curl("more", mebibyte + 1).refused(413, "too_large");
+    assert!(refused.message().contains("1048576"), "{refused:?}");
+    by_cli("more", mebibyte + (80 << 10))
+        .fails(5)
         .says(&["1048576", "deposit.max_bytes"]);
 
-    server
-        .cli(&["setting", "set", "deposit.max_bytes", "16777216"])
-        .ok();
-    let longest = dice.bytes(16 << 20);
-    client
-        .curl("/v1/deposits/longest")
-        .put(&longest)
-        .send()
-        .ok(201);
-    let plain = server.file("plain", &longest[..15 << 20]);
-    client
-        .cli(&["deposit", "put", "long-age", plain.to_str().unwrap()])
-        .ok();
-    let longer = dice.bytes((16 << 20) + 1);
-    client
-        .curl("/v1/deposits/more")
-        .put(&longer)
-        .send()
-        .refused(413, "too_large");
-    server
-        .cli(&["setting", "set", "deposit.max_bytes", "16777217"])
-        .fails(2)
-        .says(&["16777216"]);
+    let set = |value: &str| server.cli(&["setting", "set", "deposit.max_bytes", value]);
+    set("16777217").fails(2).says(&["16777216"]);
+    set("16777216").ok();
+    by_curl("curl-16", 16 << 20).ok(201);
+    by_cli("cli-16", 16 << 20).ok();
+    by_curl("more", (16 << 20) + 1).refused(413, "too_large");
+    by_cli("more", (16 << 20) + 1).fails(5).says(&["16777216"]);
 
     for crashed in [false, true] {
         if crashed {
@@ -224,10 +212,15 @@ fn the_longest_bodies_come_back_and_longer_ones_are_refused() {
             server.serve();
         }
         let client = server.stranger("a", "acme");
-        assert!(client.curl("/v1/deposits/one").send().ok(200).body == mebibyte);
-        assert!(client.curl("/v1/deposits/longest").send().ok(200).body == longest);
-        let opened = client.cli(&["deposit", "get", "long-age"]).ok().stdout;
-        assert!(opened == longest[..15 << 20]);
+        for (size, length) in [("1", mebibyte), ("16", 16 << 20)] {
+            let fetched = client
+                .curl(&format!("/v1/deposits/curl-{size}"))
+                .send()
+                .ok(200);
+            assert!(fetched.body == bytes[..length], "curl-{size}");
+            let fetched = client.cli(&["deposit", "get", &format!("cli-{size}")]).ok();
+            assert!(fetched.stdout == bytes[..length], "cli-{size}");
+        }
         client
             .curl("/v1/deposits/more")
             .send()

@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
 
-use super::Store;
-use super::deposit::{Body, Sealed};
+use super::body::{Body, Sealed};
 use crate::crypto::envelope::{self, Aad};
 use crate::error::{Error, Result};
 use crate::model::id::DepositId;
 use crate::secret::{Key, Secret};
+use crate::store::Store;
 
 /// Longer bodies are written in parts of this size, the head last.
 pub(super) const PART: usize = 256 << 10;
@@ -25,7 +25,7 @@ type PartsId = [u8; 16];
 
 /// Parts that a put still works on.
 #[derive(Clone, Default)]
-pub(super) struct Laying(Arc<Mutex<HashSet<PartsId>>>);
+pub(in crate::store) struct Laying(Arc<Mutex<HashSet<PartsId>>>);
 
 /// Parts on the disk, kept from upkeep until the command that names them has run, or is given up.
 struct Laid {
@@ -220,7 +220,7 @@ fn still_there(db: &Connection, sealed: &Sealed) -> Result<bool> {
 }
 
 /// Parts whose head was never written: the server ended between the two.
-pub(super) fn drop_orphans(db: &mut Connection) -> Result<()> {
+pub(in crate::store) fn drop_orphans(db: &mut Connection) -> Result<()> {
     let tx = db.transaction()?;
     tx.execute(
         "DELETE FROM deposit_parts WHERE parts IN (SELECT parts FROM pending_parts)",

@@ -1,0 +1,107 @@
+//! The server that is measured, with the one client that asks it, and the requests it is asked.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use strongroom::crypto::tls::{ClientIdentity, Trust, client_config};
+use strongroom::secret::Secret;
+
+use super::load::{Ask, Target};
+use super::{DEPOSITS, body, name, pick};
+use crate::harness::{Opens, Options, Server};
+
+pub struct Ours {
+    pub server: Server,
+    pub target: Target,
+}
+
+impl Ours {
+    /// Initialised, started, with one organization and one active client.
+    pub fn start() -> Self {
+        let server = Server::start(Options::default());
+        let client = server.client("bench", "acme");
+        let read = |name: &str| std::fs::read_to_string(client.file(name)).unwrap();
+        let identity = ClientIdentity {
+            cert_pem: &read("client.crt"),
+            key_pem: &Secret::new(read("client.key")),
+        };
+        let tls = client_config(Trust::CaPem(read("ca.pem")), Some(identity)).unwrap();
+        let mut tls = ClientConfig::clone(&tls);
+        // Every handshake is a full one, with every server.
+        tls.resumption = rustls::client::Resumption::disabled();
+        let target = Target {
+            address: SocketAddr::from(([127, 0, 0, 1], port(&server))),
+            name: ServerName::try_from("localhost").unwrap(),
+            tls: Arc::new(tls),
+            pid: server.pid,
+        };
+        Self { server, target }
+    }
+
+    /// Stops it and starts it again; returns how long it took until it was ready.
+    pub fn restart(&mut self, opens: Opens) -> Duration {
+        self.server.stop();
+        self.server.options.opens = opens;
+        let started = Instant::now();
+        self.server.serve();
+        let took = started.elapsed();
+        self.target = self.target_at(port(&self.server), self.server.pid);
+        took
+    }
+
+    /// A server at another port, spoken to in the same way by the same client.
+    pub fn target_at(&self, port: u16, pid: u32) -> Target {
+        Target {
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            pid,
+            ..self.target.clone()
+        }
+    }
+
+    /// Its certificate with the chain, and the key: other servers show the same.
+    pub fn leaf(&self) -> (PathBuf, PathBuf) {
+        let tls = self.server.data.join("live/tls");
+        (tls.join("leaf.pem"), tls.join("leaf.key"))
+    }
+
+    /// Whether a release waits until it is on disk in the audit.
+    pub fn audit_strictly(&self, strict: bool) {
+        let strict = if strict { "true" } else { "false" };
+        self.server
+            .cli(&["setting", "set", "audit.strict", strict])
+            .ok();
+    }
+}
+
+fn port(server: &Server) -> u16 {
+    let (_, port) = server.client_url.rsplit_once(':').unwrap();
+    port.parse().unwrap()
+}
+
+/// Stores a new deposit with a label and an idempotency key.
+pub fn put(prefix: &'static str) -> Ask {
+    let bodies: Vec<Vec<u8>> = (0..64).map(body).collect();
+    Arc::new(move |number, request| {
+        let name = name(number);
+        let body = &bodies[number as usize % bodies.len()];
+        let head = format!(
+            "PUT /{DEPOSITS}/{prefix}{name} HTTP/1.1\r\nhost: localhost\r\nstrongroom-labels: use=bench\r\nidempotency-key: {prefix}{name}\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        request.extend_from_slice(head.as_bytes());
+        request.extend_from_slice(body);
+    })
+}
+
+/// Asks for one of the first `count` deposits, in an order that no cache foresees.
+pub fn get(count: u64) -> Ask {
+    Arc::new(move |number, request| {
+        let name = name(pick(number, count));
+        let head = format!("GET /{DEPOSITS}/{name} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        request.extend_from_slice(head.as_bytes());
+    })
+}
