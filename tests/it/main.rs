@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod bench;
 mod clients;
 mod deposits;
 mod fuzz;
-mod bench;
 mod harness;
 mod page;
 mod readme;
