@@ -68,15 +68,27 @@ impl FromStr for Timestamp {
 
     /// RFC 3339 with an offset or `Z`.
     fn from_str(text: &str) -> Result<Self> {
+        let shown: String = text.chars().take(64).collect();
         let date = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| {
             Error::invalid(
                 "time",
-                format!("`{text}` is not a time such as 2026-11-22T08:00:00Z"),
+                format!("`{shown}` is not a time such as 2026-11-22T08:00:00Z"),
             )
         })?;
-        i64::try_from(date.unix_timestamp_nanos() / 1_000)
+        i64::try_from(date.unix_timestamp_nanos().div_euclid(1_000))
             .map(Self)
-            .map_err(|_| Error::invalid("time", format!("`{text}` is out of range")))
+            .ok()
+            // An offset can lead out of the years that can be written again.
+            .filter(|time| {
+                time.date()
+                    .is_some_and(|date| date.format(&Rfc3339).is_ok())
+            })
+            .ok_or_else(|| {
+                Error::invalid(
+                    "time",
+                    format!("`{shown}` is out of range: years 0 to 9999 in UTC"),
+                )
+            })
     }
 }
 

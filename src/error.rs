@@ -68,7 +68,7 @@ impl Error {
         Self {
             kind,
             code,
-            public: public.into(),
+            public: printable(public.into()),
             field: None,
             retry_after: None,
             cause: None,
@@ -125,6 +125,30 @@ impl Error {
     }
 }
 
+/// The longest text for the user, in bytes.
+const LONGEST: usize = 1_400;
+
+/// What a terminal and a log show without a second meaning: texts of libraries quote the input, and
+/// may quote all of it, escape sequences included.
+fn printable(text: String) -> String {
+    let odd = |c: char| c.is_control() && c != '\n';
+    if text.len() <= LONGEST && !text.contains(odd) {
+        return text;
+    }
+    let mut out = String::with_capacity(LONGEST);
+    for c in text.chars() {
+        if out.len() >= LONGEST {
+            out.push('…');
+            break;
+        }
+        match odd(c) {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.public)
@@ -142,3 +166,16 @@ impl fmt::Debug for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_refusal_quotes_cannot_steer_a_terminal_nor_flood_it() {
+        let error = Error::invalid("name", "`\u{1b}[2J` is wrong\n  try again");
+        assert_eq!(error.public, "`\\u{1b}[2J` is wrong\n  try again");
+        let long = Error::invalid("name", "ä".repeat(60_000));
+        assert!(long.public.len() < 1_500 && long.public.ends_with('…'));
+    }
+}

@@ -26,3 +26,6 @@ pub mod server;
 
 // commands
 pub mod cli;
+
+// what the fuzz targets check, one function a target
+pub mod fuzz;

@@ -29,6 +29,16 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
     Ok((stat.f_bavail as u64).saturating_mul(stat.f_frsize as u64))
 }
 
+/// Gives a file `bytes` on the disk, not just a length.
+pub fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+    let bytes = libc::off_t::try_from(bytes).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is open as long as `file` is borrowed.
+    match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, bytes) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
 /// No core dump, no tracer that is not root, files for nobody else.
 pub fn harden() -> io::Result<()> {
     let none = libc::rlimit {

@@ -88,10 +88,21 @@ pub fn restore(home: &Home, sealed: &[u8], identity: &Secret<Vec<u8>>) -> Result
 }
 
 fn open(sealed: &[u8], identity: &Secret<Vec<u8>>) -> Result<Bundle> {
-    let json = agefile::decrypt(identity, sealed)?;
+    parse(agefile::decrypt(identity, sealed)?.expose())
+}
+
+/// Whether these bytes are what a bundle's age file holds.
+///
+/// # Errors
+/// `Invalid`, without a word of what stands in them.
+pub fn check(json: &[u8]) -> Result<()> {
+    parse(json).map(|_| ())
+}
+
+fn parse(json: &[u8]) -> Result<Bundle> {
     let wrong =
         |why: &str| Error::invalid("bundle", format!("this is not a client's backup: {why}"));
-    let head: Head = serde_json::from_slice(json.expose())
+    let head: Head = serde_json::from_slice(json)
         .map_err(|_| wrong("it does not begin with format and version"))?;
     if head.format != FORMAT {
         return Err(wrong("its format is another"));
@@ -104,7 +115,7 @@ fn open(sealed: &[u8], identity: &Secret<Vec<u8>>) -> Result<Bundle> {
     }
     // The reason stays out: it could quote a secret.
     let bundle: Bundle =
-        serde_json::from_slice(json.expose()).map_err(|_| wrong("its fields are others"))?;
+        serde_json::from_slice(json).map_err(|_| wrong("its fields are others"))?;
     match bundle
         .files
         .keys()
@@ -125,7 +136,8 @@ mod tests {
 
     #[test]
     fn a_home_comes_back_byte_for_byte_and_replaces_nothing() {
-        let dir = std::env::temp_dir().join(format!("strongroom-bundle-{}", uuid::Uuid::now_v7()));
+        let folder = files::TestFolder::new();
+        let dir = &folder.0;
         let home = Home::new(dir.join("a"));
         home.make_keys("host").unwrap_or_else(|e| panic!("{e}"));
         let (identity, recipient) = agefile::generate_identity();
@@ -143,7 +155,6 @@ mod tests {
             restore(&other, &sealed, &identity).unwrap_err().code,
             "home_occupied"
         );
-        std::fs::remove_dir_all(dir).unwrap();
     }
 
     #[test]

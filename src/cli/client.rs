@@ -177,8 +177,11 @@ impl Client {
         };
         let (head, mut body) = response.into_parts();
         if !head.status.is_success() {
-            let body = self.pieces(&mut body, LONGEST_ANSWER).await;
-            let body = body.unwrap_or_default();
+            // A refusal whose words are lost is a refusal by its status.
+            let body = self
+                .pieces(&mut body, LONGEST_ANSWER)
+                .await
+                .unwrap_or_default();
             return self
                 .refusal_or(Reply {
                     status: head.status,
@@ -471,9 +474,8 @@ mod tests {
     ) -> (Result<Reply>, Vec<String>) {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-        let dir = std::env::temp_dir().join(format!("strongroom-sock-{}", uuid::Uuid::now_v7()));
-        std::fs::create_dir(&dir).unwrap();
-        let path = dir.join("s");
+        let folder = crate::cli::files::TestFolder::new();
+        let path = folder.0.join("s");
         let listener = tokio::net::UnixListener::bind(&path).unwrap();
         let server = tokio::spawn(async move {
             let mut heads = Vec::new();
@@ -492,11 +494,10 @@ mod tests {
         });
         let route = Route::Socket {
             path,
-            data_dir: dir.clone(),
+            data_dir: folder.0.clone(),
         };
         let result = Client::new(route, None, None, false).send(call).await;
         let heads = server.await.unwrap();
-        std::fs::remove_dir_all(dir).unwrap();
         (result, heads)
     }
 

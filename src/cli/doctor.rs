@@ -20,7 +20,7 @@ const NEEDED_FREE: u64 = 256 << 20;
 const LEAF_WARNING: i64 = 14 * Timestamp::DAY;
 const LOCKED_BYTES: usize = 64 << 10;
 
-/// Without a slot's secret, what lies under the root key is not checked.
+/// What `doctor` takes.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[command(flatten)]

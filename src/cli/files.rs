@@ -116,7 +116,10 @@ fn write_beside(path: &Path, bytes: &[u8]) -> Result<PathBuf> {
     })?;
     let mut beside = OsString::from(".");
     beside.push(name);
-    beside.push(format!(".{}.tmp", uuid::Uuid::now_v7().simple()));
+    beside.push(format!(
+        ".{}.tmp",
+        hex::encode(crate::crypto::random::<8>())
+    ));
     let beside = path.with_file_name(beside);
     let mut file = OpenOptions::new()
         .write(true)
@@ -182,29 +185,34 @@ pub fn cannot(verb: &str, path: &Path, error: io::Error) -> Error {
     .because(error)
 }
 
+/// A private folder for one test.
+#[cfg(test)]
+pub struct TestFolder(pub PathBuf);
+
+#[cfg(test)]
+impl TestFolder {
+    pub fn new() -> Self {
+        let name = format!("strongroom-{}", hex::encode(crate::crypto::random::<8>()));
+        let path = std::env::temp_dir().join(name);
+        private_folder(&path).unwrap();
+        Self(path)
+    }
+}
+
+#[cfg(test)]
+impl Drop for TestFolder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    struct Folder(PathBuf);
-
-    impl Folder {
-        fn new() -> Self {
-            let path = std::env::temp_dir().join(format!("strongroom-{}", uuid::Uuid::now_v7()));
-            private_folder(&path).unwrap();
-            Self(path)
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
-
     #[test]
     fn a_new_file_is_private_and_never_replaces_one() {
-        let folder = Folder::new();
+        let folder = TestFolder::new();
         let file = folder.0.join("a");
         create(&file, b"one").unwrap();
         assert_eq!(create(&file, b"two").unwrap_err().kind, Kind::Conflict);
@@ -224,7 +232,7 @@ mod tests {
 
     #[test]
     fn loose_modes_are_mended() {
-        let folder = Folder::new();
+        let folder = TestFolder::new();
         fs::set_permissions(&folder.0, Permissions::from_mode(0o755)).unwrap();
         assert!(narrow(&folder.0, 0o700).unwrap());
         assert!(!narrow(&folder.0, 0o700).unwrap());
@@ -232,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_secret_loses_one_line_end_and_nothing_else() {
-        let folder = Folder::new();
+        let folder = TestFolder::new();
         let file = folder.0.join("a");
         for (stored, read) in [("a b \n\n", "a b \n"), ("x\r\n", "x"), ("x", "x"), ("", "")] {
             replace(&file, stored.as_bytes()).unwrap();

@@ -44,6 +44,19 @@ pub struct Registered {
     pub registered: bool,
 }
 
+impl Registered {
+    /// # Errors
+    /// What is wrong with the text, in words.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong = |error: toml::de::Error| error.message().to_owned();
+        let found = toml::from_str::<toml::Table>(text).map_err(wrong)?;
+        if found.get("version").and_then(toml::Value::as_integer) != Some(i64::from(VERSION)) {
+            return Err("its `version` is not 1; a newer program may have written it".to_owned());
+        }
+        toml::from_str(text).map_err(wrong)
+    }
+}
+
 /// A folder that may hold a client.
 pub struct Home {
     pub dir: PathBuf,
@@ -97,16 +110,7 @@ impl Home {
                 ),
             )
         };
-        let found = toml::from_str::<toml::Table>(text.expose())
-            .map_err(|error| wrong(error.message().to_owned()))?;
-        if found.get("version").and_then(toml::Value::as_integer) != Some(i64::from(VERSION)) {
-            return Err(wrong(
-                "its `version` is not 1; a newer program may have written it".to_owned(),
-            ));
-        }
-        toml::from_str(text.expose())
-            .map(Some)
-            .map_err(|error| wrong(error.message().to_owned()))
+        Registered::parse(text.expose()).map(Some).map_err(wrong)
     }
 
     pub fn save(&self, registered: &Registered) -> Result<()> {
@@ -297,8 +301,8 @@ mod tests {
 
     #[test]
     fn an_interrupted_home_keeps_its_keys_and_makes_what_is_missing() {
-        let dir = std::env::temp_dir().join(format!("strongroom-home-{}", uuid::Uuid::now_v7()));
-        let home = Home::new(dir.clone());
+        let folder = files::TestFolder::new();
+        let home = Home::new(folder.0.join("home"));
         let (keys, recipient) = home.make_keys("host").unwrap_or_else(|e| panic!("{e}"));
         let (again, same) = home.make_keys("host").unwrap_or_else(|e| panic!("{e}"));
         assert_eq!((keys.fingerprint, &recipient), (again.fingerprint, &same));
@@ -317,6 +321,5 @@ mod tests {
         assert_eq!(home.load().unwrap(), Some(registered));
         std::fs::write(home.file(REGISTRATION), "version = 2\n").unwrap();
         assert!(home.load().unwrap_err().public.contains("newer"));
-        std::fs::remove_dir_all(dir).unwrap();
     }
 }

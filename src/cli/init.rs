@@ -12,19 +12,21 @@ use crate::folder::Folder;
 use crate::secret::Secret;
 use crate::server::init::{Plan, SUPERUSER, init};
 
-/// The folder is --data-dir. The first superuser's password is printed once, unless it was given.
+/// What `init` takes.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The name by which clients reach this server
+    /// The host name by which clients reach this server, such as kts01.example.com; its certificate
+    /// is made for it
     #[arg(long, value_name = "HOST")]
     pub fqdn: String,
-    /// A file with the passphrase of the first slot (`-`: stdin)
+    /// A file with the passphrase of the first slot, without its last line end (`-`: stdin)
     #[arg(long, value_name = "FILE")]
     pub passphrase_file: PathBuf,
-    /// Make a second slot that this key file opens
+    /// Make a second slot, which this file's bytes open
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
-    /// A file with the password of the user `superuser`; made and printed once if left out
+    /// A file with the password of the user `superuser`, 12 to 1,024 bytes; made and printed once if
+    /// left out
     #[arg(long, value_name = "FILE")]
     pub superuser_password_file: Option<PathBuf>,
 }

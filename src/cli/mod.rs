@@ -1,14 +1,14 @@
 //! The command line: `strongroom NOUN VERB [NAME] [--options]`. Parsing has no side effects; a
 //! command is a client of the server, or works on a folder or file that no server holds.
 
-mod bundle;
+pub(crate) mod bundle;
 mod client;
 mod config;
 mod connect;
 mod doctor;
 mod door;
 mod files;
-mod home;
+pub(crate) mod home;
 mod init;
 mod noun;
 mod print;
@@ -65,17 +65,27 @@ policy, conflict).";
 #[derive(Subcommand, Debug)]
 enum Noun {
     /// Make a data folder: keys, store, the server's identity, the first superuser
+    ///
+    /// The folder is --data-dir; it must not hold a server yet. The password of the user `superuser`
+    /// is printed once, unless --superuser-password-file gives it.
     Init(init::Args),
-    /// Run the server on a data folder
+    /// Run the server on a data folder, until SIGTERM or Ctrl-C
+    ///
+    /// A slot's secret opens the folder: --passphrase-file or --key-file, else it asks on the terminal.
+    /// The addresses default to those in strongroom.toml; port 0 takes a free port.
     Serve(serve::Args),
-    /// How the server is
+    /// Show the server's state, health, addresses and counts
     Status,
-    /// Check a data folder: modes, space, clock, slots, schema, certificates, ports
+    /// Check a data folder: modes, space, clock, slots, schema, certificate, ports
+    ///
+    /// Each line is `ok`, `look` (works, and deserves a look) or `FAILED`; exit 1 if any failed. The
+    /// store, its schema and the certificate are checked only while no server runs on the folder, and
+    /// with a slot's secret.
     Doctor(doctor::Args),
-    /// strongroom.toml: what is needed before the store opens
+    /// Check or print strongroom.toml: what is needed before the store opens
     #[command(subcommand)]
     Config(config::Verb),
-    /// Settings that take effect at once
+    /// Settings, kept in the store; a change takes effect at once
     #[command(subcommand)]
     Setting(noun::setting::Verb),
     /// Organizations: who may register, and how
@@ -93,13 +103,13 @@ enum Noun {
     /// Roles that users may have
     #[command(subcommand)]
     Role(noun::role::Verb),
-    /// API tokens
+    /// API tokens: secrets for programs, with scopes and an end
     #[command(subcommand)]
     Token(noun::token::Verb),
-    /// The audit: who did what
+    /// The audit log: who did what, and whether the log is whole
     #[command(subcommand)]
     Audit(noun::audit::Verb),
-    /// Print a shell's completions
+    /// Print completions for a shell, such as bash
     Completions(shell::Completions),
     /// Write the manual pages into a folder
     Man(shell::Man),

@@ -426,6 +426,9 @@ impl<T: Serialize> Listing<T> {
     pub fn end(self, more: bool) -> Result<()> {
         self.out
             .document(&serde_json::json!({"items": self.gathered, "more": more}))?;
+        if self.out.terminal && !self.out.json && self.widths.is_empty() {
+            self.out.talk("none");
+        }
         if more {
             self.out.talk("there are more; raise --limit to see them");
         }

@@ -10,16 +10,17 @@ use crate::folder::Folder;
 use crate::model::id::SlotId;
 use crate::server::{self, Start};
 
-/// Port 0 takes a free port.
+/// What `serve` takes.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Where clients connect [default: 0.0.0.0:11371]
+    /// Where clients connect [default: client_listen in strongroom.toml, 0.0.0.0:11371 at first]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub client_listen: Option<SocketAddr>,
-    /// Where browsers and API programs connect [default: 0.0.0.0:8443]
+    /// Where browsers and API programs connect [default: gui_listen, 0.0.0.0:8443 at first]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub gui_listen: Option<SocketAddr>,
-    /// Health and metrics, on a loopback address [default: 127.0.0.1:11380]
+    /// Health and metrics, on a loopback address [default: health_listen, 127.0.0.1:11380 at
+    /// first]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub health_listen: Option<SocketAddr>,
     #[command(flatten)]
@@ -36,10 +37,10 @@ pub struct SlotArgs {
     /// A file with a slot's passphrase (`-`: stdin)
     #[arg(long, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
-    /// A slot's key file
+    /// The key file of a slot
     #[arg(long, value_name = "FILE", conflicts_with = "passphrase_file")]
     pub key_file: Option<PathBuf>,
-    /// Try this slot only
+    /// Try this slot only, instead of all of the secret's kind
     #[arg(long, value_name = "ID")]
     pub slot: Option<SlotId>,
 }

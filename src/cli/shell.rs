@@ -10,12 +10,13 @@ use crate::error::Result;
 
 #[derive(clap::Args, Debug)]
 pub struct Completions {
+    /// Whose completions
     shell: clap_complete::Shell,
 }
 
 #[derive(clap::Args, Debug)]
 pub struct Man {
-    /// An existing folder
+    /// The folder, made if it is missing
     #[arg(value_name = "DIR")]
     folder: PathBuf,
 }
@@ -27,6 +28,7 @@ pub fn completions(args: Completions, out: &Printer) -> Result<()> {
 }
 
 pub fn man(args: Man, out: &Printer) -> Result<()> {
+    std::fs::create_dir_all(&args.folder).map_err(|error| cannot("make", &args.folder, error))?;
     clap_mangen::generate_to(Cli::command(), &args.folder)
         .map_err(|error| cannot("write to", &args.folder, error))?;
     out.talk(&format!(

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, RawPathParams, Request};
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
@@ -15,7 +15,7 @@ use super::caller::{self, Caller};
 use super::door::Arrival;
 use super::query::Query;
 use super::routes::{Route, Takes};
-use super::{App, headers, json, reply};
+use super::{App, headers, json, openapi, reply};
 use crate::error::{Error, Kind, Result};
 use crate::model::deposit::DepositName;
 use crate::model::id::DepositId;
@@ -50,6 +50,7 @@ async fn prepare(app: Arc<App>, route: &'static Route, request: Request) -> Resu
         .extensions
         .remove()
         .ok_or_else(|| Error::internal("a request came past the door"))?;
+    route.check_listener(app.listener)?;
     let caller = caller::identify(
         &app,
         route.action,
@@ -96,10 +97,17 @@ async fn take(
     let cap = match route.takes {
         Takes::Nothing => return Ok(Read::nothing()),
         Takes::Json(_) | Takes::MaybeJson(_) => app.limits.json_bytes,
-        Takes::Bytes => app.service.deposit_max_bytes(),
+        Takes::Bytes => {
+            headers::encryption(&parts.headers)?.longest_body(app.service.deposit_max_bytes())
+        }
     };
     let room = room(app, identity);
-    let read = body::read(body, cap, &app.limits, room).await?;
+    let read = body::read(body, cap, &app.limits, room)
+        .await
+        .map_err(|error| match (error.kind, route.takes) {
+            (Kind::TooLarge, Takes::Bytes) => app.service.deposit_too_large(),
+            _ => error,
+        })?;
     let json = match route.takes {
         Takes::Json(_) => true,
         Takes::MaybeJson(_) => !read.bytes.expose().is_empty(),
@@ -160,6 +168,15 @@ fn digest(parts: &Parts, body: &[u8]) -> [u8; 32] {
 impl Call {
     pub(super) fn service(&self) -> &Arc<Service> {
         &self.app.service
+    }
+
+    /// The API's description, made when it is first asked for.
+    pub(super) fn description(&self) -> Result<Bytes> {
+        if let Some(made) = self.app.description.get() {
+            return Ok(made.clone());
+        }
+        let made = openapi::json()?.into();
+        Ok(self.app.description.get_or_init(|| made).clone())
     }
 
     /// A part of the path, parsed.

@@ -40,25 +40,27 @@ pub(super) async fn identify(
         });
     }
     let credentials = credentials(arrival, headers)?;
-    let known = app.service.identify(arrival.source, &credentials).await;
-    let known = known.and_then(|identity| {
-        if matches!(identity, Identity::Nobody | Identity::Key { .. }) {
-            access::decide(&identity, action, &Target::Server)?;
+    let identified = app.service.identify(arrival.source, &credentials).await;
+    let (identity, refused) = match identified {
+        Ok(identity) => {
+            let unknown = matches!(identity, Identity::Nobody | Identity::Key { .. });
+            let refused = unknown
+                .then(|| access::decide(&identity, action, &Target::Server).err())
+                .flatten();
+            (identity, refused)
         }
-        Ok(identity)
-    });
-    let identity = match known {
-        Ok(identity) => identity,
-        Err(error) => {
-            app.service.turned_away(&context(Identity::Nobody), &error);
-            return Err(error);
-        }
+        Err(error) => (Identity::Nobody, Some(error)),
     };
+    let context = context(identity);
+    if let Some(error) = refused {
+        app.service.turned_away(&context, &error);
+        return Err(error);
+    }
     if let (true, Some(cookie)) = (changes, &credentials.session) {
         check_csrf(app, cookie, headers)?;
     }
     Ok(Caller {
-        context: context(identity),
+        context,
         cookie: credentials.session,
     })
 }

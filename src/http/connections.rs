@@ -53,8 +53,12 @@ pub(super) struct Watch {
     since: AtomicU32,
     /// The tick from which on bytes wait to be taken; 0: none do.
     blocked: AtomicU32,
-    /// Requests at work.
+    /// Requests taken on whose answers have not all left.
     busy: AtomicU32,
+    /// Of these, the ones that wait for us.
+    ours: AtomicU32,
+    /// The tick at which the peer last took a piece of an answer.
+    taken: AtomicU32,
     multiplexed: AtomicBool,
     order: AtomicU8,
     ordered: Notify,
@@ -224,6 +228,8 @@ impl Watch {
             since: AtomicU32::new(now),
             blocked: AtomicU32::new(0),
             busy: AtomicU32::new(0),
+            ours: AtomicU32::new(0),
+            taken: AtomicU32::new(now),
             multiplexed: AtomicBool::new(false),
             order: AtomicU8::new(0),
             ordered: Notify::new(),
@@ -236,11 +242,15 @@ impl Watch {
         self.enter(IDLE);
     }
 
-    /// A request is being worked on until the guard goes.
+    /// A request is taken on until the guard goes; it waits for us until the guard says otherwise.
     pub(super) fn work(self: &Arc<Self>) -> Work {
         self.busy.fetch_add(1, Relaxed);
+        self.ours.fetch_add(1, Relaxed);
         self.enter(BUSY);
-        Work(Arc::clone(self))
+        Work {
+            watch: Arc::clone(self),
+            ours: true,
+        }
     }
 
     /// Returns when there is an order that is not `Stay`.
@@ -303,6 +313,11 @@ impl Watch {
         match self.stage.load(Relaxed) {
             HANDSHAKE if stopping || passed(since, limits.handshake) => Order::Leave,
             HEAD if stopping || passed(since, limits.head) => Order::Leave,
+            BUSY if self.ours.load(Relaxed) == 0
+                && passed(self.taken.load(Relaxed), limits.stalled) =>
+            {
+                Order::Leave
+            }
             IDLE if stopping && passed(since, 2 * TICK) => Order::Leave,
             IDLE if passed(since, limits.idle + limits.head) => Order::Leave,
             IDLE if passed(since, limits.idle) => Order::Finish,
@@ -312,12 +327,32 @@ impl Watch {
 }
 
 /// While it lives, its connection is at work.
-pub(super) struct Work(Arc<Watch>);
+pub(super) struct Work {
+    watch: Arc<Watch>,
+    ours: bool,
+}
+
+impl Work {
+    /// Whether the request waits for us now, or for the peer, who takes a piece of the answer at
+    /// each call.
+    pub(super) fn waits_for_us(&mut self, ours: bool) {
+        self.watch
+            .taken
+            .store(self.watch.ticks.load(Relaxed), Relaxed);
+        match (self.ours, ours) {
+            (false, true) => self.watch.ours.fetch_add(1, Relaxed),
+            (true, false) => self.watch.ours.fetch_sub(1, Relaxed),
+            (true, true) | (false, false) => return,
+        };
+        self.ours = ours;
+    }
+}
 
 impl Drop for Work {
     fn drop(&mut self) {
-        if self.0.busy.fetch_sub(1, Relaxed) == 1 {
-            self.0.enter(IDLE);
+        self.waits_for_us(false);
+        if self.watch.busy.fetch_sub(1, Relaxed) == 1 {
+            self.watch.enter(IDLE);
         }
     }
 }
@@ -417,7 +452,12 @@ mod tests {
         assert_eq!(verdict(limits.idle + second), Order::Finish);
         place.watch.came();
         assert_eq!(verdict(limits.head + second), Order::Leave);
-        let work = place.watch.work();
+        let mut work = place.watch.work();
+        assert_eq!(verdict(limits.idle * 10), Order::Stay);
+        work.waits_for_us(false);
+        assert_eq!(verdict(limits.stalled), Order::Stay);
+        assert_eq!(verdict(limits.stalled + second), Order::Leave);
+        work.waits_for_us(true);
         assert_eq!(verdict(limits.idle * 10), Order::Stay);
         place.watch.waits();
         assert_eq!(verdict(limits.stalled + second), Order::Leave);

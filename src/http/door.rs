@@ -55,7 +55,7 @@ impl Door {
         multiplexed: bool,
     ) -> Result<Response<Answer>, Infallible> {
         let started = Instant::now();
-        let work = self.watch.work();
+        let mut work = self.watch.work();
         let arrival = Arrival {
             request: RequestId::new(),
             source: Source {
@@ -90,7 +90,8 @@ impl Door {
         self.app.service.request_answered(status, micros);
         reply::finish(&mut response, id, &asked.method, source.listener);
         asked.log(&mut response, id, source, micros);
-        Ok(response.map(|body| Answer { body, _work: work }))
+        work.waits_for_us(false);
+        Ok(response.map(|body| Answer { body, work }))
     }
 }
 
@@ -151,7 +152,7 @@ async fn caught<F: Future>(future: F) -> Result<F::Output, Box<dyn Any + Send>> 
 /// An answer's body. Its connection counts as at work until hyper has taken all of it.
 pub(super) struct Answer {
     body: Body,
-    _work: Work,
+    work: Work,
 }
 
 impl HttpBody for Answer {
@@ -162,7 +163,9 @@ impl HttpBody for Answer {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        self.work.waits_for_us(frame.is_pending());
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

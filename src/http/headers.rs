@@ -229,9 +229,11 @@ pub(super) fn labels(headers: &HeaderMap) -> Result<Option<Labels>> {
     Ok(Some(labels))
 }
 
-/// What a deposit's bytes are, as it is kept and given back.
-pub(super) fn content_type(headers: &HeaderMap) -> Result<String> {
-    let value = text(headers, "content-type")?.unwrap_or("application/octet-stream");
+/// What a deposit's bytes are, as it is kept and given back; none where the request does not say.
+pub(super) fn content_type(headers: &HeaderMap) -> Result<Option<String>> {
+    let Some(value) = text(headers, "content-type")? else {
+        return Ok(None);
+    };
     let essence = value.split(';').next().unwrap_or_default().trim();
     let token = |part: &str| {
         !part.is_empty()
@@ -252,7 +254,7 @@ pub(super) fn content_type(headers: &HeaderMap) -> Result<String> {
             "the header content-type takes a type such as application/x-pem-file, up to 255 bytes",
         ));
     }
-    Ok(value.to_owned())
+    Ok(Some(value.to_owned()))
 }
 
 /// Whether the body says that it is JSON.
@@ -367,13 +369,10 @@ mod tests {
     fn content_types_are_types() {
         let read = |value: &str| content_type(&with("content-type", value));
         assert_eq!(
-            read("text/plain; charset=utf-8").unwrap(),
+            read("text/plain; charset=utf-8").unwrap().unwrap(),
             "text/plain; charset=utf-8"
         );
-        assert_eq!(
-            content_type(&HeaderMap::new()).unwrap(),
-            "application/octet-stream"
-        );
+        assert!(content_type(&HeaderMap::new()).unwrap().is_none());
         for bad in [
             "",
             "text",

@@ -15,9 +15,7 @@ use tokio::runtime::Handle;
 use super::listen::bind_error;
 use crate::error::{Error, Result};
 use crate::model::health::{Health, Light, ServerState, Subsystem};
-use crate::model::id::RequestId;
 use crate::service::Service;
-use crate::service::caller::{Context, Identity, Listener, Source};
 use crate::service::health::Board;
 
 /// How long the runtime has to answer.
@@ -221,17 +219,7 @@ impl Answering {
             .get()
             .map(Arc::clone)
             .ok_or("the server is not open yet\n")?;
-        let ctx = Context {
-            identity: Identity::Server,
-            source: Source {
-                listener: Listener::Socket,
-                address: None,
-            },
-            request: RequestId::new(),
-            reason: String::new(),
-            idempotency: None,
-        };
-        match self.ask(async move { service.server_metrics(&ctx).await }) {
+        match self.ask(async move { service.metrics_text() }) {
             Some(Ok(metrics)) => Ok(metrics),
             Some(Err(error)) => Err(format!("{error}\n")),
             None => Err("the runtime does not answer\n".to_owned()),

@@ -45,9 +45,9 @@ fn describe(path: &str, error: &serde_json::Error) -> Error {
         .rsplit_once(" at line ")
         .map_or(message.as_str(), |(text, _)| text);
     let (at, rule) = rule(path, message);
-    let field = FIELDS
-        .iter()
-        .find(|field| at.ends_with(**field))
+    let field = at
+        .rsplit(['.', '['])
+        .find_map(|part| FIELDS.iter().find(|field| **field == part))
         .copied()
         .unwrap_or("body");
     let place = if at.is_empty() {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
@@ -142,9 +142,10 @@ impl Listeners {
                 listener,
                 limits,
                 bodies: Arc::clone(&bodies),
+                description: OnceLock::new(),
             });
             Arc::new(Listening {
-                router: routes::router(Arc::clone(&app)),
+                router: routes::router(&app),
                 app,
                 connections: Connections::new(limits),
                 fingerprint: tls.fingerprint,

@@ -6,6 +6,7 @@ mod call;
 mod caller;
 mod connections;
 mod door;
+pub mod fuzz;
 mod headers;
 pub mod health;
 mod json;
@@ -15,9 +16,10 @@ mod query;
 mod reply;
 pub mod routes;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use axum::body::Bytes;
 use tokio::sync::{Semaphore, watch};
 
 use crate::error::Result;
@@ -97,6 +99,8 @@ struct App {
     listener: Listener,
     limits: Limits,
     bodies: Arc<Bodies>,
+    /// The API's description, once somebody asked for it.
+    description: OnceLock<Bytes>,
 }
 
 /// Room for bodies in memory, in units of `UNIT` bytes.

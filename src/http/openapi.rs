@@ -6,7 +6,9 @@ use utoipa::openapi::path::{
 };
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::response::ResponseBuilder;
-use utoipa::openapi::schema::{Array, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
+use utoipa::openapi::schema::{
+    ArrayBuilder, KnownFormat, ObjectBuilder, OneOfBuilder, Schema, SchemaFormat, Type,
+};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme,
 };
@@ -14,6 +16,7 @@ use utoipa::openapi::{
     Components, ContentBuilder, HeaderBuilder, InfoBuilder, PathItem, Paths, Ref, RefOr, Required,
 };
 
+use super::query::MAX_FILTERS;
 use super::reply;
 use super::routes::{self, Content, Gives, Route, Takes, Verb};
 use crate::api;
@@ -83,6 +86,11 @@ pub fn description() -> utoipa::openapi::OpenApi {
         .build();
     let mut components = description.components.take().unwrap_or_default();
     texts(&mut components);
+    for kind in REFUSALS {
+        components
+            .responses
+            .insert(refusal_name(kind), RefOr::T(refusal(kind, Verb::Get)));
+    }
     schemes(&mut components);
     description.components = Some(components);
     let mut paths = Paths::new();
@@ -163,7 +171,10 @@ fn operation(route: &Route) -> Operation {
     }
     for kind in refusals(route) {
         let code = reply::status(kind).as_str().to_owned();
-        operation = operation.response(code, refusal(kind, route.method));
+        operation = match route.method {
+            Verb::Head => operation.response(code, refusal(kind, Verb::Head)),
+            _ => operation.response(code, Ref::from_response_name(refusal_name(kind))),
+        };
     }
     operation.build()
 }
@@ -210,6 +221,31 @@ fn securities(route: &Route) -> Vec<SecurityRequirement> {
         schemes.push(scheme(COOKIE));
     }
     schemes
+}
+
+/// The refusals that routes share, one a status.
+const REFUSALS: [Kind; 14] = [
+    Kind::Invalid,
+    Kind::NotFound,
+    Kind::Conflict,
+    Kind::PreconditionFailed,
+    Kind::KeyReused,
+    Kind::Unauthenticated,
+    Kind::Denied,
+    Kind::TooLarge,
+    Kind::TooSlow,
+    Kind::MethodNotAllowed,
+    Kind::UnsupportedType,
+    Kind::Limited,
+    Kind::Sealed,
+    Kind::Internal,
+];
+
+fn refusal_name(kind: Kind) -> String {
+    match kind {
+        Kind::Sealed | Kind::Unavailable | Kind::Unknown => "Unavailable".to_owned(),
+        kind => format!("{kind:?}"),
+    }
 }
 
 /// Every refusal that the route can answer with.
@@ -357,7 +393,7 @@ fn parameters(route: &Route) -> Vec<Parameter> {
             ParameterIn::Header,
             false,
             said(name),
-            request_header(name, route),
+            request_header(name),
         ));
     }
     if route.action != Action::Public {
@@ -366,7 +402,7 @@ fn parameters(route: &Route) -> Vec<Parameter> {
             ParameterIn::Header,
             false,
             said(api::REASON),
-            pattern("^[!-$&-~]{0,1000}$"),
+            pattern("^[ -$&-~]{0,1000}$"),
         ));
     }
     if route.method.changes() && route.action != Action::Public {
@@ -386,14 +422,11 @@ fn query(name: &'static str, route: &Route) -> Parameter {
         "org" => pattern(ORG),
         "limit" => whole(1, MAX_LIMIT),
         "version" => whole(1, u32::MAX),
-        "role" => ObjectBuilder::new()
-            .schema_type(Type::String)
-            .enum_values(Some(Role::ALL.map(Role::as_str)))
+        "role" => words(Role::ALL.map(Role::as_str)),
+        "filter" => ArrayBuilder::new()
+            .items(string())
+            .max_items(Some(MAX_FILTERS))
             .into(),
-        "filter" => Schema::Array(Array::new(RefOr::T(Schema::Object(
-            ObjectBuilder::new().schema_type(Type::String).build(),
-        ))))
-        .into(),
         _ => string(),
     };
     let said = match name {
@@ -407,14 +440,14 @@ fn query(name: &'static str, route: &Route) -> Parameter {
     parameter(name, ParameterIn::Query, name == "role", &said, schema)
 }
 
-fn request_header(name: &str, route: &Route) -> RefOr<Schema> {
+fn request_header(name: &str) -> RefOr<Schema> {
     match name {
-        "if-match" => pattern("^(\\*|\"[1-9][0-9]{0,8}\")$"),
-        "if-none-match" => pattern("^\\*$"),
-        ENCRYPTION if route.takes == Takes::Bytes => ObjectBuilder::new()
-            .schema_type(Type::String)
-            .enum_values(Some(["age", "none"]))
+        "if-match" => OneOfBuilder::new()
+            .item(pattern("^\"[1-9][0-9]{0,8}\"$"))
+            .item(words(["*"]))
             .into(),
+        "if-none-match" => words(["*"]),
+        ENCRYPTION => words(["age", "none"]),
         _ => string(),
     }
 }
@@ -484,6 +517,13 @@ fn pattern(pattern: &str) -> RefOr<Schema> {
     ObjectBuilder::new()
         .schema_type(Type::String)
         .pattern(Some(pattern))
+        .into()
+}
+
+fn words<const N: usize>(words: [&str; N]) -> RefOr<Schema> {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(words))
         .into()
 }
 

@@ -10,7 +10,7 @@ use crate::service::ListQuery;
 
 /// May stand there more than once.
 const REPEATED: &str = "filter";
-const MAX_FILTERS: usize = 32;
+pub(super) const MAX_FILTERS: usize = 32;
 
 #[derive(Debug, Default)]
 pub(super) struct Query(Vec<(&'static str, String)>);

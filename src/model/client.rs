@@ -54,6 +54,13 @@ pub struct Client {
     pub reason: Option<String>,
 }
 
+impl Client {
+    /// Whether it waited for its approval until its time was over: it counts as not registered.
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.state == ClientState::Pending && self.pending_until.is_some_and(|until| until <= now)
+    }
+}
+
 impl Filterable for Client {
     const FIELDS: &'static [Field] = &[
         Field {

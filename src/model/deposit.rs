@@ -59,6 +59,17 @@ pub enum Encryption {
 }
 
 impl Encryption {
+    /// How long a body may be whose content has up to `content` bytes: what age adds does not count,
+    /// so that a content of the greatest length can be stored encrypted. Age adds 16 bytes to each
+    /// 64 KiB, and a header that grows with the number of recipients.
+    pub fn longest_body(self, content: usize) -> usize {
+        const HEADER: usize = 64 << 10;
+        match self {
+            Self::None => content,
+            Self::Age => content + content.div_ceil(64 << 10) * 16 + HEADER,
+        }
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",

@@ -48,7 +48,7 @@ pub const ALL: &[Setting] = &[
         name: DEPOSIT_MAX_BYTES,
         default: "1048576",
         takes: Takes::Number(1_024, 16_777_216, "bytes"),
-        description: "the longest body of a deposit",
+        description: "the longest deposit; what age adds when it encrypts does not count",
     },
     Setting {
         name: LOG_FORMAT,
@@ -66,7 +66,7 @@ pub const ALL: &[Setting] = &[
         name: LOG_TARGET,
         default: "stderr",
         takes: Takes::Word(&["stderr", "file", "syslog"]),
-        description: "where log lines go; file: log/strongroom.log in the data folder, 10 files of 10 MB",
+        description: "where log lines go; file: log/strongroom_rCURRENT.log in the data folder, and ten older ones of 10 MB",
     },
     Setting {
         name: SESSION_IDLE_MINUTES,

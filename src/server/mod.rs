@@ -2,7 +2,7 @@
 
 pub mod init;
 mod logging;
-mod node;
+pub(crate) mod node;
 pub mod tls;
 pub mod unlock;
 
@@ -35,6 +35,8 @@ use unlock::{Unlocked, unlock};
 const MOST_CONFIG: u64 = 1 << 20;
 /// Upkeep that costs little.
 const MINUTE: Duration = Duration::from_secs(60);
+/// Between two looks at the disk and the access log.
+const LOOK: Duration = Duration::from_secs(5);
 /// Minutes between checkpoints of the audit.
 const CHECKPOINT_MINUTES: u32 = 60;
 
@@ -80,6 +82,11 @@ pub fn run(start: Start) -> Result<()> {
     start.folder.create()?;
     let _lock = start.folder.lock()?;
     let logging = Logging::start(start.folder.log())?;
+    // A panic's message may quote what was being worked on; its place is enough.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        log::error!(place = place.unwrap_or_default().as_str(); "a thread panicked");
+    }));
     for repair in repaired {
         log::warn!(path = repair.as_str(); "others could read or change this; repaired");
     }
@@ -125,7 +132,6 @@ async fn serve(start: Start, config: Config, unlocked: Unlocked, logging: Loggin
         instance: unlocked.instance,
         server_fingerprint: unlocked.identity.fingerprint(),
         ca_pem: unlocked.identity.ca_pem(),
-        leaf_sha256: leaf.sha256,
         client_listen: listeners.client.address().to_string(),
         gui_listen: listeners.gui.address().to_string(),
         health_listen: health.address().to_string(),
@@ -138,6 +144,11 @@ async fn serve(start: Start, config: Config, unlocked: Unlocked, logging: Loggin
         server_fingerprint: facts.server_fingerprint.to_string(),
         pid: std::process::id(),
     };
+    #[cfg(debug_assertions)]
+    if let Some(planted) = unlocked.opened.planted() {
+        log::error!("{}", planted.warning());
+        board.red("planted defect", &planted.warning(), "unset the variable");
+    }
     let settings = unlocked.opened.settings()?;
     let store = unlocked
         .opened
@@ -149,6 +160,7 @@ async fn serve(start: Start, config: Config, unlocked: Unlocked, logging: Loggin
         tagger: unlocked.tagger,
         board: Arc::clone(&board),
         settings,
+        leaf_sha256: leaf.sha256,
         apply: Box::new(move |name, value| logging.apply(name, value)),
         facts,
     })?);
@@ -170,13 +182,17 @@ async fn serve(start: Start, config: Config, unlocked: Unlocked, logging: Loggin
         .await?;
     service.checkpoint(&Service::own_context()).await?;
     let (stop, stopping) = watch::channel(false);
-    let (_client, client) = watch::channel(leaf.client);
-    let (_gui, gui) = watch::channel(leaf.gui);
+    let (renewal, shown) = tls::Renewal::new(
+        start.folder.clone(),
+        unlocked.identity,
+        config.fqdn.clone(),
+        leaf,
+    );
     let serving = listeners.serve(
         &service,
         &Tls {
-            client,
-            gui,
+            client: shown.client,
+            gui: shown.gui,
             fingerprint: x509::spki_fingerprint,
         },
         Limits::default(),
@@ -189,41 +205,73 @@ async fn serve(start: Start, config: Config, unlocked: Unlocked, logging: Loggin
             serde_json::to_vec(&ready).map_err(|error| Error::internal(error.to_string()))?;
         folder::replace(path, &text)?;
     }
-    until_stopped(&service, &start, &config, &mut signals, &failing).await;
+    let mut running = Running {
+        service,
+        start,
+        config,
+        renewal,
+        failing: failing.clone(),
+    };
+    running.until_stopped(&mut signals).await;
     board.server(ServerState::Stopping);
     log::info!("stopping: what was taken on is finished");
     let _ = stop.send(true);
     serving.ended().await;
-    finish(service, health, &failing).await
+    finish(running.service, health, &failing).await
 }
 
-/// Works off what comes up while it serves.
-async fn until_stopped(
-    service: &Arc<Service>,
-    start: &Start,
-    config: &Config,
-    signals: &mut Signals,
-    failing: &Failing,
-) {
-    let mut minutes = tokio::time::interval(MINUTE);
-    let mut count: u32 = 0;
-    loop {
-        tokio::select! {
-            () = failing.happened() => return,
-            _ = signals.terminate.recv() => return,
-            _ = signals.interrupt.recv() => return,
-            _ = signals.hangup.recv() => reread(start, config),
-            _ = minutes.tick() => {
-                let mut outcome = service.upkeep().await;
-                if outcome.is_ok() && count > 0 && count.is_multiple_of(CHECKPOINT_MINUTES) {
-                    outcome = service.checkpoint(&Service::own_context()).await;
-                }
-                count = count.wrapping_add(1);
-                if let Err(error) = outcome {
-                    log::warn!(error = format!("{error:?}").as_str(); "upkeep did not come through");
+/// What a serving server keeps at hand.
+struct Running {
+    service: Arc<Service>,
+    start: Start,
+    config: Config,
+    renewal: tls::Renewal,
+    failing: Failing,
+}
+
+impl Running {
+    /// Works off what comes up while it serves.
+    async fn until_stopped(&mut self, signals: &mut Signals) {
+        let mut minutes = tokio::time::interval(MINUTE);
+        let mut looks = tokio::time::interval(LOOK);
+        let mut minute: u32 = 0;
+        loop {
+            tokio::select! {
+                () = self.failing.happened() => return,
+                _ = signals.terminate.recv() => return,
+                _ = signals.interrupt.recv() => return,
+                _ = signals.hangup.recv() => reread(&self.start, &self.config),
+                _ = looks.tick() => self.service.report(),
+                _ = minutes.tick() => {
+                    self.look_after(minute).await;
+                    minute = minute.wrapping_add(1);
                 }
             }
         }
+    }
+
+    /// Each minute. What does not come through is said and tried again.
+    async fn look_after(&mut self, minute: u32) {
+        let said = |what: &str, outcome: Result<()>| {
+            if let Err(error) = outcome {
+                log::warn!(error = format!("{error:?}").as_str(); "{what} did not come through");
+            }
+        };
+        said("upkeep", self.service.upkeep().await);
+        said("the certificate's renewal", self.renew().await);
+        if minute > 0 && minute.is_multiple_of(CHECKPOINT_MINUTES) {
+            let own = Service::own_context();
+            said("the hourly checkpoint", self.service.checkpoint(&own).await);
+        }
+    }
+
+    async fn renew(&mut self) -> Result<()> {
+        let Some(leaf) = self.renewal.renew_if_due(clock::now())? else {
+            return Ok(());
+        };
+        self.service.leaf_renewed(leaf);
+        let detail = format!("leaf SHA-256 {leaf}");
+        self.service.note("certificate.renew", &detail).await
     }
 }
 

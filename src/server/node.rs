@@ -1,6 +1,8 @@
 //! `node.json`: what is this machine's alone, and is never replaced by a restore: the node's id, its
 //! database key under the KEK, the highest generation of `seal.json` that it has seen.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -58,8 +60,12 @@ impl Node {
 
     pub fn read(folder: &Folder) -> Result<Self> {
         let path = folder.node();
-        let bytes = folder::read(&path, MOST_BYTES)?;
-        let node: Self = serde_json::from_slice(&bytes).map_err(|error| {
+        Self::parse(&folder::read(&path, MOST_BYTES)?, &path)
+    }
+
+    /// `path` is where the bytes come from, for the error.
+    pub fn parse(bytes: &[u8], path: &Path) -> Result<Self> {
+        let node: Self = serde_json::from_slice(bytes).map_err(|error| {
             Error::unavailable(
                 "node_damaged",
                 format!("{} is damaged; restore a backup", path.display()),

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
+use tokio::sync::watch;
 
 use crate::clock::Timestamp;
 use crate::crypto::tls::server_config;
@@ -14,9 +15,64 @@ use crate::folder::{self, Folder};
 use crate::model::id::Fingerprint;
 use crate::secret::Secret;
 
-/// A leaf is renewed at a start within so many days of its end.
+/// A leaf is renewed within so many days of its end.
 const RENEW_DAYS: i64 = 30;
 const MOST_PEM: u64 = 256 << 10;
+
+/// Shows the listeners a new leaf before the old one ends.
+pub struct Renewal {
+    folder: Folder,
+    identity: InstanceIdentity,
+    fqdn: String,
+    not_after: Timestamp,
+    client: watch::Sender<Arc<ServerConfig>>,
+    gui: watch::Sender<Arc<ServerConfig>>,
+}
+
+/// What the listeners take their certificates from.
+pub struct Shown {
+    pub client: watch::Receiver<Arc<ServerConfig>>,
+    pub gui: watch::Receiver<Arc<ServerConfig>>,
+}
+
+impl Renewal {
+    pub fn new(
+        folder: Folder,
+        identity: InstanceIdentity,
+        fqdn: String,
+        leaf: Leaf,
+    ) -> (Self, Shown) {
+        let (client, client_shown) = watch::channel(leaf.client);
+        let (gui, gui_shown) = watch::channel(leaf.gui);
+        let renewal = Self {
+            folder,
+            identity,
+            fqdn,
+            not_after: leaf.not_after,
+            client,
+            gui,
+        };
+        (
+            renewal,
+            Shown {
+                client: client_shown,
+                gui: gui_shown,
+            },
+        )
+    }
+
+    /// The new leaf's SHA-256, if it was time for one.
+    pub fn renew_if_due(&mut self, now: Timestamp) -> Result<Option<Fingerprint>> {
+        if self.not_after >= now.plus(RENEW_DAYS * Timestamp::DAY) {
+            return Ok(None);
+        }
+        let leaf = load(&self.folder, &self.identity, &self.fqdn, now)?;
+        self.not_after = leaf.not_after;
+        self.client.send_replace(leaf.client);
+        self.gui.send_replace(leaf.gui);
+        Ok(Some(leaf.sha256))
+    }
+}
 
 pub struct Leaf {
     pub client: Arc<ServerConfig>,

@@ -183,37 +183,32 @@ fn role_allows(role: Role, action: Action) -> bool {
             OrgRead | OrgCode | ClientRead | ClientChange | DepositRead
         ),
         Role::KeyOperator => matches!(action, OrgRead | DepositRead | DepositFetch | DepositChange),
-        Role::Auditor => matches!(
-            action,
-            StatusRead
-                | Metrics
-                | OrgRead
-                | ClientRead
-                | DepositRead
-                | UserRead
-                | TokenRead
-                | SettingRead
-                | AuditRead
-        ),
+        Role::Auditor => only_reads(action),
     }
+}
+
+/// Looks at everything but bytes and codes.
+fn only_reads(action: Action) -> bool {
+    use Action::*;
+    matches!(
+        action,
+        StatusRead
+            | Metrics
+            | OrgRead
+            | ClientRead
+            | DepositRead
+            | UserRead
+            | TokenRead
+            | SettingRead
+            | AuditRead
+    )
 }
 
 fn scope_allows(scope: Scope, action: Action) -> bool {
     use Action::*;
     match scope {
         Scope::All => true,
-        Scope::Read => matches!(
-            action,
-            StatusRead
-                | Metrics
-                | OrgRead
-                | ClientRead
-                | DepositRead
-                | UserRead
-                | TokenRead
-                | SettingRead
-                | AuditRead
-        ),
+        Scope::Read => only_reads(action),
         Scope::Deposits => matches!(action, DepositRead | DepositFetch | DepositChange),
         Scope::Metrics => action == Action::Metrics,
     }

@@ -4,7 +4,7 @@ use tokio::sync::mpsc;
 
 use super::access::{Action, Target};
 use super::caller::{Context, Identity, Listener, Source};
-use super::{ListQuery, Service, object, position};
+use super::{ListQuery, Service, object};
 use crate::api::audit::{ChainVerification, Verification};
 use crate::clock::{self, Timestamp};
 use crate::crypto::chain::{self, event_hash};
@@ -15,7 +15,7 @@ use crate::model::audit::{
 };
 use crate::model::filter::Filter;
 use crate::model::id::RequestId;
-use crate::model::page::{Cursor, Direction, Page, Part};
+use crate::model::page::{self, Cursor, Direction, Page, Part};
 use crate::store::{self, ChainState, ExportedCheckpoint};
 
 const LIST: &str = "audit";
@@ -32,7 +32,9 @@ impl Service {
             "audit.list",
             object("audit", "", ""),
         )?;
-        let (cursor, limit) = position(LIST, &query)?;
+        let limit = page::limit(query.limit)? as usize;
+        let cursor = query.cursor.as_deref();
+        let cursor = cursor.map(|text| Cursor::parse(LIST, text)).transpose()?;
         let filter: Filter<ChainedEvent> = Filter::parse(&query.filters, clock::now())?;
         let (changes_below, access_below) = match &cursor {
             Some(cursor) => (

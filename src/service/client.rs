@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::access::{self, Action, Target};
 use super::caller::{Context, Identity};
-use super::{ListQuery, Service, forward, object, paged, position, short_text};
+use super::{ListQuery, Service, by_id, object, paged, position, short_text};
 use crate::api::client::{Decision, Register, Registration, SignedRecipient};
 use crate::clock;
 use crate::crypto::{agefile, x509};
@@ -191,7 +191,8 @@ impl Service {
                 "this needs the client's certificate on the connection",
             ));
         };
-        let Some(known) = self.store.client_by_key(fingerprint)? else {
+        let known = self.store.client_by_key(fingerprint)?;
+        let Some(known) = known.filter(|known| !known.client.is_over(clock::now())) else {
             return Err(Error::not_found(
                 "this certificate's key belongs to no client; register it first",
             ));
@@ -209,17 +210,13 @@ impl Service {
         org: Option<&OrgName>,
         query: ListQuery,
     ) -> Result<Page<Client>> {
-        let (cursor, limit) = position(LIST, &query)?;
+        let (start, limit) = position(LIST, &query, by_id)?;
         let filter = Filter::parse(&query.filters, clock::now())?;
         let org = self.scope(ctx, org, Action::ClientRead, "client.list")?;
-        let after = cursor.map(|cursor| cursor.id(0)).transpose()?;
-        let rows = self
-            .store
-            .clients(org.map(|org| org.0), after, filter, limit)
-            .await?;
-        Ok(paged(rows, |client| {
-            forward(LIST, Part::Id(*client.id.as_bytes()))
-        }))
+        let org = org.map(|(id, _)| id);
+        let rows = self.store.clients(org, start, filter, limit).await?;
+        let id = |client: &Client| vec![Part::Id(*client.id.as_bytes())];
+        Ok(paged(LIST, &query, rows, id))
     }
 
     pub async fn client_show(&self, ctx: &Context, client: Fingerprint) -> Result<Client> {

@@ -2,7 +2,7 @@
 
 use super::access::{Action, Target};
 use super::caller::{Context, Identity};
-use super::{ListQuery, Service, forward, object, paged, position, short_text};
+use super::{ListQuery, Service, by_id, by_text, object, paged, position, short_text};
 use crate::api::deposit::EditDeposit;
 use crate::clock;
 use crate::error::{Error, Kind, Result};
@@ -11,12 +11,13 @@ use crate::model::deposit::{Deposit, DepositName, DepositVersion, Encryption, La
 use crate::model::filter::Filter;
 use crate::model::id::{ClientId, DepositId, OrgId};
 use crate::model::org::OrgName;
-use crate::model::page::{Page, Part};
+use crate::model::page::{Cursor, Page, Part};
 use crate::secret::Secret;
 use crate::store;
 
 const LIST: &str = "deposits/name";
 const LIST_ALL: &str = "deposits/id";
+const LIST_CHANGED: &str = "deposits/modified";
 const MOST_LABELS: usize = 64;
 
 /// Which deposit.
@@ -56,8 +57,8 @@ impl Expect {
 pub struct PutDeposit {
     pub expect: Expect,
     pub encryption: Encryption,
-    /// `application/octet-stream` where none was given.
-    pub content_type: String,
+    /// None keeps what is there; a new deposit's is `application/octet-stream` then.
+    pub content_type: Option<String>,
     /// None keeps what is there.
     pub description: Option<String>,
     /// None keeps what is there.
@@ -85,9 +86,22 @@ struct Place {
 }
 
 impl Service {
-    /// How long a body may be, now.
+    /// How long a deposit may be, now; what age adds to it comes on top.
     pub fn deposit_max_bytes(&self) -> usize {
         self.settings.deposit_max_bytes()
+    }
+
+    pub fn deposit_too_large(&self) -> Error {
+        let mut error = Error::new(
+            Kind::TooLarge,
+            "too_large",
+            format!(
+                "a deposit has up to {} bytes here; an administrator may allow up to 16777216 (setting deposit.max_bytes)",
+                self.deposit_max_bytes()
+            ),
+        );
+        error.field = Some("body");
+        error
     }
 
     pub async fn deposit_put(
@@ -143,15 +157,13 @@ impl Service {
     }
 
     fn check_put(&self, request: &PutDeposit) -> Result<()> {
-        let most = self.deposit_max_bytes();
+        let most = request.encryption.longest_body(self.deposit_max_bytes());
         if request.body.expose().len() > most {
-            return Err(Error::new(
-                Kind::TooLarge,
-                "body_too_large",
-                format!("a deposit's body has up to {most} bytes (setting deposit.max_bytes)"),
-            ));
+            return Err(self.deposit_too_large());
         }
-        short_text("content_type", &request.content_type, 255)?;
+        if let Some(content_type) = &request.content_type {
+            short_text("content_type", content_type, 255)?;
+        }
         if let Some(description) = &request.description {
             short_text("description", description, 1_000)?;
         }
@@ -211,7 +223,10 @@ impl Service {
         expect: Expect,
         request: EditDeposit,
     ) -> Result<Deposit> {
-        let head = self.reach_deposit(ctx, which, Action::DepositChange, "deposit.edit")?;
+        let head = match self.reach_deposit(ctx, which, Action::DepositChange, "deposit.edit") {
+            Ok(head) => head,
+            Err(error) => return self.or_first_answer(ctx, error),
+        };
         if let Some(description) = &request.description {
             short_text("description", description, 1_000)?;
         }
@@ -239,7 +254,8 @@ impl Service {
         self.store.deposit_versions(head.deposit.id)
     }
 
-    /// Within an organization by name; over all of them in the order they were made.
+    /// Within an organization by name, or by time where the filter bounds `modified`; over all of
+    /// them in the order they were made.
     pub async fn deposit_list(
         &self,
         ctx: &Context,
@@ -269,24 +285,27 @@ impl Service {
             ),
         };
         let Some(org) = org else {
-            let (cursor, limit) = position(LIST_ALL, &query)?;
-            let after = cursor.map(|cursor| cursor.id(0)).transpose()?;
-            let rows = self.store.deposits_by_id(after, filter, limit).await?;
-            return Ok(paged(rows, |deposit| {
-                forward(LIST_ALL, Part::Id(*deposit.id.as_bytes()))
-            }));
+            let (start, limit) = position(LIST_ALL, &query, by_id)?;
+            let rows = self.store.deposits_by_id(start, filter, limit).await?;
+            let id = |deposit: &Deposit| vec![Part::Id(*deposit.id.as_bytes())];
+            return Ok(paged(LIST_ALL, &query, rows, id));
         };
-        let (cursor, limit) = position(LIST, &query)?;
-        let after = cursor
-            .map(|cursor| cursor.text(0).map(str::to_owned))
-            .transpose()?;
+        if by_time(&filter, owner) {
+            let key = |cursor: &Cursor| Ok((cursor.number(0)?, cursor.id(1)?));
+            let (start, limit) = position(LIST_CHANGED, &query, key)?;
+            let rows = self.store.deposits_by_time(org, start, filter, limit);
+            let key = |deposit: &Deposit| {
+                let (modified, id) = (deposit.modified.0, *deposit.id.as_bytes());
+                vec![Part::Number(modified), Part::Id(id)]
+            };
+            return Ok(paged(LIST_CHANGED, &query, rows.await?, key));
+        }
+        let (start, limit) = position(LIST, &query, by_text)?;
         let rows = self
             .store
-            .deposits_by_name(org, owner, after, filter, limit)
-            .await?;
-        Ok(paged(rows, |deposit| {
-            forward(LIST, Part::Text(deposit.name.to_string()))
-        }))
+            .deposits_by_name(org, owner, start, filter, limit);
+        let name = |deposit: &Deposit| vec![Part::Text(deposit.name.to_string())];
+        Ok(paged(LIST, &query, rows.await?, name))
     }
 
     /// Into the bin.
@@ -296,7 +315,10 @@ impl Service {
         which: &Which,
         expect: Expect,
     ) -> Result<Deposit> {
-        let head = self.reach_deposit(ctx, which, Action::DepositChange, "deposit.rm")?;
+        let head = match self.reach_deposit(ctx, which, Action::DepositChange, "deposit.rm") {
+            Ok(head) => head,
+            Err(error) => return self.or_first_answer(ctx, error),
+        };
         let now = clock::now();
         let change = self.change(ctx, "deposit.rm", of(&head.deposit), now);
         self.store
@@ -310,7 +332,10 @@ impl Service {
     }
 
     pub async fn deposit_undelete(&self, ctx: &Context, which: &Which) -> Result<Deposit> {
-        let head = self.reach_deposit(ctx, which, Action::DepositChange, "deposit.undelete")?;
+        let head = match self.reach_deposit(ctx, which, Action::DepositChange, "deposit.undelete") {
+            Ok(head) => head,
+            Err(error) => return self.or_first_answer(ctx, error),
+        };
         let change = self.change(ctx, "deposit.undelete", of(&head.deposit), clock::now());
         self.store
             .undelete_deposit(change, store::Which::Id(head.deposit.id))
@@ -319,7 +344,10 @@ impl Service {
 
     /// Out of the bin, for good.
     pub async fn deposit_purge(&self, ctx: &Context, which: &Which) -> Result<()> {
-        let head = self.reach_deposit(ctx, which, Action::DepositChange, "deposit.purge")?;
+        let head = match self.reach_deposit(ctx, which, Action::DepositChange, "deposit.purge") {
+            Ok(head) => head,
+            Err(error) => return self.or_first_answer(ctx, error),
+        };
         let change = self.change(ctx, "deposit.purge", of(&head.deposit), clock::now());
         self.store
             .purge_deposit(change, store::Which::Id(head.deposit.id))
@@ -489,6 +517,13 @@ impl Service {
         }
         Err(error)
     }
+}
+
+/// Whether a list is best walked by the time of change: that is bounded, and nothing narrower is.
+fn by_time(filter: &Filter<Deposit>, owner: Option<ClientId>) -> bool {
+    let bounded = filter.after("modified").is_some() || filter.before("modified").is_some();
+    let named = filter.equals("name").is_some() || filter.prefix("name").is_some();
+    bounded && !named && filter.label_equals().is_none() && owner.is_none()
 }
 
 fn check_labels(labels: Option<&Labels>) -> Result<()> {

@@ -18,8 +18,9 @@ mod throttle;
 pub mod token;
 pub mod user;
 
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
+use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
 use crate::clock::{self, Timestamp};
@@ -30,7 +31,7 @@ use crate::model::audit::{Event, Object, Outcome};
 use crate::model::id::{Fingerprint, InstanceId, OrgId};
 use crate::model::page::{self, Cursor, Direction, Page, Part};
 use crate::secret::Key;
-use crate::store::{Change, Once, Rows, Store};
+use crate::store::{Change, Once, Rows, Start, Store};
 use access::{Action, Target};
 use caller::{Context, Identity};
 use health::Board;
@@ -56,6 +57,8 @@ pub struct Service {
     metrics: metrics::Metrics,
     /// Argon2 takes 64 MiB; two log-ins are checked at a time.
     passwords: Semaphore,
+    /// SHA-256 of the certificate that the listeners show.
+    leaf: RwLock<Fingerprint>,
     facts: Facts,
 }
 
@@ -64,7 +67,6 @@ pub struct Facts {
     pub instance: InstanceId,
     pub server_fingerprint: Fingerprint,
     pub ca_pem: String,
-    pub leaf_sha256: Fingerprint,
     pub config: Config,
     /// As bound, ports filled in.
     pub client_listen: String,
@@ -83,6 +85,7 @@ pub struct Parts {
     pub settings: Vec<(String, String)>,
     /// Called with each setting's value, at the start and when it changes.
     pub apply: setting::Apply,
+    pub leaf_sha256: Fingerprint,
     pub facts: Facts,
 }
 
@@ -98,6 +101,7 @@ impl Service {
             throttle: throttle::Throttle::default(),
             metrics: metrics::Metrics::default(),
             passwords: Semaphore::new(2),
+            leaf: RwLock::new(parts.leaf_sha256),
             facts: parts.facts,
         })
     }
@@ -158,15 +162,21 @@ impl Service {
 
     /// A change of this request, with its event.
     fn change(&self, ctx: &Context, verb: &str, object: Object, now: Timestamp) -> Change {
-        let once = ctx.idempotency.as_ref().map(|idempotency| Once {
-            caller: ctx.idempotency_caller(),
-            key: idempotency.key.clone(),
-            request_hash: idempotency.request_hash,
-        });
         Change {
             event: ctx.event(verb, object, now),
-            once,
+            once: once(ctx),
         }
+    }
+
+    /// A retry may find its object gone, perhaps by its own first try: then the first answer counts.
+    fn or_first_answer<T: DeserializeOwned>(&self, ctx: &Context, error: Error) -> Result<T> {
+        if error.kind == Kind::NotFound
+            && let Some(once) = once(ctx)
+            && let Some(answer) = self.store.first_answer(&once)?
+        {
+            return Ok(answer);
+        }
+        Err(error)
     }
 
     /// Records that a secret leaves; it must not leave if this fails.
@@ -181,13 +191,26 @@ impl Service {
     /// What runs now and then, without anyone's asking.
     pub async fn upkeep(&self) -> Result<()> {
         let now = clock::now();
+        self.throttle.forget(now);
         while self.store.prune_answers(now).await? > 0 {}
         self.store
             .prune_sessions(now.plus(-self.settings.session_idle()))
             .await?;
-        self.throttle.forget(now);
-        if self.store.access().works() {
+        self.store.drop_loose_parts().await?;
+        Ok(())
+    }
+
+    /// Tells the board how the store is.
+    pub fn report(&self) {
+        let access = self.store.access();
+        if access.works() && access.has_reserve() {
             self.board.green("audit");
+        } else if access.works() {
+            self.board.amber(
+                "audit",
+                "there is no room for the 64 MiB that finish the log on a full disk",
+                "free space on the data disk",
+            );
         } else {
             self.board.red(
                 "audit",
@@ -195,8 +218,21 @@ impl Service {
                 "free space on the data disk; see the server's log",
             );
         }
-        Ok(())
+        match self.store.room() {
+            Ok(()) => self.board.green("disk"),
+            Err(full) => self
+                .board
+                .amber("disk", &full.public, "free space on the data disk"),
+        }
     }
+}
+
+fn once(ctx: &Context) -> Option<Once> {
+    ctx.idempotency.as_ref().map(|idempotency| Once {
+        caller: ctx.idempotency_caller(),
+        key: idempotency.key.clone(),
+        request_hash: idempotency.request_hash,
+    })
 }
 
 /// An object of an event.
@@ -213,40 +249,69 @@ fn org_object(id: OrgId, name: impl ToString) -> Object {
     object("org", id, name)
 }
 
-/// Where a list's page begins.
-fn position(list: &'static str, query: &ListQuery) -> Result<(Option<Cursor>, usize)> {
-    let cursor = query
-        .cursor
-        .as_deref()
-        .map(|text| Cursor::parse(list, text))
-        .transpose()?;
-    Ok((cursor, page::limit(query.limit)? as usize))
+/// Where a list's page begins: by text, by id, or however `key` reads a cursor.
+fn position<K>(
+    list: &'static str,
+    query: &ListQuery,
+    key: impl Fn(&Cursor) -> Result<K>,
+) -> Result<(Start<K>, usize)> {
+    let limit = page::limit(query.limit)? as usize;
+    let Some(text) = query.cursor.as_deref() else {
+        return Ok((Start::Beginning, limit));
+    };
+    let cursor = Cursor::parse(list, text)?;
+    let start = match cursor.direction {
+        Direction::Next => Start::After(key(&cursor)?),
+        Direction::Previous => Start::Before(key(&cursor)?),
+    };
+    Ok((start, limit))
 }
 
-/// The cursor that reads on behind a row.
-fn forward(list: &'static str, position: Part) -> Cursor {
-    Cursor {
-        list,
-        direction: Direction::Next,
-        position: vec![position],
-    }
+/// The key of lists in the order of a name.
+fn by_text(cursor: &Cursor) -> Result<String> {
+    cursor.text(0).map(str::to_owned)
 }
 
-/// A page out of rows, with the cursor behind its last row.
-fn paged<T>(rows: Rows<T>, cursor: impl Fn(&T) -> Cursor) -> Page<T> {
-    let next = rows
-        .more
-        .then(|| {
-            rows.last_seen
-                .as_ref()
-                .or(rows.items.last())
-                .map(|last| cursor(last).encode())
-        })
-        .flatten();
+/// The key of lists in the order in which things were made.
+fn by_id(cursor: &Cursor) -> Result<[u8; 16]> {
+    cursor.id(0)
+}
+
+/// A page out of rows, with the cursors to its neighbours. `key` is a row's place in the order.
+fn paged<T>(
+    list: &'static str,
+    query: &ListQuery,
+    rows: Rows<T>,
+    key: impl Fn(&T) -> Vec<Part>,
+) -> Page<T> {
+    let cursor = |direction, row: &T| {
+        let position = key(row);
+        Cursor {
+            list,
+            direction,
+            position,
+        }
+        .encode()
+    };
+    let next = |row| cursor(Direction::Next, row);
+    let previous = |row| cursor(Direction::Previous, row);
+    let (next, previous) = match rows.backwards {
+        false => (
+            rows.more.as_ref().map(next),
+            rows.items
+                .first()
+                .filter(|_| query.cursor.is_some())
+                .map(previous),
+        ),
+        true => (
+            rows.items.last().map(next),
+            rows.more.as_ref().map(previous),
+        ),
+    };
     Page {
         items: rows.items,
         next,
-        previous: None,
+        previous,
         complete: rows.complete,
     }
 }

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::access::{self, Action, Target};
 use super::caller::{Context, Identity};
-use super::{ListQuery, Service, forward, object, org_object, paged, position, short_text};
+use super::{ListQuery, Service, by_text, object, org_object, paged, position, short_text};
 use crate::api::org::{AddOrg, OrgWithCode, SetAuth, SetRecoveryRecipient};
 use crate::clock;
 use crate::crypto::envelope::{self, Aad};
@@ -80,20 +80,17 @@ impl Service {
     }
 
     pub async fn org_list(&self, ctx: &Context, query: ListQuery) -> Result<Page<Org>> {
-        let (cursor, limit) = position(LIST, &query)?;
+        let (start, limit) = position(LIST, &query, by_text)?;
         let filter = Filter::parse(&query.filters, clock::now())?;
         self.somewhere(ctx, Action::OrgRead)
             .inspect_err(|error| self.refused(ctx, "org.list", object("org", "", ""), error))?;
-        let after = cursor
-            .map(|cursor| cursor.text(0).map(str::to_owned))
-            .transpose()?;
-        let mut rows = self.store.orgs(after, filter, limit).await?;
-        rows.items.retain(|org| {
+        let rows = self.store.orgs(start, filter, limit).await?;
+        let name = |org: &Org| vec![Part::Text(org.name.to_string())];
+        let mut page = paged(LIST, &query, rows, name);
+        page.items.retain(|org| {
             access::decide(&ctx.identity, Action::OrgRead, &Target::Org(&org.name)).is_ok()
         });
-        Ok(paged(rows, |org| {
-            forward(LIST, Part::Text(org.name.to_string()))
-        }))
+        Ok(page)
     }
 
     pub async fn org_show(&self, ctx: &Context, name: &OrgName) -> Result<OrgWithCode> {

@@ -1,5 +1,7 @@
 //! What the server says of itself.
 
+use std::sync::PoisonError;
+
 use super::Service;
 use super::access::{Action, Target};
 use super::caller::Context;
@@ -7,6 +9,7 @@ use super::object;
 use crate::api::server::{ServerInfo, Status};
 use crate::clock;
 use crate::error::Result;
+use crate::model::id::Fingerprint;
 
 impl Service {
     /// For anyone.
@@ -17,9 +20,14 @@ impl Service {
             instance: self.facts.instance,
             fqdn: self.facts.config.fqdn.clone(),
             server_fingerprint: self.facts.server_fingerprint,
-            leaf_sha256: self.facts.leaf_sha256,
+            leaf_sha256: *self.leaf.read().unwrap_or_else(PoisonError::into_inner),
             time: clock::now(),
         }
+    }
+
+    /// The listeners show another certificate from now on.
+    pub fn leaf_renewed(&self, sha256: Fingerprint) {
+        *self.leaf.write().unwrap_or_else(PoisonError::into_inner) = sha256;
     }
 
     /// The instance identity's certificate, PEM: what curl takes as `--cacert`. For anyone.

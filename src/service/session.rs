@@ -75,7 +75,9 @@ impl Service {
                 },
                 known => Identity::Key {
                     fingerprint,
-                    state: known.map(|known| known.client.state),
+                    state: known
+                        .filter(|known| !known.client.is_over(clock::now()))
+                        .map(|known| known.client.state),
                 },
             }),
         }

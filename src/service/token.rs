@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::access::{Action, Target};
 use super::caller::{Context, Identity};
-use super::{ListQuery, Service, forward, object, paged, position, short_text};
+use super::{ListQuery, Service, by_id, object, paged, position, short_text};
 use crate::api::token::{AddToken, TokenAdded};
 use crate::clock;
 use crate::crypto;
@@ -134,15 +134,11 @@ impl Service {
             "token.list",
             object("token", "", ""),
         )?;
-        let (cursor, limit) = position(LIST, &query)?;
-        let after = cursor.map(|cursor| cursor.id(0)).transpose()?;
-        let rows = self
-            .store
-            .tokens(after, Filter::parse(&query.filters, clock::now())?, limit)
-            .await?;
-        Ok(paged(rows, |token| {
-            forward(LIST, Part::Id(*token.id.as_bytes()))
-        }))
+        let (start, limit) = position(LIST, &query, by_id)?;
+        let filter = Filter::parse(&query.filters, clock::now())?;
+        let rows = self.store.tokens(start, filter, limit).await?;
+        let id = |token: &Token| vec![Part::Id(*token.id.as_bytes())];
+        Ok(paged(LIST, &query, rows, id))
     }
 
     pub async fn token_remove(&self, ctx: &Context, id: TokenId) -> Result<()> {

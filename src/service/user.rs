@@ -2,7 +2,7 @@
 
 use super::access::{Action, Target};
 use super::caller::{Context, Identity};
-use super::{ListQuery, Service, forward, object, paged, password_fits, position};
+use super::{ListQuery, Service, by_text, object, paged, password_fits, position};
 use crate::api::user::{AddUser, EditUser, SetPassword};
 use crate::clock;
 use crate::crypto::kdf;
@@ -53,17 +53,11 @@ impl Service {
             "user.list",
             object("user", "", ""),
         )?;
-        let (cursor, limit) = position(LIST, &query)?;
-        let after = cursor
-            .map(|cursor| cursor.text(0).map(str::to_owned))
-            .transpose()?;
-        let rows = self
-            .store
-            .users(after, Filter::parse(&query.filters, clock::now())?, limit)
-            .await?;
-        Ok(paged(rows, |user| {
-            forward(LIST, Part::Text(user.name.to_string()))
-        }))
+        let (start, limit) = position(LIST, &query, by_text)?;
+        let filter = Filter::parse(&query.filters, clock::now())?;
+        let rows = self.store.users(start, filter, limit).await?;
+        let name = |user: &User| vec![Part::Text(user.name.to_string())];
+        Ok(paged(LIST, &query, rows, name))
     }
 
     pub async fn user_show(&self, ctx: &Context, name: &UserName) -> Result<User> {

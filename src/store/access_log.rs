@@ -1,33 +1,42 @@
 //! Releases and refusals: queued before the answer leaves, on disk within 100 ms, in a file of its
 //! own, so that reading does not wait for the disk and does not empty the readers' caches.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension};
-use tokio::sync::oneshot;
+use rusqlite::Connection;
 
-use super::event::{ChainState, Head, Walked, chained};
+use super::FATAL;
+use super::ballast::Ballast;
+use super::event::{Backwards, ChainState, Head, Walked, head_by};
+use super::inbox::{Inbox, Taken};
 use super::open::Source;
-use super::readers::{Budget, spawn, stopping};
+use super::readers::{spawn, stopping};
 use super::writer::MINIMUM_FREE;
 use crate::crypto::chain::{Tagger, event_hash};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::audit::{Chain, ChainedEvent, Event};
 use crate::model::filter::Filter;
 use crate::os;
 
-/// Events that may wait for the disk; more, and releases are refused.
-const QUEUE: usize = 65_536;
-/// So many are written at once, without waiting for more.
-const MANY: usize = 4_096;
 /// How long events gather into a segment.
 const GATHER: Duration = Duration::from_millis(40);
 /// A segment ends at so many bytes.
 const SEGMENT_BYTES: usize = 256 << 10;
+/// Below so much free space nothing is released: what was, must still find room.
+const LEAST_FREE: u64 = MINIMUM_FREE / 4;
+/// Between two tries, while the file takes nothing.
+const RETRY: Duration = Duration::from_millis(500);
+/// Between two looks at the reserve, while nothing happens.
+const LOOK: Duration = Duration::from_secs(5);
+/// Tries when the server stops and the file takes nothing.
+const LAST_TRIES: u32 = 10;
+/// How long a flush may take.
+const FLUSH: Duration = Duration::from_secs(5);
 
 pub struct AccessLog {
     inbox: Arc<Inbox>,
@@ -36,53 +45,41 @@ pub struct AccessLog {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Events on their way to the thread. It is woken for the first one, not for each: a wake-up costs
-/// more than all the rest of a release.
-#[derive(Default)]
-struct Inbox {
-    waiting: Mutex<Waiting>,
-    arrived: Condvar,
-}
-
-#[derive(Default)]
-struct Waiting {
-    events: Vec<Event>,
-    /// Answered when all events before them are on disk.
-    flushes: Vec<oneshot::Sender<Result<()>>>,
-    closed: bool,
-}
-
 #[derive(Default)]
 struct State {
     /// The file does not take events: nothing is released.
     broken: AtomicBool,
-    /// Number of the last event on disk, for waiting and for metrics.
-    written: AtomicU64,
+    /// Whether the space is reserved that finishes the log on a full disk.
+    reserve: AtomicBool,
+    /// Nothing more comes; a full disk is not waited for any longer.
+    stopping: AtomicBool,
 }
 
 impl AccessLog {
-    pub(super) fn start(
-        db: Connection,
-        source: &Source,
-        dir: PathBuf,
-        tagger: Tagger,
-    ) -> Result<Self> {
+    pub(super) fn start(db: Connection, source: &Source, setup: Setup) -> Result<Self> {
         let head = last_head(&db)?;
         let state = Arc::new(State::default());
-        state.written.store(head.number, Ordering::Relaxed);
         let inbox = Arc::new(Inbox::default());
         let reader = Arc::new(Mutex::new(source.reader()?));
         let mut work = Work {
             db,
-            dir,
-            tagger,
+            ballast: Ballast::new(&setup.dir),
+            dir: setup.dir,
+            tagger: setup.tagger,
             head,
             state: Arc::clone(&state),
         };
+        // Known before anyone asks how the log is.
+        work.look_for_room();
+        let (on_fatal, ended) = (setup.on_fatal, Arc::clone(&state));
         let entries = Arc::clone(&inbox);
         let thread = spawn("access-log", move || {
-            let _ended = Ended(Arc::clone(&entries));
-            work.run(&entries);
+            let run = catch_unwind(AssertUnwindSafe(|| work.run(&entries)));
+            if !matches!(run, Ok(Ok(()))) {
+                ended.broken.store(true, Ordering::Relaxed);
+                on_fatal("the access log failed");
+            }
+            entries.abandon();
         })?;
         Ok(Self {
             inbox,
@@ -92,7 +89,8 @@ impl AccessLog {
         })
     }
 
-    /// Takes an event for the log. After `Ok` it is on disk within 100 ms, or the process ends.
+    /// Takes an event for the log. After `Ok` it is on disk within 100 ms; or, if the disk is full,
+    /// as soon as there is room, and until then nothing more is released; or the process ends.
     ///
     /// # Errors
     /// `audit_unavailable` if the log is behind or its file does not take events: whatever was to
@@ -101,31 +99,33 @@ impl AccessLog {
         if self.state.broken.load(Ordering::Relaxed) {
             return Err(unavailable());
         }
-        let mut waiting = self.inbox.lock();
-        if waiting.closed {
-            return Err(stopping());
+        if self.inbox.put(event) {
+            Ok(())
+        } else {
+            Err(unavailable())
         }
-        if waiting.events.len() >= QUEUE {
-            return Err(unavailable());
-        }
-        waiting.events.push(event);
-        let count = waiting.events.len();
-        drop(waiting);
-        if count == 1 || count == MANY {
-            self.inbox.arrived.notify_one();
-        }
-        Ok(())
     }
 
     /// Waits until all that was recorded is on disk.
+    ///
+    /// # Errors
+    /// `audit_unavailable` if that takes longer than five seconds.
     pub async fn flush(&self) -> Result<()> {
-        let answer = self.inbox.flush()?;
-        answer.await.map_err(|_| stopping())?
+        let answer = self.inbox.flush().ok_or_else(unavailable)?;
+        tokio::time::timeout(FLUSH, answer)
+            .await
+            .map_err(|_| unavailable())?
+            .map_err(|_| stopping())?
     }
 
     /// False while releases are refused.
     pub fn works(&self) -> bool {
         !self.state.broken.load(Ordering::Relaxed)
+    }
+
+    /// False while there is no room for the reserve that finishes the log on a full disk.
+    pub fn has_reserve(&self) -> bool {
+        self.state.reserve.load(Ordering::Relaxed)
     }
 
     pub fn head(&self) -> Result<Head> {
@@ -164,8 +164,8 @@ impl AccessLog {
 impl Drop for AccessLog {
     /// Writes what is queued.
     fn drop(&mut self) {
-        self.inbox.lock().closed = true;
-        self.inbox.arrived.notify_one();
+        self.state.stopping.store(true, Ordering::Relaxed);
+        self.inbox.close();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -180,69 +180,16 @@ fn unavailable() -> Error {
     .after(1)
 }
 
-/// However the thread ends, nothing more is taken for it, and nobody waits for it.
-struct Ended(Arc<Inbox>);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let mut waiting = self.0.lock();
-        waiting.closed = true;
-        waiting.flushes.clear();
-    }
-}
-
-impl Inbox {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn flush(&self) -> Result<oneshot::Receiver<Result<()>>> {
-        let (reply, answer) = oneshot::channel();
-        let mut waiting = self.lock();
-        if waiting.closed {
-            return Err(stopping());
-        }
-        waiting.flushes.push(reply);
-        drop(waiting);
-        self.arrived.notify_one();
-        Ok(answer)
-    }
-
-    /// Waits for an event, lets more gather, and hands out all that are there; none at the end.
-    fn take(&self) -> Option<Waiting> {
-        let mut waiting = self.lock();
-        while waiting.events.is_empty() && !waiting.pressing() {
-            let woken = self.arrived.wait(waiting);
-            waiting = woken.unwrap_or_else(PoisonError::into_inner);
-        }
-        let since = Instant::now();
-        while waiting.events.len() < MANY && !waiting.pressing() {
-            let left = GATHER.saturating_sub(since.elapsed());
-            if left.is_zero() {
-                break;
-            }
-            let woken = self.arrived.wait_timeout(waiting, left);
-            waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        let taken = Waiting {
-            events: std::mem::take(&mut waiting.events),
-            flushes: std::mem::take(&mut waiting.flushes),
-            closed: waiting.closed,
-        };
-        let end = taken.closed && taken.events.is_empty() && taken.flushes.is_empty();
-        (!end).then_some(taken)
-    }
-}
-
-impl Waiting {
-    /// Nothing more is waited for.
-    fn pressing(&self) -> bool {
-        self.closed || !self.flushes.is_empty()
-    }
+/// What the thread is started with.
+pub(super) struct Setup {
+    pub dir: PathBuf,
+    pub tagger: Tagger,
+    pub on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
 struct Work {
     db: Connection,
+    ballast: Ballast,
     dir: PathBuf,
     tagger: Tagger,
     head: Head,
@@ -259,21 +206,41 @@ struct Segment {
 }
 
 impl Work {
-    fn run(&mut self, inbox: &Inbox) {
-        while let Some(taken) = inbox.take() {
-            let mut open: Option<Segment> = None;
-            for event in taken.events {
-                let segment = open.get_or_insert_with(|| self.begin(&event));
-                Self::add(&mut self.head, segment, event);
-                if segment.body.len() >= SEGMENT_BYTES {
-                    self.write_all(open.take());
+    /// Ends when the inbox is closed and empty.
+    ///
+    /// # Errors
+    /// `FATAL`: the file failed, and what is queued is lost with the process.
+    fn run(&mut self, inbox: &Inbox) -> Result<()> {
+        loop {
+            let broken = self.state.broken.load(Ordering::Relaxed);
+            let idle = if broken { RETRY } else { LOOK };
+            match inbox.take(idle, GATHER) {
+                None => self.look_for_room(),
+                Some(taken) => {
+                    let last = taken.last;
+                    self.work_off(taken)?;
+                    if last {
+                        return Ok(());
+                    }
                 }
             }
-            self.write_all(open);
-            for reply in taken.flushes {
-                let _ = reply.send(Ok(()));
+        }
+    }
+
+    fn work_off(&mut self, taken: Taken) -> Result<()> {
+        let mut open: Option<Segment> = None;
+        for event in taken.events {
+            let segment = open.get_or_insert_with(|| self.begin(&event));
+            Self::add(&mut self.head, segment, event);
+            if segment.body.len() >= SEGMENT_BYTES {
+                self.write_all(open.take())?;
             }
         }
+        self.write_all(open)?;
+        for reply in taken.flushes {
+            let _ = reply.send(Ok(()));
+        }
+        Ok(())
     }
 
     fn begin(&self, event: &Event) -> Segment {
@@ -305,31 +272,48 @@ impl Work {
     }
 
     /// Tries until it is written: what was released must be in the log. Meanwhile nothing more is.
-    fn write_all(&mut self, segment: Option<Segment>) {
+    fn write_all(&mut self, segment: Option<Segment>) -> Result<()> {
         let Some(segment) = segment else {
-            return;
+            return Ok(());
         };
+        let mut left = LAST_TRIES;
         loop {
+            if self.state.stopping.load(Ordering::Relaxed) {
+                left -= 1;
+            }
             match self.write(&segment) {
-                Ok(()) => {
-                    if self.state.broken.swap(
-                        os::free_bytes(&self.dir).is_ok_and(|free| free < MINIMUM_FREE / 4),
-                        Ordering::Relaxed,
-                    ) {
-                        log::info!("the access log takes events again");
-                    }
-                    self.state
-                        .written
-                        .store(self.head.number, Ordering::Release);
-                    return;
+                Ok(()) => break,
+                Err(error) if error.kind != Kind::Unavailable || left == 0 => {
+                    log::error!(error = format!("{error:?}").as_str(), events = self.head.number + 1 - segment.first; "the access log failed, and these events are lost");
+                    return Err(error);
                 }
                 Err(error) => {
                     if !self.state.broken.swap(true, Ordering::Relaxed) {
                         log::error!(error = format!("{error:?}").as_str(); "the access log does not take events; nothing is released until it does");
                     }
-                    std::thread::park_timeout(Duration::from_millis(500));
+                    // The first time there is the reserve to write it to.
+                    if !self.ballast.give_up() {
+                        std::thread::park_timeout(RETRY);
+                    }
                 }
             }
+        }
+        self.look_for_room();
+        self.shorten_log()
+    }
+
+    /// Nothing is released while there is hardly room for its event, and no reserve.
+    fn look_for_room(&mut self) {
+        self.ballast.take();
+        let held = self.ballast.held();
+        self.state.reserve.store(held, Ordering::Relaxed);
+        let broken = !held && os::free_bytes(&self.dir).is_ok_and(|free| free < LEAST_FREE);
+        match (self.state.broken.swap(broken, Ordering::Relaxed), broken) {
+            (true, false) => log::info!("the access log takes events again"),
+            (false, true) => log::error!(
+                "the data disk is nearly full; nothing is released until there is room again"
+            ),
+            (true, true) | (false, false) => {}
         }
     }
 
@@ -344,29 +328,27 @@ impl Work {
             self.tagger.tag(&self.head.hash),
             &segment.body,
         ))?;
-        // Sixteen megabytes of log at most; the reader never holds it for long.
+        Ok(())
+    }
+
+    /// Sixteen megabytes of log at most; the reader never holds it for long.
+    fn shorten_log(&self) -> Result<()> {
         let (log, done) = super::checkpoint::run(&self.db, "NOOP")?;
-        if log.saturating_sub(done) > 4_096 {
-            super::checkpoint::run(&self.db, "PASSIVE")?;
+        if log.saturating_sub(done) > 4_096
+            && let Err(error) = super::checkpoint::run(&self.db, "PASSIVE")
+            && error.code == FATAL
+        {
+            return Err(error);
         }
         Ok(())
     }
 }
 
 fn last_head(db: &Connection) -> Result<Head> {
-    let found = db
-        .prepare_cached("SELECT last, hash FROM segments ORDER BY first DESC LIMIT 1")?
-        .query_row((), |row| {
-            Ok(Head {
-                number: row.get::<_, i64>(0)?.unsigned_abs(),
-                hash: row.get(1)?,
-            })
-        })
-        .optional()?;
-    Ok(found.unwrap_or(Head {
-        number: 0,
-        hash: [0; 32],
-    }))
+    head_by(
+        db,
+        "SELECT last, hash FROM segments ORDER BY first DESC LIMIT 1",
+    )
 }
 
 /// The events of a segment: length, canonical form and hash of each. The tag is the last one's.
@@ -401,46 +383,25 @@ fn list(
     filter: &Filter<ChainedEvent>,
     limit: usize,
 ) -> Result<Walked> {
-    let mut budget = Budget::new();
-    let mut walked = Walked {
-        events: Vec::new(),
-        below: None,
-        complete: true,
-    };
-    let below = below.unwrap_or(i64::MAX as u64);
+    let mut walk = Backwards::new(Chain::Access, filter, limit);
+    let below = below.and_then(|below| i64::try_from(below).ok());
+    let below = below.unwrap_or(i64::MAX);
     let mut statement = db.prepare_cached(
         "SELECT first, tag, body FROM segments WHERE first < ?1 ORDER BY first DESC",
     )?;
-    let mut rows = statement.query([i64::try_from(below).unwrap_or(i64::MAX)])?;
+    let mut rows = statement.query([below])?;
     while let Some(row) = rows.next()? {
         let first = row.get::<_, i64>(0)?.unsigned_abs();
-        for state in unpack(
-            first,
-            row.get(1)?,
-            row.get_ref(2)?.as_blob().unwrap_or_default(),
-        )
-        .into_iter()
-        .rev()
-        {
-            if state.number >= below {
-                continue;
-            }
-            if !budget.take() {
-                walked.complete = false;
-                walked.below = Some(state.number + 1);
-                return Ok(walked);
-            }
-            let event = chained(Chain::Access, state.number, &state.canonical, &state.hash)?;
-            if filter.matches(&event) {
-                walked.events.push(event);
-                if walked.events.len() == limit {
-                    walked.below = (state.number > 1).then_some(state.number);
-                    return Ok(walked);
-                }
+        let body = row.get_ref(2)?.as_blob().unwrap_or_default();
+        for state in unpack(first, row.get(1)?, body).into_iter().rev() {
+            if state.number < below.unsigned_abs()
+                && !walk.step(state.number, &state.canonical, &state.hash)?
+            {
+                return Ok(walk.end());
             }
         }
     }
-    Ok(walked)
+    Ok(walk.end())
 }
 
 fn in_order(db: &Connection, from: u64, limit: usize) -> Result<Vec<ChainState>> {

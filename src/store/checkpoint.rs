@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::FATAL;
 use super::readers::spawn;
+use super::{DISK_FULL, FATAL};
 use crate::error::{Error, Kind, Result};
 
 /// 16 MiB.
@@ -39,9 +39,14 @@ impl Checkpointer {
                         Ok(())
                     }
                 });
-                if outcome.is_err_and(|error| error.code == FATAL) {
-                    on_fatal("a checkpoint of the store failed");
-                    return;
+                match outcome {
+                    Err(error) if error.code == FATAL => {
+                        log::error!(error = format!("{error:?}").as_str(); "a checkpoint of the store failed");
+                        on_fatal("a checkpoint of the store failed");
+                        return;
+                    }
+                    // A full disk: the log keeps all, and this tries again.
+                    Err(_) | Ok(()) => {}
                 }
             }
         })?;
@@ -65,7 +70,8 @@ impl Drop for Checkpointer {
 /// Pages in the log, and of those the ones that are in the database too.
 ///
 /// # Errors
-/// `FATAL` for anything but a lock held elsewhere.
+/// `DISK_FULL` if the database had no room to grow: the log still holds everything, and the next
+/// checkpoint goes on. `FATAL` for anything else but a lock held elsewhere.
 pub(super) fn run(db: &Connection, mode: &str) -> Result<(u64, u64)> {
     let found = db.query_row(&format!("PRAGMA wal_checkpoint({mode})"), (), |row| {
         Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
@@ -78,8 +84,12 @@ pub(super) fn run(db: &Connection, mode: &str) -> Result<(u64, u64)> {
         Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {
             Ok((0, 0))
         }
-        Err(error) => Err(
-            Error::new(Kind::Internal, FATAL, "a checkpoint of the store failed").because(error),
-        ),
+        Err(error) => {
+            let code = match error.sqlite_error_code() {
+                Some(rusqlite::ErrorCode::DiskFull) => DISK_FULL,
+                _ => FATAL,
+            };
+            Err(Error::new(Kind::Internal, code, "a checkpoint of the store failed").because(error))
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Row};
 
-use super::list::{Rows, walk};
+use super::list::{Rows, Start, walk};
 use super::org::count;
 use super::{Change, Store};
 use crate::clock::Timestamp;
@@ -72,8 +72,7 @@ impl Store {
     pub async fn add_client(&self, change: Change, new: NewClient) -> Result<Client> {
         self.change(change, 4_096, move |tx, event| {
             if let Some(known) = find(tx.db, &new.client.fingerprint)? {
-                let expired = known.client.state == ClientState::Pending && known.client.pending_until.is_some_and(|until| until <= new.client.created);
-                if !expired {
+                if !known.client.is_over(new.client.created) {
                     return Err(Error::conflict(
                         "already_registered",
                         format!("this key is registered with `{}` since {} and is {}", known.client.org, known.client.created, known.client.state.as_str()),
@@ -117,39 +116,31 @@ impl Store {
         self.readers.point(|db| found(db, fingerprint))
     }
 
-    /// In the order of registration, those after `after`; of one organization or of all.
+    /// In the order of registration; of one organization or of all.
     pub async fn clients(
         &self,
         org: Option<OrgId>,
-        after: Option<[u8; 16]>,
+        start: Start<[u8; 16]>,
         filter: Filter<Client>,
         limit: usize,
     ) -> Result<Rows<Client>> {
         self.readers
             .scan(move |db| {
-                let after = after.unwrap_or_default();
+                let (low, high) = start.bounds();
+                let (order, select) = (start.order(), by_client());
+                let take = |row: &Row<'_>| Ok(read(row)?.client);
+                let range = format!("c.id > ?1 AND c.id < ?2 ORDER BY c.id {order}");
                 match org {
                     Some(org) => {
-                        let mut statement = db.prepare_cached(&format!(
-                            "{} WHERE c.org = ?1 AND c.id > ?2 ORDER BY c.id",
-                            by_client()
-                        ))?;
-                        walk(
-                            &mut statement,
-                            (org.as_bytes(), after),
-                            limit,
-                            &filter,
-                            |row| Ok(read(row)?.client),
-                        )
+                        let sql = format!("{select} WHERE c.org = ?3 AND {range}");
+                        let mut statement = db.prepare_cached(&sql)?;
+                        let params = (low, high, org.as_bytes());
+                        walk(&start, &mut statement, params, limit, &filter, take)
                     }
                     None => {
-                        let mut statement = db.prepare_cached(&format!(
-                            "{} WHERE c.id > ?1 ORDER BY c.id",
-                            by_client()
-                        ))?;
-                        walk(&mut statement, [after], limit, &filter, |row| {
-                            Ok(read(row)?.client)
-                        })
+                        let mut statement =
+                            db.prepare_cached(&format!("{select} WHERE {range}"))?;
+                        walk(&start, &mut statement, (low, high), limit, &filter, take)
                     }
                 }
             })
@@ -171,8 +162,7 @@ impl Store {
     ) -> Result<Client> {
         self.change(change, 512, move |tx, event| {
             let known = found(tx.db, &fingerprint)?.client;
-            let over = known.state == ClientState::Pending && known.pending_until.is_some_and(|until| until <= now);
-            if over && to == ClientState::Active {
+            if known.is_over(now) && to == ClientState::Active {
                 return Err(Error::conflict("registration_over", format!("this registration waited for an approval until {}; let the client register again", known.pending_until.unwrap_or(now))));
             }
             if !from.contains(&known.state) {

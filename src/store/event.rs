@@ -43,23 +43,76 @@ pub struct Walked {
     pub complete: bool,
 }
 
-pub(super) fn head(db: &Connection) -> Result<Head> {
+/// The head that a query finds (its number and its hash), or the one before the first event.
+pub(super) fn head_by(db: &Connection, query: &str) -> Result<Head> {
     let found = db
-        .query_row(
-            "SELECT number, hash FROM events ORDER BY number DESC LIMIT 1",
-            (),
-            |row| {
-                Ok(Head {
-                    number: row.get::<_, i64>(0)?.unsigned_abs(),
-                    hash: row.get(1)?,
-                })
-            },
-        )
+        .prepare_cached(query)?
+        .query_row((), |row| {
+            Ok(Head {
+                number: row.get::<_, i64>(0)?.unsigned_abs(),
+                hash: row.get(1)?,
+            })
+        })
         .optional()?;
     Ok(found.unwrap_or(Head {
         number: 0,
         hash: [0; 32],
     }))
+}
+
+pub(super) fn head(db: &Connection) -> Result<Head> {
+    head_by(
+        db,
+        "SELECT number, hash FROM events ORDER BY number DESC LIMIT 1",
+    )
+}
+
+/// A walk towards older events, until a page is full or the budget is used up.
+pub(super) struct Backwards<'a> {
+    chain: Chain,
+    filter: &'a Filter<ChainedEvent>,
+    limit: usize,
+    budget: Budget,
+    walked: Walked,
+}
+
+impl<'a> Backwards<'a> {
+    pub fn new(chain: Chain, filter: &'a Filter<ChainedEvent>, limit: usize) -> Self {
+        let walked = Walked {
+            events: Vec::new(),
+            below: None,
+            complete: true,
+        };
+        Self {
+            chain,
+            filter,
+            limit,
+            budget: Budget::new(),
+            walked,
+        }
+    }
+
+    /// Looks at the next older event; false when the walk is over.
+    pub fn step(&mut self, number: u64, canonical: &[u8], hash: &[u8; 32]) -> Result<bool> {
+        if !self.budget.take() {
+            self.walked.complete = false;
+            self.walked.below = Some(number + 1);
+            return Ok(false);
+        }
+        let event = chained(self.chain, number, canonical, hash)?;
+        if self.filter.matches(&event) {
+            self.walked.events.push(event);
+            if self.walked.events.len() == self.limit {
+                self.walked.below = (number > 1).then_some(number);
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    pub fn end(self) -> Walked {
+        self.walked
+    }
 }
 
 impl Store {
@@ -76,39 +129,20 @@ impl Store {
     ) -> Result<Walked> {
         self.readers
             .scan(move |db| {
-                let mut budget = Budget::new();
-                let mut walked = Walked {
-                    events: Vec::new(),
-                    below: None,
-                    complete: true,
-                };
+                let mut walk = Backwards::new(Chain::Changes, &filter, limit);
                 let mut statement = db.prepare_cached(
                     "SELECT number, body, hash FROM events WHERE number < ?1 ORDER BY number DESC",
                 )?;
-                let mut rows = statement
-                    .query([i64::try_from(below.unwrap_or(i64::MAX as u64)).unwrap_or(i64::MAX)])?;
+                let below = below.and_then(|below| i64::try_from(below).ok());
+                let mut rows = statement.query([below.unwrap_or(i64::MAX)])?;
                 while let Some(row) = rows.next()? {
                     let number = row.get::<_, i64>(0)?.unsigned_abs();
-                    if !budget.take() {
-                        walked.complete = false;
-                        walked.below = Some(number + 1);
+                    let canonical = row.get_ref(1)?.as_blob().unwrap_or_default();
+                    if !walk.step(number, canonical, &row.get(2)?)? {
                         break;
                     }
-                    let event = chained(
-                        Chain::Changes,
-                        number,
-                        row.get_ref(1)?.as_blob().unwrap_or_default(),
-                        &row.get(2)?,
-                    )?;
-                    if filter.matches(&event) {
-                        walked.events.push(event);
-                        if walked.events.len() == limit {
-                            walked.below = (number > 1).then_some(number);
-                            break;
-                        }
-                    }
                 }
-                Ok(walked)
+                Ok(walk.end())
             })
             .await
     }
@@ -160,12 +194,7 @@ impl Store {
 }
 
 /// An event out of its stored form.
-pub(super) fn chained(
-    chain: Chain,
-    number: u64,
-    canonical: &[u8],
-    hash: &[u8; 32],
-) -> Result<ChainedEvent> {
+fn chained(chain: Chain, number: u64, canonical: &[u8], hash: &[u8; 32]) -> Result<ChainedEvent> {
     let (_, _, event): (Chain, u64, Event) =
         Event::parse_canonical(canonical).map_err(|error| {
             Error::internal(format!(

@@ -84,6 +84,15 @@ pub(super) fn keep<T: Serialize>(
 }
 
 impl Store {
+    /// The answer that this key got before, for a retry that does not come as far as the writer:
+    /// its object is gone, or its body is long.
+    ///
+    /// # Errors
+    /// `KeyReused`.
+    pub fn first_answer<T: DeserializeOwned>(&self, once: &Once) -> Result<Option<T>> {
+        self.readers.point(|db| find(db, &self.answers, once))
+    }
+
     /// Drops answers older than 24 hours, some at a time; returns how many.
     pub async fn prune_answers(&self, now: Timestamp) -> Result<u64> {
         self.upkeep(Touches::Anything, 0, move |tx| {

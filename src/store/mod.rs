@@ -2,16 +2,20 @@
 //! leaves this room. One thread writes, a pool reads (docs/decisions/0002-store.md).
 
 mod access_log;
+mod ballast;
 mod callers;
 mod checkpoint;
 mod client;
 mod deposit;
 mod event;
 mod idempotency;
+mod inbox;
 mod list;
 mod meta;
 mod open;
 mod org;
+#[cfg(debug_assertions)]
+pub mod planted;
 mod readers;
 mod schema;
 mod session;
@@ -20,7 +24,7 @@ mod token;
 mod user;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -32,7 +36,7 @@ pub use access_log::AccessLog;
 pub use client::{NewClient, Registrant};
 pub use deposit::{Body, Expected, Head as DepositHead, Put, Sealed, Stored, Which};
 pub use event::{ChainState, ExportedCheckpoint, Head, Walked};
-pub use list::Rows;
+pub use list::{Rows, Start};
 pub use meta::{First, WrappedKey};
 pub use org::{NewOrg, OrgRow};
 pub use session::SessionRow;
@@ -43,6 +47,7 @@ use crate::clock::Timestamp;
 use crate::crypto::chain::Tagger;
 use crate::error::{Error, Kind, Result};
 use crate::model::audit::Event;
+use crate::os;
 use crate::secret::Key;
 use schema::File;
 
@@ -81,7 +86,9 @@ pub struct Opened {
     access: open::Source,
     db: Connection,
     access_db: Connection,
-    dir: std::path::PathBuf,
+    dir: PathBuf,
+    #[cfg(debug_assertions)]
+    planted: Option<planted::Planted>,
 }
 
 /// What a running store is started with.
@@ -102,6 +109,9 @@ pub struct Store {
     access: AccessLog,
     callers: Arc<callers::Callers>,
     revision: Arc<AtomicU64>,
+    laying: deposit::Laying,
+    answers: Key,
+    dir: PathBuf,
 }
 
 impl Opened {
@@ -111,30 +121,52 @@ impl Opened {
         let access = open::Source::new(dir, File::Access, key);
         let db = store.prepare(create, now)?;
         let access_db = access.prepare(create, now)?;
+        #[cfg(debug_assertions)]
+        let planted = planted::Planted::chosen()?;
+        #[cfg(debug_assertions)]
+        if let Some(planted) = planted {
+            planted.spoil(&db)?;
+        }
         Ok(Self {
             store,
             access,
             db,
             access_db,
             dir: dir.to_owned(),
+            #[cfg(debug_assertions)]
+            planted,
         })
+    }
+
+    /// The defect that a test asked for.
+    #[cfg(debug_assertions)]
+    pub fn planted(&self) -> Option<planted::Planted> {
+        self.planted
     }
 
     /// Starts the threads. `on_fatal` ends the process: it is called when a write, sync or commit
     /// failed, or the writer died.
     pub fn start(
-        self,
+        mut self,
         keys: Keys,
         on_fatal: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<Store> {
         let on_fatal: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(on_fatal);
-        deposit::drop_orphaned_parts(&self.db)?;
+        deposit::drop_orphans(&mut self.db)?;
         let head = event::head(&self.db)?;
         let revision = Arc::new(AtomicU64::new(meta::revision(&self.db)?));
         let wal_pages = Arc::new(AtomicU64::new(0));
         let callers = Arc::new(callers::Callers::default());
         let readers = readers::Readers::start(&self.store)?;
-        let access = AccessLog::start(self.access_db, &self.access, self.dir.clone(), keys.access)?;
+        let access = AccessLog::start(
+            self.access_db,
+            &self.access,
+            access_log::Setup {
+                dir: self.dir.clone(),
+                tagger: keys.access,
+                on_fatal: Arc::clone(&on_fatal),
+            },
+        )?;
         let checkpointer = checkpoint::Checkpointer::start(
             self.store.writer()?,
             Arc::clone(&wal_pages),
@@ -142,14 +174,16 @@ impl Opened {
         )?;
         let writer = writer::Writer::start(writer::Setup {
             db: self.db,
-            dir: self.dir,
+            dir: self.dir.clone(),
             head,
             tagger: keys.changes,
-            answers: keys.answers,
+            answers: Key::new(*keys.answers.expose()),
             revision: Arc::clone(&revision),
             callers: Arc::clone(&callers),
             wal_pages,
             on_fatal,
+            #[cfg(debug_assertions)]
+            planted: self.planted,
         })?;
         Ok(Store {
             writer,
@@ -158,6 +192,9 @@ impl Opened {
             access,
             callers,
             revision,
+            laying: deposit::Laying::default(),
+            answers: keys.answers,
+            dir: self.dir,
         })
     }
 }
@@ -166,6 +203,14 @@ impl Store {
     /// Commits since the store was made.
     pub fn revision(&self) -> u64 {
         self.revision.load(Ordering::Acquire)
+    }
+
+    /// Whether the disk has room for changes.
+    ///
+    /// # Errors
+    /// `disk_nearly_full`, as changes are refused with.
+    pub fn room(&self) -> Result<()> {
+        writer::enough(os::free_bytes(&self.dir).unwrap_or(0))
     }
 
     /// Where releases and refusals go.

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Row};
 
-use super::list::{Rows, walk};
+use super::list::{Rows, Start, walk};
 use super::meta::WrappedKey;
 use super::{Change, Store};
 use crate::clock::Timestamp;
@@ -95,25 +95,21 @@ impl Store {
         })
     }
 
-    /// By name, those after `after`.
+    /// By name.
     pub async fn orgs(
         &self,
-        after: Option<String>,
+        start: Start<String>,
         filter: Filter<Org>,
         limit: usize,
     ) -> Result<Rows<Org>> {
         self.readers
             .scan(move |db| {
+                let order = start.order();
                 let mut statement = db.prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM orgs WHERE name > ?1 ORDER BY name"
+                    "SELECT {COLUMNS} FROM orgs WHERE name >= ?1 AND name < ?2 ORDER BY name {order}"
                 ))?;
-                walk(
-                    &mut statement,
-                    [after.unwrap_or_default()],
-                    limit,
-                    &filter,
-                    |row| Ok(read(row)?.org),
-                )
+                let bounds = start.bounds("");
+                walk(&start, &mut statement, bounds, limit, &filter, |row| Ok(read(row)?.org))
             })
             .await
     }

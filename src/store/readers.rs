@@ -1,6 +1,7 @@
 //! Reads: a small pool of connections for point reads on the caller's thread, and two threads for
 //! whatever may touch over 100 rows.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -75,7 +76,12 @@ impl Readers {
                 loop {
                     let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     match next {
-                        Ok(scan) => scan(&db),
+                        // A scan that panics loses its answer, not the thread.
+                        Ok(scan) => {
+                            if catch_unwind(AssertUnwindSafe(|| scan(&db))).is_err() {
+                                log::error!("a scan of the store panicked");
+                            }
+                        }
                         Err(_) => return,
                     }
                 }
@@ -153,7 +159,9 @@ impl Readers {
             )
             .after(1)
         })?;
-        answer.await.map_err(|_| stopping())?
+        answer
+            .await
+            .map_err(|_| Error::internal("a scan of the store did not answer"))?
     }
 }
 

@@ -2,7 +2,7 @@
 
 use rusqlite::Row;
 
-use super::list::{Rows, walk};
+use super::list::{Rows, Start, walk};
 use super::user::UserRow;
 use super::{Change, Store};
 use crate::clock::Timestamp;
@@ -83,24 +83,20 @@ impl Store {
         })
     }
 
-    /// In the order they were made, those after `after`.
+    /// In the order they were made.
     pub async fn tokens(
         &self,
-        after: Option<[u8; 16]>,
+        start: Start<[u8; 16]>,
         filter: Filter<Token>,
         limit: usize,
     ) -> Result<Rows<Token>> {
         self.readers
             .scan(move |db| {
-                let mut statement =
-                    db.prepare_cached(&format!("{SELECT} WHERE t.id > ?1 ORDER BY t.id"))?;
-                walk(
-                    &mut statement,
-                    [after.unwrap_or_default()],
-                    limit,
-                    &filter,
-                    read,
-                )
+                let order = start.order();
+                let mut statement = db.prepare_cached(&format!(
+                    "{SELECT} WHERE t.id > ?1 AND t.id < ?2 ORDER BY t.id {order}"
+                ))?;
+                walk(&start, &mut statement, start.bounds(), limit, &filter, read)
             })
             .await
     }

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Row};
 
-use super::list::{Rows, walk};
+use super::list::{Rows, Start, walk};
 use super::{Change, Store};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
@@ -131,24 +131,22 @@ impl Store {
         self.readers.point(|db| find(db, name))
     }
 
-    /// By name, those after `after`.
+    /// By name.
     pub async fn users(
         &self,
-        after: Option<String>,
+        start: Start<String>,
         filter: Filter<User>,
         limit: usize,
     ) -> Result<Rows<User>> {
         self.readers
             .scan(move |db| {
-                let mut statement =
-                    db.prepare_cached(&format!("{SELECT} WHERE name > ?1 ORDER BY name"))?;
-                walk(
-                    &mut statement,
-                    [after.unwrap_or_default()],
-                    limit,
-                    &filter,
-                    |row| Ok(read(db, row)?.user),
-                )
+                let order = start.order();
+                let mut statement = db.prepare_cached(&format!(
+                    "{SELECT} WHERE name >= ?1 AND name < ?2 ORDER BY name {order}"
+                ))?;
+                let bounds = start.bounds("");
+                let take = |row: &Row<'_>| Ok(read(db, row)?.user);
+                walk(&start, &mut statement, bounds, limit, &filter, take)
             })
             .await
     }

@@ -15,6 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::callers::Callers;
 use super::event::Head;
+#[cfg(debug_assertions)]
+use super::planted::Planted;
 use super::readers::{spawn, stopping};
 use super::{DISK_FULL, FATAL, Once, Touches, idempotency};
 use crate::clock;
@@ -39,11 +41,17 @@ pub(super) struct Tx<'a> {
     head: &'a mut Head,
     tagger: &'a Tagger,
     answers: &'a Key,
+    #[cfg(debug_assertions)]
+    planted: Option<Planted>,
 }
 
 impl Tx<'_> {
     /// Appends an event to the chain of changes.
     pub fn append(&mut self, event: Event) -> Result<()> {
+        #[cfg(debug_assertions)]
+        if self.planted.is_some_and(|planted| planted.drops(&event)) {
+            return Ok(());
+        }
         let event = event.clipped();
         let number = self.head.number + 1;
         let canonical = event.canonical(Chain::Changes, number);
@@ -145,6 +153,9 @@ where
             Err(error) => {
                 *tx.head = before;
                 let ran = Ran::of(&error);
+                if matches!(ran, Ran::Failed) {
+                    log::error!(error = format!("{error:?}").as_str(); "a command found the store failing");
+                }
                 self.outcome = Some(Err(error));
                 ran
             }
@@ -214,6 +225,8 @@ pub(super) struct Setup {
     /// Pages in the WAL, as the checkpointer last saw them.
     pub wal_pages: Arc<AtomicU64>,
     pub on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
+    #[cfg(debug_assertions)]
+    pub planted: Option<Planted>,
 }
 
 impl Writer {
@@ -300,7 +313,7 @@ fn work(mut setup: Setup, mut commands: mpsc::Receiver<Box<dyn Command>>) {
         }
         if let Err(full) = space.check() {
             for command in group {
-                command.answer(Err(Error::unavailable(full.code, full.public.clone())));
+                command.answer(Err(same(&full)));
             }
             continue;
         }
@@ -319,7 +332,7 @@ fn work(mut setup: Setup, mut commands: mpsc::Receiver<Box<dyn Command>>) {
             command.answer(match &committed {
                 Ok(()) => Ok(()),
                 Err(error) if error.code == FATAL => Err(outcome_unknown()),
-                Err(error) => Err(Error::new(error.kind, error.code, error.public.clone())),
+                Err(error) => Err(same(error)),
             });
         }
         if fatal {
@@ -337,8 +350,17 @@ fn work(mut setup: Setup, mut commands: mpsc::Receiver<Box<dyn Command>>) {
     }
 }
 
+/// One error for each of a group; the cause stays with the first.
+fn same(error: &Error) -> Error {
+    let copy = Error::new(error.kind, error.code, error.public.clone());
+    match error.retry_after {
+        Some(seconds) => copy.after(seconds),
+        None => copy,
+    }
+}
+
 /// One transaction over the whole group. After an error nothing of it is there, unless it is fatal.
-fn commit(setup: &mut Setup, group: &mut [Box<dyn Command>]) -> Result<()> {
+fn commit(setup: &mut Setup, group: &mut Vec<Box<dyn Command>>) -> Result<()> {
     let before = setup.head;
     savepoint(&setup.db, "BEGIN IMMEDIATE")?;
     let mut tx = Tx {
@@ -346,6 +368,8 @@ fn commit(setup: &mut Setup, group: &mut [Box<dyn Command>]) -> Result<()> {
         head: &mut setup.head,
         tagger: &setup.tagger,
         answers: &setup.answers,
+        #[cfg(debug_assertions)]
+        planted: setup.planted,
     };
     let mut changed = false;
     let mut failure = None;
@@ -354,10 +378,7 @@ fn commit(setup: &mut Setup, group: &mut [Box<dyn Command>]) -> Result<()> {
             Ran::Changed => changed = true,
             Ran::Nothing => {}
             Ran::Full => {
-                failure = Some(Error::unavailable(
-                    DISK_FULL,
-                    "the data disk is full; nothing of this was applied. Free some space",
-                ))
+                failure = Some(disk_full());
             }
             Ran::Failed => failure = Some(Error::new(Kind::Unknown, FATAL, "the store failed")),
         }
@@ -366,12 +387,13 @@ fn commit(setup: &mut Setup, group: &mut [Box<dyn Command>]) -> Result<()> {
         }
     }
     if failure.is_some() || !changed {
-        setup.head = before;
-        // After a full disk SQLite may have rolled back by itself.
-        if !setup.db.is_autocommit() {
-            savepoint(&setup.db, "ROLLBACK")?;
+        return undo(setup, before).and(failure.map_or(Ok(()), Err));
+    }
+    #[cfg(debug_assertions)]
+    if setup.planted == Some(Planted::EarlyAnswer) {
+        for command in group.drain(..) {
+            command.answer(Ok(()));
         }
-        return failure.map_or(Ok(()), Err);
     }
     let revision = setup.revision.load(Ordering::Relaxed) + 1;
     let ended = setup
@@ -384,12 +406,38 @@ fn commit(setup: &mut Setup, group: &mut [Box<dyn Command>]) -> Result<()> {
             setup.revision.store(revision, Ordering::Release);
             Ok(())
         }
+        // The frame that completes a transaction is written last, and a write without room was cut
+        // short: nothing on the disk reads as committed, and the next group writes over it.
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) => {
+            undo(setup, before).and(Err(disk_full()))
+        }
         // What a failed COMMIT left on the disk is not known: a later sync may still bring it there.
         Err(error) => {
             log::error!(error = error.to_string().as_str(); "the store's commit failed");
             Err(Error::new(Kind::Unknown, FATAL, "the store's commit failed").because(error))
         }
     }
+}
+
+/// Back to before the group. A transaction that cannot be undone must not be built upon.
+fn undo(setup: &mut Setup, before: Head) -> Result<()> {
+    setup.head = before;
+    // After a full disk SQLite may have rolled back by itself.
+    if setup.db.is_autocommit() {
+        return Ok(());
+    }
+    savepoint(&setup.db, "ROLLBACK").map_err(|error| {
+        log::error!(error = format!("{error:?}").as_str(); "the store's transaction could not be rolled back");
+        Error::new(Kind::Unknown, FATAL, "the store failed")
+    })
+}
+
+fn disk_full() -> Error {
+    Error::unavailable(
+        DISK_FULL,
+        "the data disk is full; nothing of this was applied. Free some space",
+    )
+    .after(10)
 }
 
 /// Free space, asked for at most ten times a second.
@@ -408,16 +456,22 @@ impl Space {
             self.free = os::free_bytes(&self.dir).unwrap_or(0);
             self.checked = Some(Instant::now());
         }
-        if self.free < MINIMUM_FREE {
-            return Err(Error::unavailable(
-                "disk_nearly_full",
-                format!(
-                    "{} MiB are free on the data disk, {} MiB are needed for writing; free some space. Reading goes on",
-                    self.free >> 20,
-                    MINIMUM_FREE >> 20
-                ),
-            ));
-        }
-        Ok(())
+        enough(self.free)
     }
+}
+
+/// Whether there is room for writing.
+pub(super) fn enough(free: u64) -> Result<()> {
+    if free >= MINIMUM_FREE {
+        return Ok(());
+    }
+    Err(Error::unavailable(
+        "disk_nearly_full",
+        format!(
+            "{} MiB are free on the data disk, {} MiB are needed for writing; free some space. Reading goes on",
+            free >> 20,
+            MINIMUM_FREE >> 20
+        ),
+    )
+    .after(10))
 }

@@ -3,6 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod bench;
+mod clients;
+mod deposits;
 mod dist;
+mod fuzz;
 mod harness;
-mod smoke;
+mod lists;
+mod page;
+mod readme;
+mod soak;
+mod tour;
+mod vault;

@@ -1,8 +1,10 @@
 //! `strongroom audit`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::ListArgs;
+use super::audit_export::{self, Against};
 use crate::api::audit::{ChainVerification, Verification};
 use crate::cli::client::Call;
 use crate::cli::door::Context;
@@ -18,42 +20,50 @@ pub enum Verb {
     /// Events, newest first
     List(ListArgs),
     /// Check that no event was changed, removed, inserted or cut off; exit 1 if one was
-    Verify,
+    Verify(VerifyArgs),
     /// Print all events, one JSON document a line (--json or not)
     Export,
 }
 
+/// Without options: the running server's own audit.
+#[derive(clap::Args, Debug)]
+pub struct VerifyArgs {
+    /// Check this export instead; needs no server
+    #[arg(long, value_name = "FILE", requires = "public_key")]
+    export: Option<PathBuf>,
+    /// The Ed25519 key that signs checkpoints: 64 hex digits as `audit verify --json` shows them, or
+    /// a file with them
+    #[arg(long, value_name = "KEY", requires = "export")]
+    public_key: Option<String>,
+    /// A signed checkpoint that was kept elsewhere: a last line of an earlier export (repeatable)
+    #[arg(long, value_name = "FILE", requires = "export")]
+    against: Vec<PathBuf>,
+}
+
 pub async fn run(verb: Verb, context: &Context) -> Result<()> {
-    let mut client = context.admin()?;
     let out = &context.out;
+    if let Verb::Verify(VerifyArgs {
+        export: Some(export),
+        public_key: Some(key),
+        against,
+    }) = &verb
+    {
+        return report(
+            &audit_export::verify(export, Against::read(key, against)?)?,
+            out,
+        );
+    }
+    let mut client = context.admin()?;
     match verb {
         Verb::List(list) => {
             list.run(&mut client, "/v1/audit", vec![], out, COLUMNS, row)
                 .await
         }
-        Verb::Verify => {
+        Verb::Verify(_) => {
             let found: Verification = client
                 .json(Call::get("/v1/audit/verify").wait(LONG))
                 .await?;
-            let columns = &[
-                "chain",
-                "events",
-                "proven to",
-                "checkpoint",
-                "fault",
-                "head",
-            ];
-            out.table(&found, &found.chains, columns, chain)?;
-            match found.chains.iter().find_map(|chain| chain.fault.as_deref()) {
-                None => Ok(()),
-                Some(fault) => Err(Error::new(
-                    Kind::Internal,
-                    "audit_broken",
-                    format!(
-                        "the audit does not hold: {fault}; keep a copy of the data folder before anything else"
-                    ),
-                )),
-            }
+            report(&found, out)
         }
         Verb::Export => {
             let mut rest = Vec::new();
@@ -67,6 +77,29 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
     }
 }
 
+/// Shows what was found; a fault fails the command.
+fn report(found: &Verification, out: &Printer) -> Result<()> {
+    let columns = &[
+        "chain",
+        "events",
+        "proven to",
+        "checkpoint",
+        "fault",
+        "head",
+    ];
+    out.table(found, &found.chains, columns, chain)?;
+    match found.chains.iter().find_map(|chain| chain.fault.as_deref()) {
+        None => Ok(()),
+        Some(fault) => Err(Error::new(
+            Kind::Internal,
+            "audit_broken",
+            format!(
+                "the audit does not hold: {fault}; keep a copy of the data folder before anything else"
+            ),
+        )),
+    }
+}
+
 fn chain(out: &Printer, chain: &ChainVerification) -> Vec<String> {
     vec![
         chain.chain.as_str().to_owned(),
@@ -76,6 +109,19 @@ fn chain(out: &Printer, chain: &ChainVerification) -> Vec<String> {
         chain.fault.clone().unwrap_or_else(|| "none".to_owned()),
         chain.head.clone(),
     ]
+}
+
+/// On a terminal a fingerprint is cut to what tells it from others; exact elsewhere.
+fn actor(out: &Printer, event: &ChainedEvent) -> String {
+    let actor = &event.event.actor;
+    let is_fingerprint =
+        actor.name.len() == 64 && actor.name.bytes().all(|b| b.is_ascii_hexdigit());
+    match actor.name.get(..16) {
+        Some(start) if out.terminal && is_fingerprint => format!("{} {start}…", actor.kind),
+        _ => format!("{} {}", actor.kind, actor.name)
+            .trim_end()
+            .to_owned(),
+    }
 }
 
 const COLUMNS: &[&str] = &[
@@ -97,9 +143,7 @@ fn row(out: &Printer, event: &ChainedEvent) -> Vec<String> {
         out.time(it.time),
         event.chain.as_str().to_owned(),
         event.number.to_string(),
-        format!("{} {}", it.actor.kind, it.actor.name)
-            .trim_end()
-            .to_owned(),
+        actor(out, event),
         it.actor.source.clone(),
         it.action.clone(),
         format!("{} {object}", it.object.kind).trim_end().to_owned(),

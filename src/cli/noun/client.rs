@@ -20,6 +20,10 @@ use crate::model::org::OrgName;
 #[derive(clap::Subcommand, Debug)]
 pub enum Verb {
     /// Make keys in --home and register them with the server at --server
+    ///
+    /// The private keys stay in --home; the organization's code is the only secret that is sent. Asks
+    /// to compare the server's fingerprint, unless --server-fingerprint gives it. Repeat it after an
+    /// interruption: it goes on where it stopped.
     Register(RegisterArgs),
     /// Save --home into one file, encrypted with age
     Backup {
@@ -32,6 +36,7 @@ pub enum Verb {
     },
     /// Put a saved home back; replaces nothing
     Restore {
+        /// What `client backup` wrote
         #[arg(value_name = "FILE")]
         file: PathBuf,
         /// The age identity, or SSH private key, that opens it
@@ -40,6 +45,7 @@ pub enum Verb {
     },
     /// All clients, or those of one organization
     List {
+        /// Only this organization's
         #[arg(long, value_name = "NAME")]
         org: Option<OrgName>,
         #[command(flatten)]
@@ -47,31 +53,37 @@ pub enum Verb {
     },
     /// One client; without a fingerprint, the one in --home as the server knows it
     Show {
+        /// As `client list` shows it, 64 hex digits
         #[arg(value_name = "FINGERPRINT")]
         client: Option<Fingerprint>,
     },
     /// Let a pending client in
     Approve {
+        /// As `client list` shows it, 64 hex digits
         #[arg(value_name = "FINGERPRINT")]
         client: Fingerprint,
     },
-    /// Turn a pending client away
+    /// Turn a pending client away; --reason is shown to it
     Deny {
+        /// As `client list` shows it, 64 hex digits
         #[arg(value_name = "FINGERPRINT")]
         client: Fingerprint,
     },
     /// Let a disabled client in again
     Enable {
+        /// As `client list` shows it, 64 hex digits
         #[arg(value_name = "FINGERPRINT")]
         client: Fingerprint,
     },
-    /// Refuse a client until it is enabled
+    /// Refuse an active client, from its next request on, until it is enabled
     Disable {
+        /// As `client list` shows it, 64 hex digits
         #[arg(value_name = "FINGERPRINT")]
         client: Fingerprint,
     },
-    /// Remove a client; its deposits stay with the organization
+    /// Remove a client that owns no deposits any more; its key may then register anew
     Rm {
+        /// As `client list` shows it, 64 hex digits
         #[arg(value_name = "FINGERPRINT")]
         client: Fingerprint,
     },
@@ -105,7 +117,9 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
         Verb::Disable { client } => decide(context, client, "disable").await,
         Verb::Rm { client } => {
             let mut server = context.admin()?;
-            out.confirm(&format!("Remove client {client}? It cannot reach its deposits any more, and would have to register anew."))?;
+            out.confirm(&format!(
+                "Remove client {client}? It would have to register anew."
+            ))?;
             server.send(Call::new(Method::DELETE, path(client))).await?;
             out.talk(&format!("client {client} is removed"));
             Ok(())

@@ -46,6 +46,7 @@ pub enum Verb {
 /// Which deposit.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Target {
+    /// The deposit's name in its organization, or its id
     #[arg(value_name = "NAME|UUID")]
     pub which: Which,
     /// The organization it is in; then the command goes to the admin socket, unless --server is given
@@ -78,6 +79,7 @@ pub struct ListDeposits {
 pub struct EditArgs {
     #[command(flatten)]
     target: Target,
+    /// The new description; an empty one removes it
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
     /// Set a label; the others stay

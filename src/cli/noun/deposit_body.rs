@@ -27,15 +27,16 @@ pub struct PutArgs {
     /// Store the bytes as they are, for they are encrypted already; `get` will not open them
     #[arg(long, conflicts_with = "recipients")]
     raw: bool,
-    /// Encrypt to this recipient too: age1…, or an SSH public key
+    /// Encrypt to this recipient too: age1…, or an SSH public key; may be given again
     #[arg(long = "recipient", value_name = "RECIPIENT")]
     recipients: Vec<String>,
-    /// Labels, instead of those that are there
+    /// A label; may be given again. Those given take the place of all that are there
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     labels: Vec<(LabelKey, LabelValue)>,
+    /// What lists and people read of it, up to 1,000 bytes; kept as it is if left out
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// Of what is stored, such as application/x-pem-file
+    /// The type of what is stored, such as application/x-pem-file [default: application/octet-stream]
     #[arg(long, value_name = "TYPE")]
     content_type: Option<String>,
     /// Only if N is the newest version; 0: only if there is none
@@ -83,12 +84,9 @@ pub async fn put(args: PutArgs, context: &Context) -> Result<()> {
         Some(0) => call.header("if-none-match", "*"),
         version => if_match(call, version),
     };
-    call = call.header(
-        "content-type",
-        args.content_type
-            .as_deref()
-            .unwrap_or("application/octet-stream"),
-    );
+    if let Some(content_type) = &args.content_type {
+        call = call.header("content-type", content_type);
+    }
     if !args.labels.is_empty() {
         call = call.header(LABELS, labels_header(&args.labels));
     }

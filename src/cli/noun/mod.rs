@@ -1,6 +1,7 @@
 //! One file per noun: its verbs, what they send, what they print.
 
 pub mod audit;
+mod audit_export;
 pub mod client;
 pub mod deposit;
 mod deposit_body;
@@ -22,10 +23,11 @@ use crate::error::Result;
 /// What every list takes.
 #[derive(clap::Args, Debug, Default)]
 pub struct ListArgs {
-    /// Only what this holds for, such as "state = 'pending'"; several must all hold
+    /// Only what this holds for, such as "created > -7d" (audit: "time > -1h"); several must all
+    /// hold. The refusal of an unknown field lists the known ones
     #[arg(short = 'F', long = "filter", value_name = "FILTER")]
     filters: Vec<String>,
-    /// No more than so many
+    /// No more than N
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
 }

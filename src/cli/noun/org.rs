@@ -18,17 +18,22 @@ use crate::model::org::{Contact, Org, OrgName, Registration};
 pub enum Verb {
     /// Add an organization, and print the code with which its clients register
     Add {
+        /// Letters, digits, `-` and `_`
         name: OrgName,
-        /// Mail addresses, separated by commas
+        /// Mail addresses of those responsible, separated by commas
         #[arg(long, value_delimiter = ',', value_name = "A@X,B@Y")]
         contacts: Vec<Contact>,
     },
     /// All organizations
     List(ListArgs),
     /// One organization, with its code
-    Show { name: OrgName },
+    Show {
+        /// The organization's name
+        name: OrgName,
+    },
     /// Set the code with which clients register; a blank one: they are active without a code
     SetAuth {
+        /// The organization's name
         name: OrgName,
         /// A file with the new code (`-`: stdin)
         #[arg(long, value_name = "FILE")]
@@ -36,6 +41,7 @@ pub enum Verb {
     },
     /// Set the age recipient that the organization's clients add to whatever they encrypt
     RecoveryRecipient {
+        /// The organization's name
         name: OrgName,
         /// age1…
         #[arg(required_unless_present = "remove", conflicts_with = "remove")]
@@ -54,7 +60,7 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
             let call = Call::new(Method::POST, "/v1/orgs").json(&AddOrg { name, contacts })?;
             let org: OrgWithCode = client.json(call).await?;
             out.talk(&format!(
-                "organization {} is there; clients that register with its code are active at once:",
+                "organization {} is added; a client that registers with its code is active at once",
                 org.org.name
             ));
             print_code(out, &org)

@@ -26,7 +26,7 @@ use crate::model::org::OrgName;
 
 const PROBE: Duration = Duration::from_secs(10);
 
-/// Needs --server. The keys stay in --home; nothing secret but the code is sent.
+/// What `client register` takes.
 #[derive(clap::Args, Debug)]
 pub struct RegisterArgs {
     /// The organization to register with

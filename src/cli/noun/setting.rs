@@ -12,13 +12,16 @@ pub enum Verb {
     List,
     /// Print one setting's value
     Get {
+        /// Such as log.level
         #[arg(value_name = "CATEGORY.NAME")]
         name: String,
     },
     /// Change a setting, at once
     Set {
+        /// Such as log.level
         #[arg(value_name = "CATEGORY.NAME")]
         name: String,
+        /// What `strongroom setting list` says that it takes
         value: String,
     },
 }

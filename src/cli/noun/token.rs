@@ -22,7 +22,7 @@ pub enum Verb {
         /// What it is for
         #[arg(long, value_name = "TEXT")]
         label: String,
-        /// What it may do at most: all, read, deposits or metrics
+        /// What it may do at most: all, read, deposits or metrics; may be given again
         #[arg(long = "scope", value_name = "SCOPE", required = true, value_parser = scope)]
         scopes: Vec<Scope>,
         /// When it ends: 2027-01-31T00:00:00Z, or +90d, +12h, +30m from now; never if left out
@@ -35,7 +35,10 @@ pub enum Verb {
     /// All tokens, without their secrets
     List(ListArgs),
     /// Remove a token; it is refused from then on
-    Rm { id: TokenId },
+    Rm {
+        /// As `token list` shows it
+        id: TokenId,
+    },
 }
 
 /// A time, or a span from now.

@@ -20,32 +20,40 @@ use crate::model::user::{User, UserName};
 pub enum Verb {
     /// Add a user
     Add {
+        /// The name to log in with
         name: UserName,
         /// A file with the password, 12 to 1,024 bytes (`-`: stdin)
         #[arg(long, value_name = "FILE")]
         password_file: PathBuf,
-        /// A role, on one organization or on all
+        /// A role of `strongroom role list`, on one organization or on all; may be given again
         #[arg(long = "role", value_name = "ROLE[:ORG]")]
         roles: Vec<RoleOn>,
     },
     /// All users
     List(ListArgs),
+    /// One user, with its roles
     Show {
+        /// The user's name
         name: UserName,
     },
     /// Refuse a user's log-ins and tokens until it is enabled
     Disable {
+        /// The user's name
         name: UserName,
     },
+    /// Let a disabled user in again
     Enable {
+        /// The user's name
         name: UserName,
     },
     /// Remove a user with its tokens
     Rm {
+        /// The user's name
         name: UserName,
     },
     /// Set a new password; the user's sessions end
     SetPassword {
+        /// The user's name
         name: UserName,
         /// A file with the password, 12 to 1,024 bytes (`-`: stdin)
         #[arg(long, value_name = "FILE")]
@@ -53,13 +61,17 @@ pub enum Verb {
     },
     /// Give a role, on one organization or on all
     Grant {
+        /// The user's name
         name: UserName,
+        /// Such as auditor, or key_operator:acme
         #[arg(value_name = "ROLE[:ORG]")]
         role: RoleOn,
     },
     /// Take a role
     Revoke {
+        /// The user's name
         name: UserName,
+        /// Such as auditor, or key_operator:acme
         #[arg(value_name = "ROLE[:ORG]")]
         role: RoleOn,
     },
@@ -100,10 +112,9 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
             password_file,
             roles,
         } => {
-            let password = files::read_secret(&password_file)?;
             let request = AddUser {
                 name,
-                password: password.expose().clone(),
+                password: files::read_secret(&password_file)?.expose().clone(),
                 grants: roles.into_iter().map(|role| role.0).collect(),
             };
             let call = Call::new(Method::POST, "/v1/users").json(&request)?;
@@ -111,28 +122,16 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
         }
         Verb::List(list) => {
             let mut client = context.admin()?;
-            list.run(
-                &mut client,
-                "/v1/users",
-                vec![],
-                out,
-                &["name", "roles", "state", "created"],
-                row,
-            )
-            .await
+            let columns = &["name", "roles", "state", "created"];
+            list.run(&mut client, "/v1/users", vec![], out, columns, row)
+                .await
         }
         Verb::Show { name } => {
             let user: User = context.admin()?.json(Call::get(path(&name))).await?;
             out.record(&user, &fields(out, &user))
         }
-        Verb::Disable { name } => {
-            let call = Call::new(Method::PATCH, path(&name)).json(&EditUser { disabled: true })?;
-            changed(context, call, "is disabled").await
-        }
-        Verb::Enable { name } => {
-            let call = Call::new(Method::PATCH, path(&name)).json(&EditUser { disabled: false })?;
-            changed(context, call, "is enabled").await
-        }
+        Verb::Disable { name } => set_disabled(context, &name, true).await,
+        Verb::Enable { name } => set_disabled(context, &name, false).await,
         Verb::Rm { name } => {
             let mut client = context.admin()?;
             out.confirm(&format!("Remove user {name} and its tokens?"))?;
@@ -144,34 +143,45 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
             name,
             password_file,
         } => {
-            let password = files::read_secret(&password_file)?;
-            let request = SetPassword {
-                password: password.expose().clone(),
-            };
-            let call =
-                Call::new(Method::PUT, format!("{}/password", path(&name))).json(&request)?;
+            let password = files::read_secret(&password_file)?.expose().clone();
+            let call = Call::new(Method::PUT, format!("{}/password", path(&name)));
+            let call = call.json(&SetPassword { password })?;
             context.admin()?.send(call).await?;
             out.talk(&format!(
                 "user {name} has a new password, and no session any more"
             ));
             Ok(())
         }
-        Verb::Grant { name, role } => {
-            let call = Call::new(Method::POST, format!("{}/grants", path(&name))).json(&role.0)?;
-            changed(context, call, "has the role now").await
-        }
-        Verb::Revoke { name, role } => {
-            let mut query = vec![("role", role.0.role.as_str().to_owned())];
-            query.extend(role.0.org.map(|org| ("org", org.to_string())));
-            let path = with_query(&format!("{}/grants", path(&name)), &query);
-            changed(
-                context,
-                Call::new(Method::DELETE, path),
-                "has the role no more",
-            )
-            .await
-        }
+        Verb::Grant { name, role } => grant(context, &name, role.0).await,
+        Verb::Revoke { name, role } => revoke(context, &name, role.0).await,
     }
+}
+
+async fn set_disabled(context: &Context, name: &UserName, disabled: bool) -> Result<()> {
+    let call = Call::new(Method::PATCH, path(name)).json(&EditUser { disabled })?;
+    let what = if disabled {
+        "is disabled"
+    } else {
+        "is enabled"
+    };
+    changed(context, call, what).await
+}
+
+async fn grant(context: &Context, name: &UserName, grant: Grant) -> Result<()> {
+    let call = Call::new(Method::POST, format!("{}/grants", path(name))).json(&grant)?;
+    changed(context, call, "has the role now").await
+}
+
+async fn revoke(context: &Context, name: &UserName, grant: Grant) -> Result<()> {
+    let mut query = vec![("role", grant.role.as_str().to_owned())];
+    query.extend(grant.org.map(|org| ("org", org.to_string())));
+    let path = with_query(&format!("{}/grants", path(name)), &query);
+    changed(
+        context,
+        Call::new(Method::DELETE, path),
+        "has the role no more",
+    )
+    .await
 }
 
 async fn changed(context: &Context, call: Call, what: &str) -> Result<()> {

@@ -22,7 +22,7 @@ use axum::routing::{MethodFilter, on};
 use super::call::{self, Call};
 use super::{App, reply};
 use crate::api::deposit::{DEPOSIT_ID, DESCRIPTION, ENCRYPTION, LABELS, VERSION};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::service::access::Action;
 use crate::service::caller::Listener;
 
@@ -138,6 +138,28 @@ const fn route(
 }
 
 impl Route {
+    /// # Errors
+    /// Another listener serves it.
+    pub(super) fn check_listener(&self, listener: Listener) -> Result<()> {
+        if self.on.contains(&listener) {
+            return Ok(());
+        }
+        let names: Vec<&str> = self
+            .on
+            .iter()
+            .map(|listener| match listener {
+                Listener::Client => "the clients' listener (11371 unless set otherwise)",
+                Listener::Gui => "the GUI's listener (8443 unless set otherwise)",
+                Listener::Socket => "the admin socket",
+            })
+            .collect();
+        Err(Error::new(
+            Kind::NotFound,
+            "other_listener",
+            format!("this path is not served here; ask {}", names.join(" or ")),
+        ))
+    }
+
     const fn on(mut self, listeners: &'static [Listener]) -> Self {
         self.on = listeners;
         self
@@ -332,6 +354,15 @@ static OTHERS: &[Route] = &[
         Action::Public,
         "A page for people",
         run!(server::page),
+    )
+    .on(GUI)
+    .undescribed(),
+    route(
+        Verb::Get,
+        "/style.css",
+        Action::Public,
+        "How the page looks",
+        run!(server::style),
     )
     .on(GUI)
     .undescribed(),
@@ -715,33 +746,34 @@ pub fn all() -> impl Iterator<Item = &'static Route> {
         .chain(NAMED_ID)
 }
 
-/// The routes of the app's listener.
-pub(super) fn router(app: Arc<App>) -> Router {
-    let listener = app.listener;
+/// All routes, on any listener: one that another listener serves says so.
+pub(super) fn router(app: &Arc<App>) -> Router {
     let mut router = Router::new();
-    for route in all().filter(|route| route.on.contains(&listener)) {
-        let app = Arc::clone(&app);
+    for route in all() {
+        let app = Arc::clone(app);
         let handler = move |request: Request| call::run(Arc::clone(&app), route, request);
         router = router.route(route.path, on(route.method.filter(), handler));
     }
     // Both apply to the routes that are there by now.
-    router.fallback(no_such_path).method_not_allowed_fallback(
-        move |path: MatchedPath, request: Request| async move {
-            reply::method_refusal(request.method(), &allowed(path.as_str(), listener))
-        },
-    )
+    router
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
 }
 
 async fn no_such_path() -> Response {
     reply::refusal(Error::not_found(
-        "there is no such path on this listener; /v1/openapi.json lists what there is",
+        "there is no such path; /v1/openapi.json lists what there is",
     ))
 }
 
+async fn no_such_method(path: MatchedPath, request: Request) -> Response {
+    reply::method_refusal(request.method(), &allowed(path.as_str()))
+}
+
 /// The methods of a path, as `allow` lists them.
-fn allowed(path: &str, listener: Listener) -> String {
+fn allowed(path: &str) -> String {
     let mut methods: Vec<&str> = Vec::new();
-    for route in all().filter(|route| route.path == path && route.on.contains(&listener)) {
+    for route in all().filter(|route| route.path == path) {
         methods.push(route.method.as_str());
         if route.method == Verb::Get {
             methods.push(Verb::Head.as_str());
@@ -757,13 +789,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_tells_its_methods_per_listener() {
-        let one = "/v1/deposits/{name}";
-        assert_eq!(allowed(one, Listener::Client), "DELETE, GET, HEAD, PUT");
-        assert_eq!(allowed("/v1/sessions", Listener::Gui), "POST");
-        assert_eq!(allowed("/v1/sessions", Listener::Client), "");
-        assert_eq!(allowed("/v1/clients", Listener::Client), "GET, HEAD, POST");
-        assert_eq!(allowed("/v1/clients", Listener::Gui), "GET, HEAD");
+    fn a_path_tells_its_methods() {
+        assert_eq!(allowed("/v1/deposits/{name}"), "DELETE, GET, HEAD, PUT");
+        assert_eq!(allowed("/v1/sessions"), "POST");
+        assert_eq!(allowed("/v1/clients"), "GET, HEAD, POST");
+        assert_eq!(allowed("/v2"), "");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::Response;
 
 use super::super::call::Call;
-use super::super::{openapi as description, reply};
+use super::super::reply;
 use crate::error::Result;
 
 pub(super) async fn info(call: Call) -> Result<Response> {
@@ -18,8 +18,8 @@ pub(super) async fn ca_pem(call: Call) -> Result<Response> {
     ))
 }
 
-pub(super) async fn openapi(_: Call) -> Result<Response> {
-    Ok(reply::text("application/json", description::json()?))
+pub(super) async fn openapi(call: Call) -> Result<Response> {
+    Ok(reply::text("application/json", call.description()?))
 }
 
 pub(super) async fn status(call: Call) -> Result<Response> {
@@ -40,10 +40,18 @@ pub(super) async fn page(call: Call) -> Result<Response> {
     response.headers_mut().insert(
         header::CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(
-            "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+            "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
         ),
     );
     Ok(response)
+}
+
+/// The page's looks.
+pub(super) async fn style(_: Call) -> Result<Response> {
+    Ok(reply::text(
+        "text/css; charset=utf-8",
+        include_str!("../../../static/style.css").to_owned(),
+    ))
 }
 
 fn page_of(server: &crate::api::server::ServerInfo) -> String {

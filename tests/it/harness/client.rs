@@ -71,6 +71,21 @@ impl Client {
         run_with(&mut command, code.unwrap_or_default().as_bytes())
     }
 
+    /// As `register`, with further arguments.
+    #[track_caller]
+    pub fn register_with(&self, args: &[&str], stdin: &[u8]) -> Output {
+        let mut command = self.bare();
+        command.args([
+            "client",
+            "register",
+            "--server",
+            &self.server,
+            "--org",
+            &self.org,
+        ]);
+        run_with(command.args(args), stdin)
+    }
+
     /// The same client at a server that came back on other ports.
     #[must_use]
     pub fn at(mut self, server: &super::Server) -> Self {

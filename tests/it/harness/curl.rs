@@ -159,7 +159,19 @@ impl Answer {
 
     pub fn code(&self) -> String {
         let json: Value = serde_json::from_slice(&self.body).unwrap_or_default();
-        json["code"].as_str().unwrap_or_default().to_owned()
+        json["error"]["code"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    /// The text of a refusal.
+    pub fn message(&self) -> String {
+        let json: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        json["error"]["message"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {

@@ -26,6 +26,20 @@ pub struct Options {
     /// Where the private folder is made.
     pub parent: PathBuf,
     pub binary: PathBuf,
+    /// The server's clock can be stepped (`Server::clock`).
+    pub stepped: bool,
+}
+
+impl Options {
+    /// A server whose clock can be stepped. A static program cannot be given a clock, so this one is
+    /// always the development build.
+    pub fn stepped() -> Self {
+        Self {
+            stepped: true,
+            binary: PathBuf::from(env!("CARGO_BIN_EXE_strongroom")),
+            ..Self::default()
+        }
+    }
 }
 
 /// The slot that `serve` is started with. A key file opens at once; a passphrase costs Argon2.
@@ -46,6 +60,7 @@ impl Default for Options {
             wrapper: Vec::new(),
             parent: std::env::temp_dir(),
             binary: binary(),
+            stepped: false,
         }
     }
 }
@@ -138,6 +153,7 @@ impl Server {
         let mut command = self.clean(Command::new("setpriv"));
         command
             .args(["--pdeathsig", "KILL", "--"])
+            .args(self.clock_wrapper())
             .args(&self.options.wrapper)
             .arg(&self.options.binary)
             .arg("serve")
@@ -161,6 +177,36 @@ impl Server {
         }
         command.args(&self.options.args);
         command
+    }
+
+    /// faketime reads at every look at the clock how far this one is off; timers keep their pace.
+    fn clock_wrapper(&self) -> Vec<String> {
+        if !self.options.stepped {
+            return Vec::new();
+        }
+        let file = self.path("clock");
+        if !file.exists() {
+            fs::write(&file, "+0").unwrap();
+        }
+        let file = format!("FAKETIME_TIMESTAMP_FILE={}", file.display());
+        let wrapper = ["faketime", "-m", "-f", "+0", "env", "-u", "FAKETIME"];
+        let settings = [
+            "FAKETIME_NO_CACHE=1",
+            "FAKETIME_DONT_FAKE_MONOTONIC=1",
+            &file,
+        ];
+        wrapper
+            .into_iter()
+            .chain(settings)
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Puts the server's clock off: `+2h`, `-1d`, or `@2019-05-01 00:00:00` for a point in time.
+    pub fn clock(&self, offset: &str) {
+        assert!(self.options.stepped, "Options::stepped()");
+        let new = self.file("clock.new", offset);
+        fs::rename(new, self.path("clock")).unwrap();
     }
 
     /// Starts `serve` and waits until it answers. Also the way back after `kill9` and `stop`.
@@ -215,6 +261,14 @@ impl Server {
     pub fn kill9(&mut self) {
         let mut child = self.child.take().expect("it does not run");
         signal(self.pid, "KILL");
+        child.0.kill().unwrap();
+        child.0.wait().unwrap();
+    }
+
+    /// Kills what `launch` started, however far it came.
+    #[track_caller]
+    pub fn kill_starting(&mut self) {
+        let mut child = self.child.take().expect("it does not run");
         child.0.kill().unwrap();
         child.0.wait().unwrap();
     }

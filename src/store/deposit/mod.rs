@@ -1,0 +1,316 @@
+//! Deposits: heads, versions, labels, the bin.
+
+mod body;
+mod list;
+mod parts;
+mod row;
+
+use rusqlite::Connection;
+
+use super::{Change, Store, org};
+use crate::clock::Timestamp;
+use crate::crypto::envelope;
+use crate::error::{Error, Result};
+use crate::model::audit::Event;
+use crate::model::deposit::{Deposit, DepositName, DepositVersion, Encryption, Labels};
+use crate::model::id::{ClientId, DepositId, OrgId};
+
+use body::body_aad;
+pub use body::{Body, Sealed};
+pub(super) use parts::{Laying, drop_orphans};
+use parts::{PART, Plain};
+pub use row::{Expected, Head, Which};
+use row::{binned, check, find, found, in_bin, present, read_version};
+
+/// Versions of one deposit.
+const MAX_VERSION: u32 = 1 << 30;
+
+/// What a put writes.
+pub struct Put {
+    /// For a deposit that is not there yet.
+    pub id: DepositId,
+    pub org: OrgId,
+    pub name: DepositName,
+    /// The client that may own it; an operator writes whatever is there, and owns nothing.
+    pub owner: Option<ClientId>,
+    pub created_by: String,
+    pub expect: Expected,
+    pub encryption: Encryption,
+    /// None keeps what is there.
+    pub content_type: Option<String>,
+    pub description: Option<String>,
+    pub labels: Option<Labels>,
+    pub body: Body,
+    pub now: Timestamp,
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+pub struct Stored {
+    pub deposit: Deposit,
+    pub created: bool,
+}
+
+impl Store {
+    /// A new version of a deposit, or a new deposit.
+    ///
+    /// # Errors
+    /// `name_taken` (another client's), `in_bin`, `PreconditionFailed`.
+    pub async fn put_deposit(&self, change: Change, put: Put) -> Result<Stored> {
+        let size = put.body.bytes.expose().len();
+        if size > PART
+            && let Some(once) = &change.once
+            && let Some(first) = self.first_answer(once)?
+        {
+            return Ok(first);
+        }
+        let plain = self.lay_out(&put.body).await?;
+        let laid = plain.parts();
+        let weight = plain.bytes.expose().len() + 1_024;
+        let stored = self
+            .change_deposits(change, weight, move |tx, event| {
+                write(tx.db, put, &plain, size, event)
+            })
+            .await;
+        if let (Err(_), Some(laid)) = (&stored, laid) {
+            // Best effort: upkeep and the next start look for such parts too.
+            let _ = self.drop_pending(vec![laid]).await;
+        }
+        stored
+    }
+
+    /// # Errors
+    /// `NotFound`.
+    pub fn deposit(&self, which: &Which) -> Result<Head> {
+        self.readers.point(|db| found(db, which))
+    }
+
+    pub async fn edit_deposit(
+        &self,
+        change: Change,
+        which: Which,
+        expect: Expected,
+        description: Option<String>,
+        labels: Option<Labels>,
+        now: Timestamp,
+    ) -> Result<Deposit> {
+        self.change_deposits(change, 4_096, move |tx, _| {
+            let head = present(tx.db, &which)?;
+            check(expect, Some(head.deposit.version))?;
+            let description = description.unwrap_or_else(|| head.deposit.description.clone());
+            let labels = labels.unwrap_or_else(|| head.deposit.labels.clone());
+            tx.db.execute(
+                "UPDATE deposits SET description = ?2, labels = ?3, modified = ?4 WHERE id = ?1",
+                (
+                    head.deposit.id.as_bytes(),
+                    &description,
+                    json(&labels)?,
+                    now.0,
+                ),
+            )?;
+            relabel(tx.db, &head, &labels)?;
+            Ok(found(tx.db, &which)?.deposit)
+        })
+        .await
+    }
+
+    /// Into the bin.
+    pub async fn remove_deposit(
+        &self,
+        change: Change,
+        which: Which,
+        expect: Expected,
+        now: Timestamp,
+    ) -> Result<Deposit> {
+        self.change_deposits(change, 512, move |tx, _| {
+            let head = present(tx.db, &which)?;
+            check(expect, Some(head.deposit.version))?;
+            tx.db.execute(
+                "UPDATE deposits SET deleted = ?2 WHERE id = ?1",
+                (head.deposit.id.as_bytes(), now.0),
+            )?;
+            Ok(found(tx.db, &which)?.deposit)
+        })
+        .await
+    }
+
+    /// Out of the bin again.
+    pub async fn undelete_deposit(&self, change: Change, which: Which) -> Result<Deposit> {
+        self.change_deposits(change, 512, move |tx, _| {
+            let head = binned(tx.db, &which)?;
+            tx.db.execute(
+                "UPDATE deposits SET deleted = NULL WHERE id = ?1",
+                [head.deposit.id.as_bytes()],
+            )?;
+            Ok(found(tx.db, &which)?.deposit)
+        })
+        .await
+    }
+
+    /// Out of the bin for good, with all versions.
+    pub async fn purge_deposit(&self, change: Change, which: Which) -> Result<()> {
+        self.change_deposits(change, 512, move |tx, _| {
+            let head = binned(tx.db, &which)?;
+            let id = head.deposit.id.as_bytes();
+            tx.db.execute("DELETE FROM deposit_parts WHERE parts IN (SELECT parts FROM deposit_versions WHERE deposit = ?1 AND parts IS NOT NULL)", [id])?;
+            for table in ["deposit_versions", "deposit_labels"] {
+                tx.db.execute(&format!("DELETE FROM {table} WHERE deposit = ?1"), [id])?;
+            }
+            tx.db.execute("DELETE FROM deposits WHERE id = ?1", [id])?;
+            org::count(tx.db, head.org, 0, -1)
+        })
+        .await
+    }
+
+    /// Newest first, 1,000 at most.
+    pub fn deposit_versions(&self, id: DepositId) -> Result<Vec<DepositVersion>> {
+        self.readers.point(|db| {
+            let mut statement =
+                db.prepare_cached("SELECT version, size, encryption, content_type, created, created_by FROM deposit_versions WHERE deposit = ?1 ORDER BY version DESC LIMIT 1000")?;
+            let mut rows = statement.query([id.as_bytes()])?;
+            let mut versions = Vec::new();
+            while let Some(row) = rows.next()? {
+                versions.push(read_version(row, 0)?);
+            }
+            Ok(versions)
+        })
+    }
+}
+
+fn json(labels: &Labels) -> Result<String> {
+    serde_json::to_string(labels).map_err(|error| Error::internal(error.to_string()))
+}
+
+fn relabel(db: &Connection, head: &Head, labels: &Labels) -> Result<()> {
+    db.prepare_cached("DELETE FROM deposit_labels WHERE deposit = ?1")?
+        .execute([head.deposit.id.as_bytes()])?;
+    label(db, head.deposit.id, head.org, &head.deposit.name, labels)
+}
+
+fn label(
+    db: &Connection,
+    id: DepositId,
+    org: OrgId,
+    name: &DepositName,
+    labels: &Labels,
+) -> Result<()> {
+    for (label, value) in labels {
+        db.prepare_cached("INSERT INTO deposit_labels (deposit, label, org, value, name) VALUES (?1, ?2, ?3, ?4, ?5)")?.execute((
+            id.as_bytes(),
+            label.as_str(),
+            org.as_bytes(),
+            value.as_str(),
+            name.as_str(),
+        ))?;
+    }
+    Ok(())
+}
+
+/// The transaction of `put_deposit`.
+fn write(
+    db: &Connection,
+    put: Put,
+    plain: &Plain,
+    size: usize,
+    event: &mut Event,
+) -> Result<Stored> {
+    let which = Which::Name(put.org, put.name.clone());
+    let there = find(db, &which)?;
+    if let Some(head) = &there {
+        if put.owner.is_some() && head.owner != put.owner {
+            return Err(Error::conflict(
+                "name_taken",
+                format!(
+                    "`{}` belongs to another client of this organization; choose another name",
+                    put.name
+                ),
+            ));
+        }
+        if let Some(since) = head.deposit.deleted {
+            return Err(in_bin(&put.name, since));
+        }
+    }
+    check(put.expect, there.as_ref().map(|head| head.deposit.version))?;
+    let (id, version) = there.as_ref().map_or((put.id, 1), |head| {
+        (head.deposit.id, head.deposit.version + 1)
+    });
+    if version > MAX_VERSION {
+        return Err(Error::conflict(
+            "too_many_versions",
+            format!(
+                "`{}` has {MAX_VERSION} versions, and takes no more",
+                put.name
+            ),
+        ));
+    }
+    let content_type = put.content_type.unwrap_or_else(|| match &there {
+        Some(head) => head.deposit.content_type.clone(),
+        None => "application/octet-stream".to_owned(),
+    });
+    let size = i64::try_from(size).unwrap_or(i64::MAX);
+    let body = envelope::seal(
+        &put.body.key,
+        put.body.key_version,
+        &body_aad(put.org, &id, version),
+        plain.bytes.expose(),
+    )?;
+    db.prepare_cached("INSERT INTO deposit_versions (deposit, version, size, encryption, content_type, created, created_by, parts, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?.execute((
+        id.as_bytes(),
+        version,
+        size,
+        put.encryption.as_str(),
+        &content_type,
+        put.now.0,
+        &put.created_by,
+        plain.parts(),
+        body,
+    ))?;
+    match &there {
+        None => {
+            let labels = put.labels.unwrap_or_default();
+            db.prepare_cached(
+                "INSERT INTO deposits (id, org, name, owner, version, size, encryption, content_type, description, labels, created, modified, deleted)
+                 VALUES (?1, ?2, ?3, ?4, 1, ?5, ?6, ?7, ?8, ?9, ?10, ?10, NULL)",
+            )?
+            .execute((
+                id.as_bytes(),
+                put.org.as_bytes(),
+                put.name.as_str(),
+                put.owner.as_ref().map(|owner| *owner.as_bytes()),
+                size,
+                put.encryption.as_str(),
+                &content_type,
+                put.description.unwrap_or_default(),
+                json(&labels)?,
+                put.now.0,
+            ))?;
+            label(db, id, put.org, &put.name, &labels)?;
+            org::count(db, put.org, 0, 1)?;
+        }
+        Some(head) => {
+            let labels = put.labels.unwrap_or_else(|| head.deposit.labels.clone());
+            db.prepare_cached("UPDATE deposits SET version = ?2, size = ?3, encryption = ?4, content_type = ?5, description = ?6, labels = ?7, modified = ?8 WHERE id = ?1")?.execute((
+                id.as_bytes(),
+                version,
+                size,
+                put.encryption.as_str(),
+                &content_type,
+                put.description.unwrap_or_else(|| head.deposit.description.clone()),
+                json(&labels)?,
+                put.now.0,
+            ))?;
+            if labels != head.deposit.labels {
+                relabel(db, head, &labels)?;
+            }
+        }
+    }
+    if let Some(parts) = plain.parts() {
+        db.prepare_cached("DELETE FROM pending_parts WHERE parts = ?1")?
+            .execute([parts])?;
+    }
+    event.object.id = id.to_string();
+    event.detail = format!("version {version}");
+    Ok(Stored {
+        deposit: found(db, &which)?.deposit,
+        created: there.is_none(),
+    })
+}
