@@ -4,6 +4,7 @@
 
 mod bench;
 mod clients;
+mod conformance;
 mod deposits;
 mod fuzz;
 mod harness;
