@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod access;
+mod bench;
 mod clients;
 mod deposits;
 mod fuzz;
-mod bench;
 mod harness;
 mod page;
 mod readme;
+mod sessions;
 mod tour;
 mod vault;
