@@ -77,6 +77,8 @@ impl AccessLog {
             head,
             state: Arc::clone(&state),
         };
+        // Known before anyone asks how the log is.
+        work.look_for_room();
         let (on_fatal, ended) = (setup.on_fatal, Arc::clone(&state));
         let thread = spawn("access-log", move || {
             let run = catch_unwind(AssertUnwindSafe(|| work.run(&entries)));
