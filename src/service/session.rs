@@ -67,11 +67,11 @@ impl Service {
         }
         match credentials.key {
             None => Ok(Identity::Nobody),
-            Some(fingerprint) => Ok(match self.store.client_by_key(&fingerprint)? {
+            Some(fingerprint) => Ok(match self.store.caller_by_key(&fingerprint)? {
                 Some(known) if known.client.state == ClientState::Active => Identity::Client {
                     id: known.client.id,
                     org: known.org,
-                    org_name: known.client.org,
+                    org_name: known.client.org.clone(),
                     fingerprint,
                 },
                 known => Identity::Key {

@@ -6,6 +6,7 @@ mod access;
 mod bench;
 mod clients;
 mod deposits;
+mod dist;
 mod fuzz;
 mod harness;
 mod lists;
