@@ -243,26 +243,35 @@ impl Running {
                 _ = signals.hangup.recv() => reread(&self.start, &self.config),
                 _ = looks.tick() => self.service.report(),
                 _ = minutes.tick() => {
-                    if let Err(error) = self.look_after(minute).await {
-                        log::warn!(error = format!("{error:?}").as_str(); "upkeep did not come through");
-                    }
+                    self.look_after(minute).await;
                     minute = minute.wrapping_add(1);
                 }
             }
         }
     }
 
-    async fn look_after(&mut self, minute: u32) -> Result<()> {
-        self.service.upkeep().await?;
-        if let Some(leaf) = self.renewal.renew_if_due(clock::now())? {
-            self.service.leaf_renewed(leaf);
-            let detail = format!("leaf SHA-256 {leaf}");
-            self.service.note("certificate.renew", &detail).await?;
-        }
+    /// Each minute. What does not come through is said and tried again.
+    async fn look_after(&mut self, minute: u32) {
+        let said = |what: &str, outcome: Result<()>| {
+            if let Err(error) = outcome {
+                log::warn!(error = format!("{error:?}").as_str(); "{what} did not come through");
+            }
+        };
+        said("upkeep", self.service.upkeep().await);
+        said("the certificate's renewal", self.renew().await);
         if minute > 0 && minute.is_multiple_of(CHECKPOINT_MINUTES) {
-            self.service.checkpoint(&Service::own_context()).await?;
+            let own = Service::own_context();
+            said("the hourly checkpoint", self.service.checkpoint(&own).await);
         }
-        Ok(())
+    }
+
+    async fn renew(&mut self) -> Result<()> {
+        let Some(leaf) = self.renewal.renew_if_due(clock::now())? else {
+            return Ok(());
+        };
+        self.service.leaf_renewed(leaf);
+        let detail = format!("leaf SHA-256 {leaf}");
+        self.service.note("certificate.renew", &detail).await
     }
 }
 

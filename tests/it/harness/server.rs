@@ -265,6 +265,14 @@ impl Server {
         child.0.wait().unwrap();
     }
 
+    /// Kills what `launch` started, however far it came.
+    #[track_caller]
+    pub fn kill_starting(&mut self) {
+        let mut child = self.child.take().expect("it does not run");
+        child.0.kill().unwrap();
+        child.0.wait().unwrap();
+    }
+
     /// Stops it in its own order.
     #[track_caller]
     pub fn stop(&mut self) {
