@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod access;
 mod bench;
 mod clients;
 mod deposits;
@@ -10,6 +11,7 @@ mod harness;
 mod lists;
 mod page;
 mod readme;
+mod sessions;
 mod soak;
 mod tour;
 mod vault;
