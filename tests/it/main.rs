@@ -9,6 +9,7 @@ mod clients;
 mod deposits;
 mod fuzz;
 mod harness;
+mod layers;
 mod lists;
 mod page;
 mod readme;
