@@ -7,6 +7,7 @@ mod clients;
 mod deposits;
 mod fuzz;
 mod harness;
+mod hostile;
 mod page;
 mod readme;
 mod tour;
