@@ -12,6 +12,7 @@ mod fuzz;
 mod harness;
 mod layers;
 mod lists;
+mod hostile;
 mod page;
 mod readme;
 mod sessions;
