@@ -2,15 +2,21 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod access;
+mod audit;
 mod bench;
 mod clients;
 mod conformance;
 mod deposits;
+mod dist;
 mod fuzz;
 mod harness;
+mod layers;
 mod lists;
+mod hostile;
 mod page;
 mod readme;
+mod sessions;
 mod soak;
 mod tour;
 mod vault;
