@@ -58,7 +58,7 @@ fn what_was_acknowledged_survives_kill_9() {
         let parts = FOUND.lock().unwrap().clone();
         let missing = PARTS.iter().filter(|part| !parts.contains_key(*part));
         failures.extend(missing.map(|part| format!("{part}: failed, or was left out")));
-        let strace = tool("strace", ["--version"]).text();
+        let strace = String::from_utf8(tool("strace", ["--version"])).unwrap();
         measured::write(
             &measured::Record {
                 target: "soak",
