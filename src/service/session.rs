@@ -183,9 +183,6 @@ impl Service {
                 .acquire()
                 .await
                 .map_err(|_| Error::internal("the log-in queue is closed"))?;
-            // What failed while this one waited for its turn slows it down as well.
-            self.throttle.check(&by_address, clock::now())?;
-            self.throttle.check(&by_name, clock::now())?;
             tokio::task::spawn_blocking(move || kdf::password_verify(&phc, &password))
                 .await
                 .map_err(|error| Error::internal(error.to_string()))??
