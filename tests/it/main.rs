@@ -15,5 +15,6 @@ mod page;
 mod readme;
 mod sessions;
 mod soak;
+mod startup;
 mod tour;
 mod vault;
