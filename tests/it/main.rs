@@ -17,5 +17,6 @@ mod page;
 mod readme;
 mod sessions;
 mod soak;
+mod startup;
 mod tour;
 mod vault;
