@@ -6,6 +6,7 @@ mod access;
 mod audit;
 mod bench;
 mod clients;
+mod conformance;
 mod deposits;
 mod dist;
 mod fuzz;
