@@ -66,7 +66,7 @@ pub const ALL: &[Setting] = &[
         name: LOG_TARGET,
         default: "stderr",
         takes: Takes::Word(&["stderr", "file", "syslog"]),
-        description: "where log lines go; file: log/strongroom.log in the data folder, 10 files of 10 MB",
+        description: "where log lines go; file: log/strongroom_rCURRENT.log in the data folder, and ten older ones of 10 MB",
     },
     Setting {
         name: SESSION_IDLE_MINUTES,

@@ -200,6 +200,14 @@ impl Service {
         Ok(())
     }
 
+    /// Whether the disk has room for changes.
+    ///
+    /// # Errors
+    /// `disk_nearly_full`.
+    pub fn room(&self) -> Result<()> {
+        self.store.room()
+    }
+
     /// Tells the board how the store is.
     pub fn report(&self) {
         let access = self.store.access();

@@ -17,7 +17,7 @@ use crate::store::{Change, SessionRow};
 
 /// However busy, a session ends after twelve hours.
 const LONGEST: i64 = 12 * Timestamp::HOUR;
-/// A session's last use is written at most so often.
+/// A session's last use is written at most so often, and ten times within its idle time at least.
 const TOUCH: i64 = 60 * Timestamp::SECOND;
 /// Compared with where there is no such user, so that both take the same time. Nobody's password.
 const NOBODY: &str = "$argon2id$v=19$m=65536,t=3,p=1$c3Ryb25ncm9vbS1ub2JvZHk$HvVvIUYQ1ydVKvcJlIxGDM6NaHqJsMyJ7wd1Bd9AZjM";
@@ -53,7 +53,8 @@ impl Service {
         if let Some(cookie) = &credentials.session {
             let row = self.live_session(cookie, clock::now())?;
             let user = row.user.user;
-            if clock::now().0 - row.last_seen.0 > TOUCH {
+            let touch = TOUCH.min(self.settings.session_idle() / 10);
+            if clock::now().0 - row.last_seen.0 > touch {
                 self.store
                     .touch_session(hash(cookie.expose()), clock::now())
                     .await?;
@@ -66,11 +67,11 @@ impl Service {
         }
         match credentials.key {
             None => Ok(Identity::Nobody),
-            Some(fingerprint) => Ok(match self.store.client_by_key(&fingerprint)? {
+            Some(fingerprint) => Ok(match self.store.caller_by_key(&fingerprint)? {
                 Some(known) if known.client.state == ClientState::Active => Identity::Client {
                     id: known.client.id,
                     org: known.org,
-                    org_name: known.client.org,
+                    org_name: known.client.org.clone(),
                     fingerprint,
                 },
                 known => Identity::Key {

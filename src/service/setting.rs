@@ -42,7 +42,14 @@ impl Live {
                 .iter()
                 .find(|(name, _)| name == setting.name)
                 .map_or(setting.default, |(_, value)| value);
-            live.put(setting, setting.check(value)?)?;
+            // It was legal when it was set. What no longer is must not keep the server from starting.
+            let put = setting
+                .check(value)
+                .and_then(|value| live.put(setting, value));
+            if let Err(error) = put {
+                log::warn!(setting = setting.name, error = error.public.as_str(); "a setting cannot take effect; its default holds");
+                live.put(setting, setting.default.to_owned())?;
+            }
         }
         Ok(live)
     }

@@ -1,5 +1,7 @@
 //! Clients and their keys.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, Row};
 
 use super::list::{Rows, Start, walk};
@@ -106,6 +108,12 @@ impl Store {
 
     pub fn client_by_key(&self, fingerprint: &Fingerprint) -> Result<Option<Registrant>> {
         self.readers.point(|db| find(db, fingerprint))
+    }
+
+    /// The same, for each request: as it was at a moment that no answered change came after.
+    pub fn caller_by_key(&self, fingerprint: &Fingerprint) -> Result<Option<Arc<Registrant>>> {
+        self.callers
+            .find(fingerprint, || self.client_by_key(fingerprint))
     }
 
     /// # Errors

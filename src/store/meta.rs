@@ -23,6 +23,38 @@ pub struct First {
     pub now: Timestamp,
 }
 
+/// What no order of changes and crashes may leave behind.
+const CONTRADICTIONS: &[(&str, &str)] = &[
+    (
+        "deposits without their newest version",
+        "SELECT count(*) FROM deposits d WHERE NOT EXISTS (SELECT 1 FROM deposit_versions v WHERE v.deposit = d.id AND v.version = d.version AND v.size = d.size)",
+    ),
+    (
+        "versions without a deposit",
+        "SELECT count(*) FROM deposit_versions v WHERE NOT EXISTS (SELECT 1 FROM deposits d WHERE d.id = v.deposit AND v.version <= d.version)",
+    ),
+    (
+        "versions without their parts",
+        "SELECT count(*) FROM deposit_versions v WHERE v.parts IS NOT NULL AND NOT EXISTS (SELECT 1 FROM deposit_parts p WHERE p.parts = v.parts)",
+    ),
+    (
+        "parts that no version names",
+        "SELECT count(DISTINCT parts) FROM deposit_parts WHERE parts NOT IN (SELECT parts FROM deposit_versions WHERE parts IS NOT NULL) AND parts NOT IN (SELECT parts FROM pending_parts)",
+    ),
+    (
+        "labels that their deposit does not carry",
+        "SELECT count(*) FROM deposit_labels l LEFT JOIN deposits d ON d.id = l.deposit WHERE d.id IS NULL OR d.name <> l.name OR d.org <> l.org",
+    ),
+    (
+        "organizations with wrong counters",
+        "SELECT count(*) FROM orgs o WHERE o.deposits <> (SELECT count(*) FROM deposits WHERE org = o.id) OR o.clients <> (SELECT count(*) FROM clients WHERE org = o.id)",
+    ),
+    (
+        "gaps in the numbers of the events",
+        "SELECT coalesce(max(number), 0) - count(*) FROM events",
+    ),
+];
+
 impl Opened {
     /// Fills a store that was just made.
     pub fn begin(&mut self, first: &First) -> Result<()> {
@@ -67,7 +99,8 @@ impl Opened {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Checks every page and every index; what it found, line by line, empty if all is well.
+    /// Checks every page, every index and what rows say of each other; what it found, line by line,
+    /// empty if all is well.
     pub fn integrity(&self) -> Result<Vec<String>> {
         let mut found = Vec::new();
         for db in [&self.db, &self.access_db] {
@@ -79,6 +112,12 @@ impl Opened {
                         found.push(line);
                     }
                 }
+            }
+        }
+        for (what, sql) in CONTRADICTIONS {
+            let count: i64 = self.db.query_row(sql, (), |row| row.get(0))?;
+            if count > 0 {
+                found.push(format!("{count} {what}"));
             }
         }
         Ok(found)

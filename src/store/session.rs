@@ -3,7 +3,7 @@
 use rusqlite::OptionalExtension;
 
 use super::user::UserRow;
-use super::{Change, Store};
+use super::{Change, Store, Touches};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::model::id::UserId;
@@ -61,7 +61,7 @@ impl Store {
 
     /// Moves the end of idleness; the service calls it once a minute at most.
     pub async fn touch_session(&self, hash: [u8; 32], now: Timestamp) -> Result<()> {
-        self.upkeep(64, move |tx| {
+        self.upkeep(Touches::Anything, 64, move |tx| {
             tx.db.execute(
                 "UPDATE sessions SET last_seen = ?2 WHERE hash = ?1",
                 (hash, now.0),
@@ -82,7 +82,7 @@ impl Store {
 
     /// Drops sessions that nobody used since `before`; returns how many.
     pub async fn prune_sessions(&self, before: Timestamp) -> Result<u64> {
-        self.upkeep(0, move |tx| {
+        self.upkeep(Touches::Anything, 0, move |tx| {
             Ok(tx
                 .db
                 .execute("DELETE FROM sessions WHERE last_seen < ?1", [before.0])?

@@ -191,6 +191,7 @@ impl Server {
         let file = format!("FAKETIME_TIMESTAMP_FILE={}", file.display());
         let wrapper = ["faketime", "-m", "-f", "+0", "env", "-u", "FAKETIME"];
         let settings = [
+            "TZ=UTC0",
             "FAKETIME_NO_CACHE=1",
             "FAKETIME_DONT_FAKE_MONOTONIC=1",
             &file,
@@ -207,6 +208,12 @@ impl Server {
         assert!(self.options.stepped, "Options::stepped()");
         let new = self.file("clock.new", offset);
         fs::rename(new, self.path("clock")).unwrap();
+    }
+
+    /// Stops the server's clock, until `clock` puts it somewhere else.
+    pub fn freeze(&self) {
+        let now = strongroom::clock::now().to_string();
+        self.clock(&now[..19].replace('T', " "));
     }
 
     /// Starts `serve` and waits until it answers. Also the way back after `kill9` and `stop`.
@@ -261,6 +268,14 @@ impl Server {
     pub fn kill9(&mut self) {
         let mut child = self.child.take().expect("it does not run");
         signal(self.pid, "KILL");
+        child.0.kill().unwrap();
+        child.0.wait().unwrap();
+    }
+
+    /// Kills what `launch` started, however far it came.
+    #[track_caller]
+    pub fn kill_starting(&mut self) {
+        let mut child = self.child.take().expect("it does not run");
         child.0.kill().unwrap();
         child.0.wait().unwrap();
     }
@@ -385,7 +400,10 @@ impl Server {
         if !path.exists() {
             let mut socket = wire::Connection::unix(&self.data.join("run/admin.sock"));
             let pem = socket.get("/v1/server/ca.pem").ok(200).body;
-            fs::write(&path, pem).unwrap();
+            // Whole or absent, for several threads may ask at once.
+            let beside = self.path(&format!("ca-{:?}.new", std::thread::current().id()));
+            fs::write(&beside, pem).unwrap();
+            fs::rename(beside, &path).unwrap();
         }
         path
     }

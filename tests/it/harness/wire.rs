@@ -46,13 +46,16 @@ pub fn authority(url: &str) -> &str {
 }
 
 fn tcp(authority: &str) -> TcpStream {
+    try_tcp(authority).unwrap_or_else(|error| panic!("{authority}: {error}"))
+}
+
+fn try_tcp(authority: &str) -> io::Result<TcpStream> {
     let port = authority.rsplit(':').next().unwrap();
-    let stream = TcpStream::connect(format!("127.0.0.1:{port}"))
-        .unwrap_or_else(|error| panic!("{authority}: {error}"));
-    stream.set_read_timeout(Some(WAIT)).unwrap();
-    stream.set_write_timeout(Some(WAIT)).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream
+    let stream = TcpStream::connect(format!("127.0.0.1:{port}"))?;
+    stream.set_read_timeout(Some(WAIT))?;
+    stream.set_write_timeout(Some(WAIT))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 impl Connection {
@@ -70,8 +73,25 @@ impl Connection {
         )
     }
 
+    /// The same, where a server that is gone is no failure of the test.
+    pub fn try_with_config(url: &str, config: Arc<ClientConfig>) -> io::Result<Self> {
+        let authority = authority(url);
+        let host = authority.rsplit_once(':').unwrap().0.to_owned();
+        let session =
+            ClientConnection::new(config, host.try_into().unwrap()).map_err(io::Error::other)?;
+        Ok(Self::over(
+            Box::new(StreamOwned::new(session, try_tcp(authority)?)),
+            authority,
+        ))
+    }
+
     pub fn plain(url: &str) -> Self {
         Self::over(Box::new(tcp(authority(url))), authority(url))
+    }
+
+    pub fn try_plain(url: &str) -> io::Result<Self> {
+        let authority = authority(url);
+        Ok(Self::over(Box::new(try_tcp(authority)?), authority))
     }
 
     pub fn unix(path: &Path) -> Self {

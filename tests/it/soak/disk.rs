@@ -1,0 +1,346 @@
+//! The disk that is full: a small one of the test's own, in a mount namespace that nobody else sees.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use strongroom::os::free_bytes;
+
+use super::faults::{config_of, strace, trace_of};
+use super::ledger::{body, tag_of};
+use super::run::options;
+use super::trace;
+use crate::harness::wire::Connection;
+use crate::harness::{Answer, PATIENCE, Server, run, until, until_some};
+
+/// The store keeps 256 free and 64 in reserve: this leaves it some to write.
+const DISK_MIB: u64 = 420;
+const FILLER_MIB: u64 = 24;
+
+/// Lives as long as this, and the disk with it.
+struct SmallDisk {
+    holder: Child,
+    data: PathBuf,
+}
+
+impl SmallDisk {
+    /// Moves a stopped server's data folder onto a new disk, where the server will find it.
+    fn under(server: &mut Server) -> Self {
+        const SCRIPT: &str = r#"mkdir "$1/small" && mount -t tmpfs -o "size=$2m,mode=0700" strongroom-soak "$1/small" &&
+            cp -a "$1/data/." "$1/small/" && mount --bind "$1/small" "$1/data" && echo ready && exec cat"#;
+        let mut holder = Command::new("unshare")
+            .args(["-m", "sh", "-c", SCRIPT, "sh"])
+            .arg(server.folder())
+            .arg(DISK_MIB.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        BufReader::new(holder.stdout.as_mut().unwrap())
+            .read_line(&mut said)
+            .unwrap();
+        assert_eq!(
+            said, "ready\n",
+            "this test mounts a tmpfs, and must be root for it"
+        );
+        let pid = holder.id();
+        server.options.wrapper = ["nsenter", "-t", &pid.to_string(), "-m", "--"]
+            .map(str::to_owned)
+            .into();
+        let data = PathBuf::from(format!("/proc/{pid}/root{}", server.data.display()));
+        Self { holder, data }
+    }
+
+    fn free(&self) -> u64 {
+        free_bytes(&self.data).unwrap()
+    }
+
+    /// Takes space away; as much as there is if it is less.
+    fn fill(&self, bytes: u64) {
+        let filler = self.data.join("filler");
+        let bytes = bytes.min(self.free());
+        let command = |bytes: u64| {
+            run(Command::new("fallocate")
+                .args(["-l", &bytes.to_string()])
+                .arg(&filler))
+        };
+        if command(bytes).status != 0 {
+            // The server took some meanwhile.
+            command(self.free().saturating_sub(64 << 10)).ok();
+        }
+    }
+
+    fn give_back(&self) {
+        std::fs::remove_file(self.data.join("filler")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
+/// Stores new deposits one after the other.
+struct Store {
+    connection: Connection,
+    writer: u64,
+    next: u64,
+    acknowledged: Vec<u64>,
+    refused: Vec<String>,
+}
+
+impl Store {
+    fn new(server: &Server, config: &Arc<rustls::ClientConfig>, writer: u64) -> Self {
+        Self {
+            connection: Connection::with_config(&server.client_url, Arc::clone(config)),
+            writer,
+            next: 0,
+            acknowledged: Vec::new(),
+            refused: Vec::new(),
+        }
+    }
+
+    fn put(&mut self, length: usize) -> Answer {
+        let number = self.next;
+        self.next += 1;
+        let tag = self.tag(number);
+        let path = format!("/v1/deposits/d{}-{number}", self.writer);
+        let answer = self
+            .connection
+            .request("PUT", &path, &[], Some(&body(tag, length)));
+        match answer.status {
+            201 => self.acknowledged.push(number),
+            503 => self.refused.push(answer.code()),
+            _ => panic!("{answer:?}"),
+        }
+        answer
+    }
+
+    fn tag(&self, number: u64) -> u64 {
+        (self.writer + 1) << 32 | number
+    }
+
+    /// All that was acknowledged comes back; what was refused is not there.
+    fn check(&mut self) {
+        for number in 0..self.next {
+            let path = format!("/v1/deposits/d{}-{number}", self.writer);
+            let answer = self.connection.get(&path);
+            if self.acknowledged.contains(&number) {
+                assert_eq!(tag_of(&answer.ok(200).body), Ok(self.tag(number)), "{path}");
+            } else {
+                answer.refused(404, "not_found");
+            }
+        }
+    }
+}
+
+fn health_of(server: &Server, subsystem: &str) -> String {
+    let health = server.health("/healthz").json();
+    let all = health["subsystems"].as_array().cloned().unwrap_or_default();
+    all.iter()
+        .find(|it| it["name"] == subsystem)
+        .and_then(|it| it["state"].as_str())
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// Ends the server, looks at every page and reference of its files, and starts it again.
+fn sound_after_restart(server: &mut Server, disk: Option<&SmallDisk>) {
+    server.stop();
+    let mut doctor = if disk.is_some() {
+        let mut command = Command::new(&server.options.wrapper[0]);
+        command.args(&server.options.wrapper[1..]);
+        command.arg(&server.options.binary);
+        command
+    } else {
+        server.options.wrapper.clear();
+        server.command()
+    };
+    doctor
+        .args(["doctor", "--data-dir"])
+        .arg(&server.data)
+        .arg("--key-file")
+        .arg(server.path("key"));
+    let found = run(&mut doctor);
+    assert!(
+        found.text().contains("every page and index holds"),
+        "{found:?}"
+    );
+    server.serve();
+}
+
+#[test]
+fn writing_stops_at_the_reserve_and_goes_on_when_there_is_room() {
+    let mut server = Server::start(options(None));
+    let client = server.client("a", "acme");
+    let config = config_of(&client, &server.ca());
+    server.stop();
+    let disk = SmallDisk::under(&mut server);
+    disk.fill(FILLER_MIB << 20);
+    server.serve();
+    let mut store = Store::new(&server, &config, 0);
+    let refused = until_some(PATIENCE, || {
+        Some(store.put(500_000)).filter(|it| it.status == 503)
+    });
+    assert_eq!(refused.code(), "disk_nearly_full");
+    assert!(
+        refused.message().contains("256 MiB are needed"),
+        "{refused:?}"
+    );
+    assert!(refused.header("retry-after").is_some(), "{refused:?}");
+    assert!(
+        store.acknowledged.len() > 10,
+        "{}",
+        store.acknowledged.len()
+    );
+    assert!(disk.free() > 200 << 20, "{} bytes are left", disk.free());
+    store.check();
+    until(PATIENCE, || health_of(&server, "disk") == "amber");
+
+    // A restart on a full disk serves what is there.
+    server.kill9();
+    disk.give_back();
+    // The log's space comes back at the start.
+    disk.fill(disk.free() - (150 << 20));
+    server.serve();
+    store.connection = Connection::with_config(&server.client_url, Arc::clone(&config));
+    store.check();
+    store.put(1_000).refused(503, "disk_nearly_full");
+
+    disk.give_back();
+    until(PATIENCE, || store.put(1_000).status == 201);
+    until(PATIENCE, || health_of(&server, "disk") == "green");
+    store.check();
+    sound_after_restart(&mut server, Some(&disk));
+    store.connection = Connection::with_config(&server.client_url, config);
+    store.check();
+}
+
+#[test]
+fn a_disk_filled_by_others_loses_nothing_acknowledged() {
+    let mut server = Server::start(options(None));
+    let client = server.client("a", "acme");
+    let config = config_of(&client, &server.ca());
+    server.stop();
+    let disk = SmallDisk::under(&mut server);
+    server.serve();
+    let full = AtomicBool::new(false);
+    let mut stores: Vec<Store> = (0..4)
+        .map(|writer| Store::new(&server, &config, writer))
+        .collect();
+    std::thread::scope(|scope| {
+        for store in &mut stores {
+            scope.spawn(|| {
+                // Until long after the disk is full.
+                let mut last = 0;
+                while last < 20 {
+                    let answer = store.put(300_000);
+                    if full.load(Ordering::SeqCst) {
+                        last += 1;
+                    } else if answer.status == 503 {
+                        break;
+                    }
+                }
+            });
+        }
+        let begun = Instant::now();
+        until(PATIENCE, || begun.elapsed() > Duration::from_millis(700));
+        disk.fill(u64::MAX);
+        full.store(true, Ordering::SeqCst);
+    });
+    assert!(disk.free() < 1 << 20, "{} bytes are free", disk.free());
+    let store = &mut stores[0];
+    store.put(1_000);
+    assert!(
+        store
+            .refused
+            .iter()
+            .all(|code| code == "disk_full" || code == "disk_nearly_full"),
+        "{:?}",
+        store.refused
+    );
+    // What needs no entry in the audit is read; no secret leaves without its entry.
+    store.connection.get("/v1/deposits/d0-0/metadata").ok(200);
+    store.connection.get("/v1/deposits").ok(200);
+    until(PATIENCE, || {
+        store.connection.get("/v1/deposits/d0-0").status == 503
+    });
+    store
+        .connection
+        .get("/v1/deposits/d0-0")
+        .refused(503, "audit_unavailable");
+    until(PATIENCE, || health_of(&server, "audit") == "red");
+
+    disk.give_back();
+    until(PATIENCE, || {
+        store.connection.get("/v1/deposits/d0-0").status == 200
+    });
+    until(PATIENCE, || store.put(300_000).status == 201);
+    until(PATIENCE, || health_of(&server, "audit") == "green");
+    assert!(server.is_running());
+    println!(
+        "{} acknowledged; refused: {:?}",
+        stores.iter().map(|it| it.acknowledged.len()).sum::<usize>(),
+        stores
+            .iter()
+            .flat_map(|it| &it.refused)
+            .collect::<std::collections::BTreeSet<_>>()
+    );
+    for store in &mut stores {
+        store.check();
+    }
+    sound_after_restart(&mut server, Some(&disk));
+    for store in &mut stores {
+        store.connection = Connection::with_config(&server.client_url, Arc::clone(&config));
+        store.check();
+    }
+}
+
+#[test]
+fn a_commit_without_room_is_refused_and_the_next_one_holds() {
+    let mut server = Server::start(options(None));
+    let client = server.client("a", "acme");
+    let config = config_of(&client, &server.ca());
+    server.stop();
+    let log = server.data.join("live/strongroom.db-wal");
+    let inject = "inject=pwrite64:error=ENOSPC:when=400..1900+150";
+    server.options.wrapper = strace(
+        &server,
+        &[
+            "-P",
+            log.to_str().unwrap(),
+            "-e",
+            "trace=pwrite64",
+            "-e",
+            inject,
+        ],
+    );
+    server.serve();
+    let mut store = Store::new(&server, &config, 0);
+    for number in 0..80 {
+        store.put(if number % 8 == 0 { 280_000 } else { 2_000 });
+    }
+    assert!(
+        trace::injected(&trace_of(&server)).is_some(),
+        "no write was made to fail"
+    );
+    assert!(
+        store.refused.iter().all(|code| code == "disk_full"),
+        "{:?}",
+        store.refused
+    );
+    let (stored, refused) = (store.acknowledged.len(), store.refused.len());
+    println!("{stored} acknowledged, {refused} refused");
+    assert!(stored > 20 && refused > 3, "{stored} {refused}");
+    store.check();
+    server.cli(&["audit", "verify"]).ok();
+    sound_after_restart(&mut server, None);
+    store.connection = Connection::with_config(&server.client_url, config);
+    store.check();
+}
