@@ -18,5 +18,6 @@ mod page;
 mod readme;
 mod sessions;
 mod soak;
+mod startup;
 mod tour;
 mod vault;
