@@ -10,6 +10,7 @@ mod clients;
 mod deposits;
 mod fuzz;
 mod harness;
+mod health;
 mod layers;
 mod lists;
 mod page;
