@@ -145,7 +145,7 @@ impl Service {
         if unknown
             && !self
                 .throttle
-                .first_this_minute(&ctx.actor().source, error.code, now)
+                .first_this_minute(&ctx.neighbour(), error.code, now)
         {
             return;
         }
@@ -198,6 +198,14 @@ impl Service {
             .await?;
         self.store.drop_loose_parts().await?;
         Ok(())
+    }
+
+    /// Whether the disk has room for changes.
+    ///
+    /// # Errors
+    /// `disk_nearly_full`.
+    pub fn room(&self) -> Result<()> {
+        self.store.room()
     }
 
     /// Tells the board how the store is.
