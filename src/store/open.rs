@@ -6,6 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 use zeroize::Zeroizing;
 
+use super::DISK_FULL;
 use super::schema::{self, File};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
@@ -155,6 +156,13 @@ impl Source {
     }
 
     fn damaged(&self, error: rusqlite::Error) -> Error {
+        if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
+            let text = format!(
+                "the data disk is full, and {} cannot take over its write-ahead log; free some space, and start again. Nothing is lost",
+                self.path.display()
+            );
+            return Error::unavailable(DISK_FULL, text).because(error);
+        }
         let text = match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::NotADatabase) => {
                 format!(

@@ -1,6 +1,7 @@
 //! Crashes: whatever was acknowledged is there afterwards, and nothing is half there. `make soak`
 //! runs the long form and writes docs/measured/soak.json.
 
+mod damage;
 mod disk;
 mod faults;
 mod ledger;
@@ -15,7 +16,7 @@ use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
-use crate::harness::{long, measured, seed, tool};
+use crate::harness::{binary, long, measured, seed, tool};
 use run::{Plan, soak};
 
 /// What the other tests of the long form found; each that holds enters itself.
@@ -101,4 +102,13 @@ fn the_soak_catches_a_dropped_event() {
     assert!(text.contains("0 events for the acknowledged"), "{text}");
     let caught = json!({ "caught_after_kills": outcome.kills, "first": outcome.failures[0] });
     found("planted_drop_event", caught);
+}
+
+#[test]
+fn only_a_development_build_can_be_told_to_be_wrong() {
+    let development = binary().to_str() == Some(env!("CARGO_BIN_EXE_strongroom"));
+    let program = std::fs::read(binary()).unwrap();
+    let name = b"STRONGROOM_PLANTED_DEFECT";
+    let knows = program.windows(name.len()).any(|window| window == name);
+    assert_eq!(knows, development && cfg!(debug_assertions));
 }

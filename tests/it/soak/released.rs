@@ -4,12 +4,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::faults::config_of;
 use super::run::options;
-use crate::harness::Server;
-use crate::harness::wire::Connection;
+use crate::harness::wire::{self, Connection};
+use crate::harness::{Server, tool};
 
 /// Fetches until the connection is gone or it has done so often enough; ids of answered requests.
 fn fetch(url: &str, config: &Arc<rustls::ClientConfig>, times: usize) -> Vec<String> {
@@ -119,4 +119,31 @@ fn a_retry_gets_the_first_answer_though_its_object_is_gone() {
             .count();
         assert_eq!(count, 1, "{action}");
     }
+}
+
+#[test]
+fn a_registration_whose_answer_was_lost_is_answered_again() {
+    let server = Server::start(options(None));
+    let code = server.org("acme");
+    let path = |name: &str| server.path(name).to_str().unwrap().to_owned();
+    let mut make: Vec<&str> =
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 9 -subj /CN=a"
+            .split(' ')
+            .collect();
+    let (key, certificate) = (path("a.key"), path("a.crt"));
+    make.extend(["-keyout", &key, "-out", &certificate]);
+    tool("openssl", make);
+    let config = wire::tls_config(&server.ca(), Some((certificate.as_ref(), key.as_ref())));
+    let body = json!({ "org": "acme", "auth_code": code, "description": "a machine" }).to_string();
+    let register = || {
+        let headers = [
+            ("idempotency-key", "register"),
+            ("content-type", "application/json"),
+        ];
+        Connection::with_config(&server.client_url, Arc::clone(&config))
+            .request("POST", "/v1/clients", &headers, Some(body.as_bytes()))
+            .ok(201)
+            .json()
+    };
+    assert_eq!(register(), register());
 }
