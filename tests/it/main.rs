@@ -12,6 +12,7 @@ mod lists;
 mod page;
 mod readme;
 mod sessions;
+mod shell;
 mod soak;
 mod tour;
 mod vault;
