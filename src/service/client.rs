@@ -143,17 +143,22 @@ impl Service {
         code: Option<&Secret<String>>,
     ) -> Result<(ClientState, crate::store::OrgRow)> {
         let now = clock::now();
-        let who = format!("register {} {org}", ctx.actor().source);
-        self.throttle.check(&who, now)?;
-        let refuse = |error: Error| {
-            self.throttle.failed(&who, now);
-            self.refused(ctx, "client.register", object("org", "", org), &error);
-            Err(error)
-        };
-        let row = match self.store.org(org) {
-            Ok(row) => row,
-            Err(error) if error.kind == Kind::NotFound => return refuse(error),
-            Err(error) => return Err(error),
+        let row = self.store.org(org);
+        // By name for those that are there only: else each name tried would be a new start.
+        let mut who = format!("register {}", ctx.neighbour());
+        if row.is_ok() {
+            who.push_str(&format!(" {org}"));
+        }
+        let refused =
+            |error: &Error| self.refused(ctx, "client.register", object("org", "", org), error);
+        let attempt = self.throttle.attempt(who, now).inspect_err(refused)?;
+        let row = match row {
+            Err(error) if error.kind == Kind::NotFound => {
+                attempt.failed(now);
+                refused(&error);
+                return Err(error);
+            }
+            row => row?,
         };
         let expected = self.open_code(&row)?.map(Secret::new);
         let given = code.filter(|code| !code.expose().is_empty());
@@ -161,15 +166,20 @@ impl Service {
             (None, _) => Ok((ClientState::Active, row)),
             (Some(_), None) => Ok((ClientState::Pending, row)),
             (Some(expected), Some(given)) if expected.matches(given.expose().as_bytes()) => {
-                self.throttle.succeeded(&who);
+                attempt.succeeded();
                 Ok((ClientState::Active, row))
             }
-            (Some(_), Some(_)) => refuse(Error::denied(
-                "wrong_code",
-                format!(
-                    "this is not the registration code of `{org}`; ask its administrator, or register without one and wait for an approval"
-                ),
-            )),
+            (Some(_), Some(_)) => {
+                attempt.failed(now);
+                let error = Error::denied(
+                    "wrong_code",
+                    format!(
+                        "this is not the registration code of `{org}`; ask its administrator, or register without one and wait for an approval"
+                    ),
+                );
+                refused(&error);
+                Err(error)
+            }
         }
     }
 

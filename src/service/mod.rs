@@ -145,7 +145,7 @@ impl Service {
         if unknown
             && !self
                 .throttle
-                .first_this_minute(&ctx.actor().source, error.code, now)
+                .first_this_minute(&ctx.neighbour(), error.code, now)
         {
             return;
         }

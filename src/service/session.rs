@@ -67,11 +67,11 @@ impl Service {
         }
         match credentials.key {
             None => Ok(Identity::Nobody),
-            Some(fingerprint) => Ok(match self.store.client_by_key(&fingerprint)? {
+            Some(fingerprint) => Ok(match self.store.caller_by_key(&fingerprint)? {
                 Some(known) if known.client.state == ClientState::Active => Identity::Client {
                     id: known.client.id,
                     org: known.org,
-                    org_name: known.client.org,
+                    org_name: known.client.org.clone(),
                     fingerprint,
                 },
                 known => Identity::Key {
@@ -164,10 +164,14 @@ impl Service {
             reason: String::new(),
             idempotency: None,
         };
-        let by_address = format!("log-in {}", ctx.actor().source);
-        let by_name = format!("log-in as {} {}", log_in.user, ctx.actor().source);
-        self.throttle.check(&by_address, now)?;
-        self.throttle.check(&by_name, now)?;
+        let named = || object("user", &log_in.user, &log_in.user);
+        let attempt = |who| {
+            self.throttle
+                .attempt(who, now)
+                .inspect_err(|error| self.refused(&ctx, "session.open", named(), error))
+        };
+        let by_address = attempt(format!("log-in {}", ctx.neighbour()))?;
+        let by_name = attempt(format!("log-in as {} {}", log_in.user, ctx.neighbour()))?;
         let password = Secret::new(log_in.password.into_bytes());
         let row = self.store.user_if_any(&log_in.user)?;
         let phc = row
@@ -179,29 +183,21 @@ impl Service {
                 .acquire()
                 .await
                 .map_err(|_| Error::internal("the log-in queue is closed"))?;
-            // What failed while this one waited for its turn slows it down as well.
-            self.throttle.check(&by_address, clock::now())?;
-            self.throttle.check(&by_name, clock::now())?;
             tokio::task::spawn_blocking(move || kdf::password_verify(&phc, &password))
                 .await
                 .map_err(|error| Error::internal(error.to_string()))??
         };
         let Some(row) = row.filter(|row| fits && !row.user.disabled) else {
-            self.throttle.failed(&by_address, now);
-            self.throttle.failed(&by_name, now);
+            by_address.failed(now);
+            by_name.failed(now);
             let error = unauthenticated(
                 "log_in_refused",
                 "user and password do not fit, or the user is disabled",
             );
-            self.refused(
-                &ctx,
-                "session.open",
-                object("user", &log_in.user, &log_in.user),
-                &error,
-            );
+            self.refused(&ctx, "session.open", named(), &error);
             return Err(error);
         };
-        self.throttle.succeeded(&by_name);
+        by_name.succeeded();
         let user = row.user;
         let cookie = Secret::new(URL_SAFE_NO_PAD.encode(crypto::random::<32>()));
         let known = Context {
@@ -217,7 +213,7 @@ impl Service {
             once: None,
         };
         self.store
-            .add_session(change, hash(cookie.expose()), user.id, now)
+            .add_session(change, hash(cookie.expose()), (user.id, row.password), now)
             .await?;
         let expires = now.plus(self.settings.session_idle().min(LONGEST));
         let session = Session {

@@ -1,6 +1,6 @@
 //! Users, their passwords and their grants.
 
-use super::access::{Action, Target};
+use super::access::{self, Action, Target};
 use super::caller::{Context, Identity};
 use super::{ListQuery, Service, by_text, object, paged, password_fits, position};
 use crate::api::user::{AddUser, EditUser, SetPassword};
@@ -25,6 +25,7 @@ fn named(name: &UserName) -> Object {
 impl Service {
     pub async fn user_add(&self, ctx: &Context, request: AddUser) -> Result<User> {
         self.may_change(ctx, &request.name, &request.grants, "user.add")?;
+        self.may_give(ctx, &request.name, &request.grants, "user.add")?;
         let user = User {
             id: UserId::new(),
             name: request.name,
@@ -103,7 +104,8 @@ impl Service {
     ) -> Result<()> {
         let own = matches!(&ctx.identity, Identity::User { name: caller, .. } if caller == name);
         if !own {
-            self.may_change_known(ctx, name, "user.set_password")?;
+            let grants = self.may_change_known(ctx, name, "user.set_password")?;
+            self.may_give(ctx, name, &grants, "user.set_password")?;
         }
         let password = self.hash(request.password).await?;
         self.store
@@ -117,6 +119,7 @@ impl Service {
 
     pub async fn user_grant(&self, ctx: &Context, name: &UserName, grant: Grant) -> Result<User> {
         self.may_change(ctx, name, std::slice::from_ref(&grant), "user.grant")?;
+        self.may_give(ctx, name, std::slice::from_ref(&grant), "user.grant")?;
         self.may_change_known(ctx, name, "user.grant")?;
         let mut change = self.change(ctx, "user.grant", named(name), clock::now());
         change.event.detail = grant_text(&grant);
@@ -168,10 +171,37 @@ impl Service {
         Ok(())
     }
 
-    fn may_change_known(&self, ctx: &Context, name: &UserName, verb: &str) -> Result<()> {
+    /// The grants of the user.
+    fn may_change_known(&self, ctx: &Context, name: &UserName, verb: &str) -> Result<Vec<Grant>> {
         self.allow(ctx, Action::UserChange, &Target::Server, verb, named(name))?;
-        let known = self.store.user(name)?;
-        self.may_change(ctx, name, &known.user.grants, verb)
+        let grants = self.store.user(name)?.user.grants;
+        self.may_change(ctx, name, &grants, verb)?;
+        Ok(grants)
+    }
+
+    /// Refuses to give, or to take over by a password or a token, what the caller may not do.
+    pub(super) fn may_give(
+        &self,
+        ctx: &Context,
+        name: &UserName,
+        grants: &[Grant],
+        verb: &str,
+    ) -> Result<()> {
+        let Some(beyond) = grants
+            .iter()
+            .find(|grant| !access::covers(&ctx.identity, grant))
+        else {
+            return Ok(());
+        };
+        let error = Error::denied(
+            "beyond_own_rights",
+            format!(
+                "{} allows more than the caller may do; nobody gives or takes over more than he has: ask a superuser",
+                grant_text(beyond)
+            ),
+        );
+        self.refused(ctx, verb, named(name), &error);
+        Err(error)
     }
 
     pub(super) fn is_superuser(&self, ctx: &Context) -> bool {

@@ -4,16 +4,16 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::Connection;
-use tokio::sync::oneshot;
 
 use super::FATAL;
 use super::ballast::Ballast;
 use super::event::{Backwards, ChainState, Head, Walked, head_by};
+use super::inbox::{Inbox, Refused};
 use super::open::Source;
 use super::readers::{spawn, stopping};
 use super::writer::MINIMUM_FREE;
@@ -23,10 +23,6 @@ use crate::model::audit::{Chain, ChainedEvent, Event};
 use crate::model::filter::Filter;
 use crate::os;
 
-/// Events that may wait for the disk; more, and releases are refused.
-const QUEUE: usize = 65_536;
-/// How long events gather into a segment.
-const GATHER: Duration = Duration::from_millis(40);
 /// A segment ends at so many bytes.
 const SEGMENT_BYTES: usize = 256 << 10;
 /// Below so much free space nothing is released: what was, must still find room.
@@ -40,14 +36,8 @@ const LAST_TRIES: u32 = 10;
 /// How long a flush may take.
 const FLUSH: Duration = Duration::from_secs(5);
 
-enum Entry {
-    Event(Box<Event>),
-    /// Answered when all before it is on disk.
-    Flush(oneshot::Sender<Result<()>>),
-}
-
 pub struct AccessLog {
-    queue: Option<mpsc::SyncSender<Entry>>,
+    inbox: Arc<Inbox>,
     state: Arc<State>,
     reader: Arc<Mutex<Connection>>,
     thread: Option<JoinHandle<()>>,
@@ -67,7 +57,7 @@ impl AccessLog {
     pub(super) fn start(db: Connection, source: &Source, setup: Setup) -> Result<Self> {
         let head = last_head(&db)?;
         let state = Arc::new(State::default());
-        let (queue, entries) = mpsc::sync_channel(QUEUE);
+        let inbox = Arc::new(Inbox::default());
         let reader = Arc::new(Mutex::new(source.reader()?));
         let mut work = Work {
             db,
@@ -80,16 +70,18 @@ impl AccessLog {
         // Known before anyone asks how the log is.
         work.look_for_room();
         let (on_fatal, ended) = (setup.on_fatal, Arc::clone(&state));
+        let events = Arc::clone(&inbox);
         let thread = spawn("access-log", move || {
-            let run = catch_unwind(AssertUnwindSafe(|| work.run(&entries)));
+            let run = catch_unwind(AssertUnwindSafe(|| work.run(&events)));
             if !matches!(run, Ok(Ok(()))) {
-                // Before the queue closes, so that nothing is released in between.
+                // Before the inbox closes, so that nothing is released in between.
                 ended.broken.store(true, Ordering::Relaxed);
                 on_fatal("the access log failed");
             }
+            events.abandon();
         })?;
         Ok(Self {
-            queue: Some(queue),
+            inbox,
             state,
             reader,
             thread: Some(thread),
@@ -106,12 +98,7 @@ impl AccessLog {
         if self.state.broken.load(Ordering::Relaxed) {
             return Err(unavailable());
         }
-        let Some(queue) = &self.queue else {
-            return Err(stopping());
-        };
-        queue
-            .try_send(Entry::Event(Box::new(event)))
-            .map_err(|_| unavailable())
+        self.inbox.put(event).map_err(refusal)
     }
 
     /// Waits until all that was recorded is on disk.
@@ -119,13 +106,7 @@ impl AccessLog {
     /// # Errors
     /// `audit_unavailable` if that takes longer than five seconds.
     pub async fn flush(&self) -> Result<()> {
-        let (reply, answer) = oneshot::channel();
-        let Some(queue) = &self.queue else {
-            return Err(stopping());
-        };
-        queue
-            .try_send(Entry::Flush(reply))
-            .map_err(|_| unavailable())?;
+        let answer = self.inbox.flush().map_err(refusal)?;
         tokio::time::timeout(FLUSH, answer)
             .await
             .map_err(|_| unavailable())?
@@ -179,10 +160,17 @@ impl Drop for AccessLog {
     /// Writes what is queued.
     fn drop(&mut self) {
         self.state.stopping.store(true, Ordering::Relaxed);
-        self.queue = None;
+        self.inbox.close();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+fn refusal(refused: Refused) -> Error {
+    match refused {
+        Refused::Full => unavailable(),
+        Refused::Closed => stopping(),
     }
 }
 
@@ -224,38 +212,29 @@ impl Work {
     ///
     /// # Errors
     /// `FATAL`: the file failed, and what is queued is lost with the process.
-    fn run(&mut self, entries: &mpsc::Receiver<Entry>) -> Result<()> {
-        let mut open: Option<(Segment, Instant)> = None;
+    fn run(&mut self, inbox: &Inbox) -> Result<()> {
         loop {
-            match entries.recv_timeout(self.wait(open.as_ref())) {
-                Ok(Entry::Event(event)) => {
-                    let (segment, _) =
-                        open.get_or_insert_with(|| (self.begin(&event), Instant::now()));
-                    Self::add(&mut self.head, segment, *event);
-                    if segment.body.len() >= SEGMENT_BYTES {
-                        self.write_all(&mut open)?;
-                    }
-                }
-                Ok(Entry::Flush(reply)) => {
-                    self.write_all(&mut open)?;
-                    let _ = reply.send(Ok(()));
-                }
-                Err(mpsc::RecvTimeoutError::Timeout) => {
-                    self.write_all(&mut open)?;
-                    self.look_for_room();
-                }
-                Err(mpsc::RecvTimeoutError::Disconnected) => {
-                    return self.write_all(&mut open);
+            let broken = self.state.broken.load(Ordering::Relaxed);
+            let taken = inbox.take(if broken { RETRY } else { LOOK });
+            let nothing = taken.events.is_empty();
+            let mut open: Option<Segment> = None;
+            for event in taken.events {
+                let segment = open.get_or_insert_with(|| self.begin(&event));
+                Self::add(&mut self.head, segment, event);
+                if segment.body.len() >= SEGMENT_BYTES {
+                    self.write_all(open.take())?;
                 }
             }
-        }
-    }
-
-    fn wait(&self, open: Option<&(Segment, Instant)>) -> Duration {
-        match open {
-            Some((_, since)) => GATHER.saturating_sub(since.elapsed()),
-            None if self.state.broken.load(Ordering::Relaxed) => RETRY,
-            None => LOOK,
+            self.write_all(open)?;
+            for reply in taken.flushes {
+                let _ = reply.send(Ok(()));
+            }
+            if taken.closed {
+                return Ok(());
+            }
+            if nothing {
+                self.look_for_room();
+            }
         }
     }
 
@@ -288,8 +267,8 @@ impl Work {
     }
 
     /// Tries until it is written: what was released must be in the log. Meanwhile nothing more is.
-    fn write_all(&mut self, open: &mut Option<(Segment, Instant)>) -> Result<()> {
-        let Some((segment, _)) = open.take() else {
+    fn write_all(&mut self, segment: Option<Segment>) -> Result<()> {
+        let Some(segment) = segment else {
             return Ok(());
         };
         let mut left = LAST_TRIES;

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Once, Store};
+use super::{Once, Store, Touches};
 use crate::clock::Timestamp;
 use crate::crypto::envelope::{self, Aad};
 use crate::error::{Error, Kind, Result};
@@ -95,7 +95,7 @@ impl Store {
 
     /// Drops answers older than 24 hours, some at a time; returns how many.
     pub async fn prune_answers(&self, now: Timestamp) -> Result<u64> {
-        self.upkeep(0, move |tx| {
+        self.upkeep(Touches::Anything, 0, move |tx| {
             let gone = tx.db.execute("DELETE FROM idempotency WHERE rowid IN (SELECT rowid FROM idempotency WHERE created < ?1 ORDER BY created LIMIT 1000)", [now.0 - KEPT])?;
             Ok(gone as u64)
         })

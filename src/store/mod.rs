@@ -3,11 +3,13 @@
 
 mod access_log;
 mod ballast;
+mod callers;
 mod checkpoint;
 mod client;
 mod deposit;
 mod event;
 mod idempotency;
+mod inbox;
 mod list;
 mod meta;
 mod open;
@@ -60,6 +62,15 @@ pub struct Change {
     pub once: Option<Once>,
 }
 
+/// What a change may touch. Whoever says too much costs a little time; too little would let a
+/// disabled client in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Touches {
+    Anything,
+    /// Deposits and what hangs on them; no client, organization's name or user.
+    Deposits,
+}
+
 /// An idempotency key, as its caller's own.
 #[derive(Clone, Debug)]
 pub struct Once {
@@ -96,6 +107,7 @@ pub struct Store {
     _checkpointer: checkpoint::Checkpointer,
     readers: readers::Readers,
     access: AccessLog,
+    callers: Arc<callers::Callers>,
     revision: Arc<AtomicU64>,
     laying: deposit::Laying,
     answers: Key,
@@ -144,6 +156,7 @@ impl Opened {
         let head = event::head(&self.db)?;
         let revision = Arc::new(AtomicU64::new(meta::revision(&self.db)?));
         let wal_pages = Arc::new(AtomicU64::new(0));
+        let callers = Arc::new(callers::Callers::default());
         let readers = readers::Readers::start(&self.store)?;
         let access = AccessLog::start(
             self.access_db,
@@ -166,6 +179,7 @@ impl Opened {
             tagger: keys.changes,
             answers: Key::new(*keys.answers.expose()),
             revision: Arc::clone(&revision),
+            callers: Arc::clone(&callers),
             wal_pages,
             on_fatal,
             #[cfg(debug_assertions)]
@@ -176,6 +190,7 @@ impl Opened {
             _checkpointer: checkpointer,
             readers,
             access,
+            callers,
             revision,
             laying: deposit::Laying::default(),
             answers: keys.answers,
@@ -210,27 +225,47 @@ impl Store {
         T: Serialize + DeserializeOwned + Send + 'static,
         F: FnOnce(&mut writer::Tx<'_>, &mut Event) -> Result<T> + Send + 'static,
     {
-        self.writer
-            .change(
-                Some(change.event),
-                change.once,
-                bytes,
-                move |tx, event| match event {
-                    Some(event) => run(tx, event),
-                    None => Err(Error::internal("a change lost its event")),
-                },
-            )
+        self.change_that(Touches::Anything, change, bytes, run)
             .await
     }
 
+    /// The same, of deposits and nothing else.
+    async fn change_deposits<T, F>(&self, change: Change, bytes: usize, run: F) -> Result<T>
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+        F: FnOnce(&mut writer::Tx<'_>, &mut Event) -> Result<T> + Send + 'static,
+    {
+        self.change_that(Touches::Deposits, change, bytes, run)
+            .await
+    }
+
+    async fn change_that<T, F>(
+        &self,
+        touches: Touches,
+        change: Change,
+        bytes: usize,
+        run: F,
+    ) -> Result<T>
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+        F: FnOnce(&mut writer::Tx<'_>, &mut Event) -> Result<T> + Send + 'static,
+    {
+        let (event, once) = (Some(change.event), change.once);
+        let run = move |tx: &mut writer::Tx<'_>, event: &mut Option<Event>| match event {
+            Some(event) => run(tx, event),
+            None => Err(Error::internal("a change lost its event")),
+        };
+        self.writer.change(touches, event, once, bytes, run).await
+    }
+
     /// Upkeep that changes nothing an auditor asks about, without an event.
-    async fn upkeep<T, F>(&self, bytes: usize, run: F) -> Result<T>
+    async fn upkeep<T, F>(&self, touches: Touches, bytes: usize, run: F) -> Result<T>
     where
         T: Serialize + DeserializeOwned + Send + 'static,
         F: FnOnce(&mut writer::Tx<'_>) -> Result<T> + Send + 'static,
     {
         self.writer
-            .change(None, None, bytes, move |tx, _| run(tx))
+            .change(touches, None, None, bytes, move |tx, _| run(tx))
             .await
     }
 }

@@ -13,11 +13,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 
+use super::callers::Callers;
 use super::event::Head;
 #[cfg(debug_assertions)]
 use super::planted::Planted;
 use super::readers::{spawn, stopping};
-use super::{DISK_FULL, FATAL, Once, idempotency};
+use super::{DISK_FULL, FATAL, Once, Touches, idempotency};
 use crate::clock;
 use crate::crypto::chain::Tagger;
 use crate::error::{Error, Kind, Result};
@@ -74,6 +75,7 @@ trait Command: Send {
     fn run(&mut self, tx: &mut Tx<'_>) -> Ran;
     fn answer(self: Box<Self>, committed: Result<()>);
     fn bytes(&self) -> usize;
+    fn touches(&self) -> Touches;
 }
 
 enum Ran {
@@ -100,6 +102,7 @@ struct Pending<T, F> {
     run: Option<F>,
     event: Option<Event>,
     once: Option<Once>,
+    touches: Touches,
     bytes: usize,
     outcome: Option<Result<T>>,
     reply: oneshot::Sender<Result<T>>,
@@ -193,6 +196,10 @@ where
     fn bytes(&self) -> usize {
         self.bytes
     }
+
+    fn touches(&self) -> Touches {
+        self.touches
+    }
 }
 
 fn savepoint(db: &Connection, sql: &str) -> Result<()> {
@@ -214,6 +221,7 @@ pub(super) struct Setup {
     pub tagger: Tagger,
     pub answers: Key,
     pub revision: Arc<AtomicU64>,
+    pub callers: Arc<Callers>,
     /// Pages in the WAL, as the checkpointer last saw them.
     pub wal_pages: Arc<AtomicU64>,
     pub on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
@@ -239,6 +247,7 @@ impl Writer {
     /// Queues a command and waits for its commit.
     pub async fn change<T, F>(
         &self,
+        touches: Touches,
         event: Option<Event>,
         once: Option<Once>,
         bytes: usize,
@@ -253,6 +262,7 @@ impl Writer {
             run: Some(run),
             event,
             once,
+            touches,
             bytes,
             outcome: None,
             reply,
@@ -311,6 +321,12 @@ fn work(mut setup: Setup, mut commands: mpsc::Receiver<Box<dyn Command>>) {
         let fatal = committed.as_ref().is_err_and(|error| error.code == FATAL);
         if fatal {
             (setup.on_fatal)("a write, sync or commit of the store failed");
+        }
+        if group
+            .iter()
+            .any(|command| command.touches() == Touches::Anything)
+        {
+            setup.callers.outdate();
         }
         for command in group {
             command.answer(match &committed {

@@ -3,11 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod access;
+mod audit;
 mod bench;
 mod clients;
 mod deposits;
+mod dist;
 mod fuzz;
 mod harness;
+mod hostile;
+mod layers;
 mod lists;
 mod page;
 mod readme;

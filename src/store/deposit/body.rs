@@ -52,18 +52,25 @@ impl Store {
     /// # Errors
     /// `NotFound`.
     pub fn sealed_deposit(&self, which: &Which, version: Option<u32>) -> Result<Sealed> {
-        const COLUMNS: &str = "SELECT d.id, d.org, d.owner, d.deleted, v.version, v.size, v.encryption, v.content_type, v.created, v.created_by, v.body, v.parts
-            FROM deposits d JOIN deposit_versions v ON v.deposit = d.id AND v.version = coalesce(?1, d.version)";
+        macro_rules! select_version {
+            ($clause:literal) => {
+                concat!(
+                    "SELECT d.id, d.org, d.owner, d.deleted, v.version, v.size, v.encryption, v.content_type, v.created, v.created_by, v.body, v.parts \
+                     FROM deposits d JOIN deposit_versions v ON v.deposit = d.id AND v.version = coalesce(?1, d.version)",
+                    $clause
+                )
+            };
+        }
         self.readers.point(|db| {
             let mut statement;
             let mut rows = match which {
                 Which::Name(org, name) => {
                     statement =
-                        db.prepare_cached(&format!("{COLUMNS} WHERE d.org = ?2 AND d.name = ?3"))?;
+                        db.prepare_cached(select_version!(" WHERE d.org = ?2 AND d.name = ?3"))?;
                     statement.query((version, org.as_bytes(), name.as_str()))?
                 }
                 Which::Id(id) => {
-                    statement = db.prepare_cached(&format!("{COLUMNS} WHERE d.id = ?2"))?;
+                    statement = db.prepare_cached(select_version!(" WHERE d.id = ?2"))?;
                     statement.query((version, id.as_bytes()))?
                 }
             };

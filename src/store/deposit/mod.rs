@@ -67,7 +67,7 @@ impl Store {
         let laid = plain.parts();
         let weight = plain.bytes.expose().len() + 1_024;
         let stored = self
-            .change(change, weight, move |tx, event| {
+            .change_deposits(change, weight, move |tx, event| {
                 write(tx.db, put, &plain, size, event)
             })
             .await;
@@ -93,7 +93,7 @@ impl Store {
         labels: Option<Labels>,
         now: Timestamp,
     ) -> Result<Deposit> {
-        self.change(change, 4_096, move |tx, _| {
+        self.change_deposits(change, 4_096, move |tx, _| {
             let head = present(tx.db, &which)?;
             check(expect, Some(head.deposit.version))?;
             let description = description.unwrap_or_else(|| head.deposit.description.clone());
@@ -121,7 +121,7 @@ impl Store {
         expect: Expected,
         now: Timestamp,
     ) -> Result<Deposit> {
-        self.change(change, 512, move |tx, _| {
+        self.change_deposits(change, 512, move |tx, _| {
             let head = present(tx.db, &which)?;
             check(expect, Some(head.deposit.version))?;
             tx.db.execute(
@@ -135,7 +135,7 @@ impl Store {
 
     /// Out of the bin again.
     pub async fn undelete_deposit(&self, change: Change, which: Which) -> Result<Deposit> {
-        self.change(change, 512, move |tx, _| {
+        self.change_deposits(change, 512, move |tx, _| {
             let head = binned(tx.db, &which)?;
             tx.db.execute(
                 "UPDATE deposits SET deleted = NULL WHERE id = ?1",
@@ -148,7 +148,7 @@ impl Store {
 
     /// Out of the bin for good, with all versions.
     pub async fn purge_deposit(&self, change: Change, which: Which) -> Result<()> {
-        self.change(change, 512, move |tx, _| {
+        self.change_deposits(change, 512, move |tx, _| {
             let head = binned(tx.db, &which)?;
             let id = head.deposit.id.as_bytes();
             tx.db.execute("DELETE FROM deposit_parts WHERE parts IN (SELECT parts FROM deposit_versions WHERE deposit = ?1 AND parts IS NOT NULL)", [id])?;

@@ -12,7 +12,7 @@ use crate::crypto::envelope::{self, Aad};
 use crate::error::{Error, Result};
 use crate::model::id::DepositId;
 use crate::secret::{Key, Secret};
-use crate::store::Store;
+use crate::store::{Store, Touches};
 
 /// Longer bodies are written in parts of this size, the head last.
 pub(super) const PART: usize = 256 << 10;
@@ -106,7 +106,7 @@ impl Store {
         for chunk in body.chunks(PART) {
             let sealed = envelope::seal(&key, 1, &aad(&parts, count), chunk)?;
             let part = count;
-            self.upkeep(sealed.len(), move |tx| {
+            self.upkeep(Touches::Deposits, sealed.len(), move |tx| {
                 if part == 0 {
                     tx.db
                         .execute("INSERT INTO pending_parts VALUES (?1)", [parts])?;
@@ -194,7 +194,7 @@ impl Store {
 
     /// Drops those of these parts that no head took meanwhile.
     pub(super) async fn drop_pending(&self, parts: Vec<PartsId>) -> Result<u64> {
-        self.upkeep(0, move |tx| {
+        self.upkeep(Touches::Deposits, 0, move |tx| {
             let mut dropped = 0;
             for id in parts {
                 if tx

@@ -1,6 +1,6 @@
 //! A deposit's head as it lies in its row, and how it is found.
 
-use rusqlite::{Connection, Row, ToSql};
+use rusqlite::{Connection, Row};
 
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
@@ -31,8 +31,17 @@ pub enum Which {
     Id(DepositId),
 }
 
-pub(super) const SELECT: &str = "SELECT d.id, o.name, d.name, (SELECT spki FROM client_keys WHERE client = d.owner ORDER BY added DESC LIMIT 1), d.version, d.size, d.encryption,
-    d.content_type, d.description, d.labels, d.created, d.modified, d.deleted, d.org, d.owner FROM deposits d JOIN orgs o ON o.id = d.org";
+/// A head with all that is shown of it, and a further clause; one text, so that a request makes none.
+macro_rules! select {
+    ($clause:literal) => {
+        concat!(
+            "SELECT d.id, o.name, d.name, (SELECT spki FROM client_keys WHERE client = d.owner ORDER BY added DESC LIMIT 1), d.version, d.size, d.encryption, \
+             d.content_type, d.description, d.labels, d.created, d.modified, d.deleted, d.org, d.owner FROM deposits d JOIN orgs o ON o.id = d.org",
+            $clause
+        )
+    };
+}
+pub(super) const SELECT: &str = select!("");
 
 pub(super) fn read(row: &Row<'_>) -> Result<Head> {
     let labels: String = row.get(9)?;
@@ -69,21 +78,17 @@ fn encryption(word: &str) -> Encryption {
 }
 
 pub(super) fn find(db: &Connection, which: &Which) -> Result<Option<Head>> {
-    let (sql, params): (String, Vec<Box<dyn ToSql>>) = match which {
-        Which::Name(org, name) => (
-            format!("{SELECT} WHERE d.org = ?1 AND d.name = ?2"),
-            vec![
-                Box::new(*org.as_bytes()),
-                Box::new(name.as_str().to_owned()),
-            ],
-        ),
-        Which::Id(id) => (
-            format!("{SELECT} WHERE d.id = ?1"),
-            vec![Box::new(*id.as_bytes())],
-        ),
+    let mut statement;
+    let mut rows = match which {
+        Which::Name(org, name) => {
+            statement = db.prepare_cached(select!(" WHERE d.org = ?1 AND d.name = ?2"))?;
+            statement.query((org.as_bytes(), name.as_str()))?
+        }
+        Which::Id(id) => {
+            statement = db.prepare_cached(select!(" WHERE d.id = ?1"))?;
+            statement.query([id.as_bytes()])?
+        }
     };
-    let mut statement = db.prepare_cached(&sql)?;
-    let mut rows = statement.query(rusqlite::params_from_iter(params))?;
     rows.next()?.map(read).transpose()
 }
 
