@@ -97,7 +97,7 @@ fn the_log_tells_no_secret_and_no_lie() {
         .ok();
     client.curl("/v1/deposits/key").send().ok(200);
     let token = server.token("superuser", &["all"]);
-    let forged = "%0d%0a2026-11-22T08:00:00Z%20ERROR%20forged%1b[2J";
+    let forged = "%0d%0a2026-11-22T08:00:00Z%20ERROR%20forged%1b%5b2J";
     for path in [
         format!("/v1/deposits/{forged}"),
         format!("/v1/{forged}"),

@@ -164,13 +164,18 @@ fn a_client_neither_reads_nor_overwrites_its_neighbours_deposit() {
     let (one, other) = (server.client("one", "acme"), server.client("other", "acme"));
     one.cli_with(&["deposit", "put", "--raw", "key", "-"], b"secret")
         .ok();
-    for answer in [
-        other.curl("/v1/deposits/key").send(),
-        other.curl("/v1/deposits/key").put(b"planted").send(),
-        other.curl("/v1/deposits/key").method("DELETE").send(),
-    ] {
-        assert_eq!(answer.status, 403, "{answer:?}");
-    }
+    let statuses = [
+        other.curl("/v1/deposits/key").send().status,
+        other.curl("/v1/deposits/key").put(b"planted").send().status,
+        other
+            .curl("/v1/deposits/key")
+            .method("DELETE")
+            .send()
+            .status,
+    ];
+    assert_eq!(statuses, [403, 409, 403]);
+    let refused = events(&server, "outcome = refused and object = 'acme/key'");
+    assert_eq!(refused.len(), 3, "{refused:?}");
     assert_eq!(one.curl("/v1/deposits/key").send().ok(200).body, b"secret");
 }
 
@@ -186,10 +191,7 @@ fn a_token_ends_with_its_user_and_its_scope() {
     assert_eq!(ask(&server, &read, "POST", "/v1/tokens", new()).status, 403);
     server.cli(&["user", "disable", "bob"]).ok();
     for token in [&metrics, &read] {
-        assert_eq!(
-            ask(&server, token, "GET", "/v1/server/status", None).status,
-            401
-        );
+        assert_eq!(ask(&server, token, "GET", "/v1/status", None).status, 401);
         assert_eq!(ask(&server, token, "GET", "/metrics", None).status, 401);
     }
     assert_eq!(log_in(&server, "bob", &password("bob")).status, 401);
@@ -253,7 +255,7 @@ fn within_a_session_a_change_needs_its_csrf_value_and_a_refusal_is_an_event() {
         assert_eq!(
             (answer.status, code(&answer).as_str()),
             (403, "csrf"),
-            "{headers:?}"
+            "{headers:?}: {answer:?}"
         );
     }
     let refused = events(&server, "outcome = refused and detail = csrf");
