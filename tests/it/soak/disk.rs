@@ -70,10 +70,10 @@ impl SmallDisk {
                 .args(["-l", &bytes.to_string()])
                 .arg(&filler))
         };
-        if command(bytes).status != 0 {
-            // The server took some meanwhile.
-            command(self.free().saturating_sub(64 << 10)).ok();
-        }
+        // The server takes some meanwhile, and gives some back.
+        until(Duration::from_secs(20), || {
+            command(bytes.min(self.free())).status == 0
+        });
     }
 
     fn give_back(&self) {

@@ -49,7 +49,10 @@ fn traced(defect: Option<&str>) -> (Report, Report, usize) {
         .ok(201);
     let mut connections: Vec<Connection> = (0..8).map(|_| client.wire()).collect();
     for connection in &mut connections {
-        connection.get("/v1/deposits/first").ok(200);
+        // A planted defect answers before it is there.
+        until(Duration::from_secs(20), || {
+            connection.get("/v1/deposits/first").status == 200
+        });
     }
     let begin = quiet(&server);
 
