@@ -19,6 +19,7 @@ mod lists;
 mod page;
 mod readme;
 mod sessions;
+mod shell;
 mod soak;
 mod startup;
 mod tour;
