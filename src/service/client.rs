@@ -115,7 +115,11 @@ impl Service {
             registered_from: ctx.actor().source,
             reason: None,
         };
-        let change = self.change(ctx, "client.register", client_object(&client), now);
+        let mut change = self.change(ctx, "client.register", client_object(&client), now);
+        if let Some(once) = &mut change.once {
+            // The first try made a client of this key; its retry is the same caller's.
+            once.caller = format!("key {fingerprint}");
+        }
         let client = self
             .store
             .add_client(
@@ -243,7 +247,10 @@ impl Service {
         request: Decision,
     ) -> Result<Client> {
         let (from, to, verb) = verdict.step();
-        let known = self.reach(ctx, client, Action::ClientChange, verb)?;
+        let known = match self.reach(ctx, client, Action::ClientChange, verb) {
+            Ok(known) => known,
+            Err(error) => return self.or_first_answer(ctx, error),
+        };
         if let Some(reason) = &request.reason {
             short_text("reason", reason, 255)?;
         }
@@ -259,7 +266,10 @@ impl Service {
     }
 
     pub async fn client_remove(&self, ctx: &Context, client: Fingerprint) -> Result<()> {
-        let known = self.reach(ctx, client, Action::ClientChange, "client.rm")?;
+        let known = match self.reach(ctx, client, Action::ClientChange, "client.rm") {
+            Ok(known) => known,
+            Err(error) => return self.or_first_answer(ctx, error),
+        };
         let change = self.change(ctx, "client.rm", client_object(&known.client), clock::now());
         self.store.remove_client(change, client).await
     }

@@ -226,6 +226,13 @@ impl Service {
                 "free space on the data disk; see the server's log",
             );
         }
+        if !self.store.reads_hold() {
+            self.board.red(
+                "store",
+                "a page of the store could not be read",
+                "see the server's log and the disk's; stop the server, run `strongroom doctor`, restore a backup",
+            );
+        }
         match self.store.room() {
             Ok(()) => self.board.green("disk"),
             Err(full) => self

@@ -14,7 +14,7 @@ const LONGEST: i64 = 30;
 /// Failures are forgotten after a quarter of an hour without one.
 const MEMORY: i64 = 900 * Timestamp::SECOND;
 /// Attempts at once before any has failed; then one.
-const AT_ONCE: u32 = 8;
+const AT_ONCE: u32 = 4;
 
 #[derive(Default)]
 pub struct Throttle {

@@ -135,7 +135,10 @@ impl Service {
             "token.rm",
             object("token", id, ""),
         )?;
-        let token = self.store.token(id)?;
+        let token = match self.store.token(id) {
+            Ok(token) => token,
+            Err(error) => return self.or_first_answer(ctx, error),
+        };
         let grants = self.store.user(&token.user)?.user.grants;
         let of_superuser = grants.iter().any(|grant| grant.role == Role::Superuser);
         if of_superuser && !self.is_superuser(ctx) {

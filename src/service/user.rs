@@ -86,7 +86,9 @@ impl Service {
     }
 
     pub async fn user_remove(&self, ctx: &Context, name: &UserName) -> Result<()> {
-        self.may_change_known(ctx, name, "user.rm")?;
+        if let Err(error) = self.may_change_known(ctx, name, "user.rm") {
+            return self.or_first_answer(ctx, error);
+        }
         self.store
             .remove_user(
                 self.change(ctx, "user.rm", named(name), clock::now()),

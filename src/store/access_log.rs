@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use super::FATAL;
 use super::ballast::Ballast;
 use super::event::{Backwards, ChainState, Head, Walked, head_by};
-use super::inbox::{Inbox, Refused};
+use super::inbox::{Inbox, Taken};
 use super::open::Source;
 use super::readers::{spawn, stopping};
 use super::writer::MINIMUM_FREE;
@@ -23,6 +23,8 @@ use crate::model::audit::{Chain, ChainedEvent, Event};
 use crate::model::filter::Filter;
 use crate::os;
 
+/// How long events gather into a segment.
+const GATHER: Duration = Duration::from_millis(40);
 /// A segment ends at so many bytes.
 const SEGMENT_BYTES: usize = 256 << 10;
 /// Below so much free space nothing is released: what was, must still find room.
@@ -70,15 +72,14 @@ impl AccessLog {
         // Known before anyone asks how the log is.
         work.look_for_room();
         let (on_fatal, ended) = (setup.on_fatal, Arc::clone(&state));
-        let events = Arc::clone(&inbox);
+        let entries = Arc::clone(&inbox);
         let thread = spawn("access-log", move || {
-            let run = catch_unwind(AssertUnwindSafe(|| work.run(&events)));
+            let run = catch_unwind(AssertUnwindSafe(|| work.run(&entries)));
             if !matches!(run, Ok(Ok(()))) {
-                // Before the inbox closes, so that nothing is released in between.
                 ended.broken.store(true, Ordering::Relaxed);
                 on_fatal("the access log failed");
             }
-            events.abandon();
+            entries.abandon();
         })?;
         Ok(Self {
             inbox,
@@ -98,7 +99,11 @@ impl AccessLog {
         if self.state.broken.load(Ordering::Relaxed) {
             return Err(unavailable());
         }
-        self.inbox.put(event).map_err(refusal)
+        if self.inbox.put(event) {
+            Ok(())
+        } else {
+            Err(unavailable())
+        }
     }
 
     /// Waits until all that was recorded is on disk.
@@ -106,7 +111,7 @@ impl AccessLog {
     /// # Errors
     /// `audit_unavailable` if that takes longer than five seconds.
     pub async fn flush(&self) -> Result<()> {
-        let answer = self.inbox.flush().map_err(refusal)?;
+        let answer = self.inbox.flush().ok_or_else(unavailable)?;
         tokio::time::timeout(FLUSH, answer)
             .await
             .map_err(|_| unavailable())?
@@ -167,13 +172,6 @@ impl Drop for AccessLog {
     }
 }
 
-fn refusal(refused: Refused) -> Error {
-    match refused {
-        Refused::Full => unavailable(),
-        Refused::Closed => stopping(),
-    }
-}
-
 fn unavailable() -> Error {
     Error::unavailable(
         "audit_unavailable",
@@ -208,34 +206,41 @@ struct Segment {
 }
 
 impl Work {
-    /// Ends when the queue does.
+    /// Ends when the inbox is closed and empty.
     ///
     /// # Errors
     /// `FATAL`: the file failed, and what is queued is lost with the process.
     fn run(&mut self, inbox: &Inbox) -> Result<()> {
         loop {
             let broken = self.state.broken.load(Ordering::Relaxed);
-            let taken = inbox.take(if broken { RETRY } else { LOOK });
-            let nothing = taken.events.is_empty();
-            let mut open: Option<Segment> = None;
-            for event in taken.events {
-                let segment = open.get_or_insert_with(|| self.begin(&event));
-                Self::add(&mut self.head, segment, event);
-                if segment.body.len() >= SEGMENT_BYTES {
-                    self.write_all(open.take())?;
+            let idle = if broken { RETRY } else { LOOK };
+            match inbox.take(idle, GATHER) {
+                None => self.look_for_room(),
+                Some(taken) => {
+                    let last = taken.last;
+                    self.work_off(taken)?;
+                    if last {
+                        return Ok(());
+                    }
                 }
             }
-            self.write_all(open)?;
-            for reply in taken.flushes {
-                let _ = reply.send(Ok(()));
-            }
-            if taken.closed {
-                return Ok(());
-            }
-            if nothing {
-                self.look_for_room();
+        }
+    }
+
+    fn work_off(&mut self, taken: Taken) -> Result<()> {
+        let mut open: Option<Segment> = None;
+        for event in taken.events {
+            let segment = open.get_or_insert_with(|| self.begin(&event));
+            Self::add(&mut self.head, segment, event);
+            if segment.body.len() >= SEGMENT_BYTES {
+                self.write_all(open.take())?;
             }
         }
+        self.write_all(open)?;
+        for reply in taken.flushes {
+            let _ = reply.send(Ok(()));
+        }
+        Ok(())
     }
 
     fn begin(&self, event: &Event) -> Segment {

@@ -1,5 +1,5 @@
-//! Events on their way to the access log's thread. It is woken for the first one, not for each: a
-//! wake-up costs more than all the rest of a release.
+//! Events on their way to the thread of the access log. It is woken for the first of a segment, not
+//! for each: waking a thread costs more than all the rest of a release.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,12 +9,10 @@ use tokio::sync::oneshot;
 use crate::error::Result;
 use crate::model::audit::Event;
 
-/// Events that may wait; more are refused.
+/// Events that may wait for the disk; more, and releases are refused.
 const MOST: usize = 65_536;
-/// So many are taken at once, without waiting for more.
+/// So many are handed out at once, without waiting for more.
 const MANY: usize = 4_096;
-/// How long events gather.
-const GATHER: Duration = Duration::from_millis(40);
 
 #[derive(Default)]
 pub(super) struct Inbox {
@@ -23,29 +21,28 @@ pub(super) struct Inbox {
 }
 
 #[derive(Default)]
-pub(super) struct Waiting {
-    pub events: Vec<Event>,
-    /// Answered when all events before them are on disk.
-    pub flushes: Vec<oneshot::Sender<Result<()>>>,
-    /// Nothing more comes.
-    pub closed: bool,
+struct Waiting {
+    events: Vec<Event>,
+    flushes: Vec<oneshot::Sender<Result<()>>>,
+    closed: bool,
 }
 
-/// Why an event was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
-    Full,
-    Closed,
+/// What the thread is handed.
+pub(super) struct Taken {
+    pub events: Vec<Event>,
+    /// To be answered when all events before them are on disk; these are in `events`, or were handed
+    /// out earlier.
+    pub flushes: Vec<oneshot::Sender<Result<()>>>,
+    /// Nothing more comes.
+    pub last: bool,
 }
 
 impl Inbox {
-    pub fn put(&self, event: Event) -> Result<(), Refused> {
+    /// False if there is no room, or nobody who takes it.
+    pub fn put(&self, event: Event) -> bool {
         let mut waiting = self.lock();
-        if waiting.closed {
-            return Err(Refused::Closed);
-        }
-        if waiting.events.len() >= MOST {
-            return Err(Refused::Full);
+        if waiting.closed || waiting.events.len() >= MOST {
+            return false;
         }
         waiting.events.push(event);
         let count = waiting.events.len();
@@ -53,54 +50,67 @@ impl Inbox {
         if count == 1 || count == MANY {
             self.arrived.notify_one();
         }
-        Ok(())
+        true
     }
 
-    pub fn flush(&self) -> Result<oneshot::Receiver<Result<()>>, Refused> {
+    /// Asks for an answer when all that was put is on disk; none if nobody takes it.
+    pub fn flush(&self) -> Option<oneshot::Receiver<Result<()>>> {
         let (reply, answer) = oneshot::channel();
         let mut waiting = self.lock();
         if waiting.closed {
-            return Err(Refused::Closed);
+            return None;
         }
         waiting.flushes.push(reply);
         drop(waiting);
         self.arrived.notify_one();
-        Ok(answer)
+        Some(answer)
     }
 
-    /// Nothing more is taken; what waits is still handed out.
+    /// Nothing more is taken in; what is there can still be handed out.
     pub fn close(&self) {
         self.lock().closed = true;
         self.arrived.notify_one();
     }
 
-    /// Nobody will take anything any more, and nobody need wait for it.
+    /// The one who takes is gone: nobody waits for an answer any more.
     pub fn abandon(&self) {
         let mut waiting = self.lock();
         waiting.closed = true;
         waiting.flushes.clear();
     }
 
-    /// Waits for an event, though not longer than `longest`, lets more gather, and hands out all
-    /// that are there.
-    pub fn take(&self, longest: Duration) -> Waiting {
-        let quiet = |waiting: &mut Waiting| waiting.events.is_empty() && !waiting.pressing();
-        let woken = self.arrived.wait_timeout_while(self.lock(), longest, quiet);
-        let mut waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
+    /// Waits up to `idle` for an event, then `gather` for more of them; none if none came.
+    pub fn take(&self, idle: Duration, gather: Duration) -> Option<Taken> {
+        let nothing = |waiting: &Waiting| waiting.events.is_empty() && !waiting.presses();
+        let few = |waiting: &Waiting| waiting.events.len() < MANY && !waiting.presses();
+        let mut waiting = self.wait(self.lock(), idle, nothing);
+        if nothing(&waiting) {
+            return None;
+        }
+        waiting = self.wait(waiting, gather, few);
+        Some(Taken {
+            events: std::mem::take(&mut waiting.events),
+            flushes: std::mem::take(&mut waiting.flushes),
+            last: waiting.closed,
+        })
+    }
+
+    fn wait<'a>(
+        &'a self,
+        mut waiting: MutexGuard<'a, Waiting>,
+        limit: Duration,
+        goes_on: impl Fn(&Waiting) -> bool,
+    ) -> MutexGuard<'a, Waiting> {
         let since = Instant::now();
-        while !waiting.events.is_empty() && waiting.events.len() < MANY && !waiting.pressing() {
-            let left = GATHER.saturating_sub(since.elapsed());
+        while goes_on(&waiting) {
+            let left = limit.saturating_sub(since.elapsed());
             if left.is_zero() {
                 break;
             }
             let woken = self.arrived.wait_timeout(waiting, left);
             waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
-        Waiting {
-            events: std::mem::take(&mut waiting.events),
-            flushes: std::mem::take(&mut waiting.flushes),
-            closed: waiting.closed,
-        }
+        waiting
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -110,7 +120,78 @@ impl Inbox {
 
 impl Waiting {
     /// Nothing more is waited for.
-    fn pressing(&self) -> bool {
+    fn presses(&self) -> bool {
         self.closed || !self.flushes.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::model::audit::{Actor, Object, Outcome};
+    use crate::model::id::RequestId;
+
+    fn event() -> Event {
+        let text = String::new;
+        Event {
+            time: Timestamp(0),
+            request: RequestId::new(),
+            actor: Actor {
+                kind: text(),
+                name: text(),
+                source: text(),
+            },
+            action: text(),
+            object: Object {
+                kind: text(),
+                id: text(),
+                name: text(),
+            },
+            outcome: Outcome::Done,
+            detail: text(),
+            reason: text(),
+        }
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn what_was_put_before_a_flush_is_handed_out_with_it() {
+        let inbox = Inbox::default();
+        assert!(inbox.put(event()) && inbox.put(event()));
+        let _answer = inbox.flush().unwrap();
+        let taken = inbox.take(LONG, LONG).unwrap();
+        assert_eq!((taken.events.len(), taken.flushes.len()), (2, 1));
+        assert!(!taken.last);
+        assert!(inbox.take(Duration::ZERO, LONG).is_none());
+    }
+
+    #[test]
+    fn a_full_inbox_takes_no_more() {
+        let inbox = Inbox::default();
+        assert!((0..MOST).all(|_| inbox.put(event())));
+        assert!(!inbox.put(event()));
+        assert_eq!(inbox.take(LONG, LONG).unwrap().events.len(), MOST);
+        assert!(inbox.put(event()));
+    }
+
+    #[test]
+    fn a_closed_inbox_hands_out_what_is_there_and_takes_no_more() {
+        let inbox = Inbox::default();
+        assert!(inbox.put(event()));
+        inbox.close();
+        assert!(!inbox.put(event()) && inbox.flush().is_none());
+        let taken = inbox.take(LONG, LONG).unwrap();
+        assert!(taken.last && taken.events.len() == 1);
+    }
+
+    #[test]
+    fn nobody_waits_for_one_who_is_gone() {
+        let inbox = Inbox::default();
+        let answer = inbox.flush().unwrap();
+        inbox.abandon();
+        assert!(answer.blocking_recv().is_err());
+        assert!(!inbox.put(event()));
     }
 }

@@ -213,6 +213,12 @@ impl Store {
         writer::enough(os::free_bytes(&self.dir).unwrap_or(0))
     }
 
+    /// False once a read met a damaged page, or a disk that gave an error. What else there is is
+    /// still served.
+    pub fn reads_hold(&self) -> bool {
+        self.readers.hold()
+    }
+
     /// Where releases and refusals go.
     pub fn access(&self) -> &AccessLog {
         &self.access

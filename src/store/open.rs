@@ -6,6 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 use zeroize::Zeroizing;
 
+use super::DISK_FULL;
 use super::schema::{self, File};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
@@ -14,6 +15,9 @@ use crate::secret::Key;
 /// The oldest SQLite whose WAL is sound: earlier ones can lose a commit when two connections
 /// checkpoint and write at once.
 const OLDEST: i32 = 3_051_003;
+
+/// In KiB, as the pragma wants it: negative.
+const POINT_CACHE: i64 = -32_000;
 
 /// Where a file lies and what opens it; makes any number of connections.
 pub(super) struct Source {
@@ -83,6 +87,14 @@ impl Source {
         Ok(db)
     }
 
+    /// The same, for requests: with room for the inner pages and most indexes of 100,000 deposits,
+    /// since each page that is not there costs its decryption. It fills only as pages are read.
+    pub fn point_reader(&self) -> Result<Connection> {
+        let db = self.reader()?;
+        db.pragma_update(None, "cache_size", POINT_CACHE)?;
+        Ok(db)
+    }
+
     fn open(&self, flags: OpenFlags) -> Result<Connection> {
         #[allow(
             clippy::disallowed_methods,
@@ -144,6 +156,13 @@ impl Source {
     }
 
     fn damaged(&self, error: rusqlite::Error) -> Error {
+        if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
+            let text = format!(
+                "the data disk is full, and {} cannot take over its write-ahead log; free some space, and start again. Nothing is lost",
+                self.path.display()
+            );
+            return Error::unavailable(DISK_FULL, text).because(error);
+        }
         let text = match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::NotADatabase) => {
                 format!(

@@ -4,18 +4,23 @@
 
 mod access;
 mod audit;
+mod bad_input;
 mod bench;
 mod clients;
+mod conformance;
 mod deposits;
 mod dist;
 mod fuzz;
 mod harness;
+mod health;
 mod hostile;
 mod layers;
 mod lists;
 mod page;
 mod readme;
 mod sessions;
+mod shell;
 mod soak;
+mod startup;
 mod tour;
 mod vault;

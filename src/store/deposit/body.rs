@@ -52,7 +52,7 @@ impl Store {
     /// # Errors
     /// `NotFound`.
     pub fn sealed_deposit(&self, which: &Which, version: Option<u32>) -> Result<Sealed> {
-        macro_rules! select_version {
+        macro_rules! select {
             ($clause:literal) => {
                 concat!(
                     "SELECT d.id, d.org, d.owner, d.deleted, v.version, v.size, v.encryption, v.content_type, v.created, v.created_by, v.body, v.parts \
@@ -65,12 +65,11 @@ impl Store {
             let mut statement;
             let mut rows = match which {
                 Which::Name(org, name) => {
-                    statement =
-                        db.prepare_cached(select_version!(" WHERE d.org = ?2 AND d.name = ?3"))?;
+                    statement = db.prepare_cached(select!(" WHERE d.org = ?2 AND d.name = ?3"))?;
                     statement.query((version, org.as_bytes(), name.as_str()))?
                 }
                 Which::Id(id) => {
-                    statement = db.prepare_cached(select_version!(" WHERE d.id = ?2"))?;
+                    statement = db.prepare_cached(select!(" WHERE d.id = ?2"))?;
                     statement.query((version, id.as_bytes()))?
                 }
             };

@@ -31,7 +31,7 @@ pub enum Which {
     Id(DepositId),
 }
 
-/// A head with all that is shown of it, and a further clause; one text, so that a request makes none.
+/// A head with all that is shown of it, and a further clause: one text, so that a request makes none.
 macro_rules! select {
     ($clause:literal) => {
         concat!(

@@ -625,8 +625,16 @@ pub const CASES: &[Case] = &[
         "POST",
         "/v1/users/{user}/grants",
         "/v1/users/someone/grants",
-        r#"{"role":"auditor","org":null}"#,
+        r#"{"role":"administrator","org":null}"#,
         ADMINISTRATORS,
+    ),
+    // An auditor reads the audit, which an administrator does not: that is not his to give.
+    case(
+        "POST",
+        "/v1/users/{user}/grants",
+        "/v1/users/someone/grants",
+        r#"{"role":"auditor","org":null}"#,
+        SUPERUSERS,
     ),
     case(
         "POST",
@@ -677,8 +685,15 @@ pub const CASES: &[Case] = &[
         "POST",
         "/v1/tokens",
         "/v1/tokens",
-        r#"{"user":"auditor","label":"x","scopes":["read"]}"#,
+        r#"{"user":"administrator","label":"x","scopes":["read"]}"#,
         ADMINISTRATORS,
+    ),
+    case(
+        "POST",
+        "/v1/tokens",
+        "/v1/tokens",
+        r#"{"user":"auditor","label":"x","scopes":["read"]}"#,
+        SUPERUSERS,
     ),
     case(
         "POST",

@@ -221,12 +221,12 @@ impl Report {
             .map(|&connections| {
                 let ratio = |what, peer| rounded(self.ratio(what, peer, connections));
                 let ratios = json!({
-                    "get to nginx": ratio("get", "nginx"),
-                    "get to openbao": ratio("get", "openbao"),
-                    "get to audit.strict": ratio("get", "strongroom, audit.strict"),
-                    "put to postgresql": ratio("put", "postgresql"),
-                    "put to postgresql, without the counter": ratio("put", "postgresql, without the counter"),
-                    "put to openbao": ratio("put", "openbao"),
+                    "get_to_nginx": ratio("get", "nginx"),
+                    "get_to_openbao": ratio("get", "openbao"),
+                    "get_to_strict": ratio("get", "strongroom_strict"),
+                    "put_to_postgresql": ratio("put", "postgresql"),
+                    "put_to_postgresql_without_counter": ratio("put", "postgresql_without_counter"),
+                    "put_to_openbao": ratio("put", "openbao"),
                 });
                 (connections.to_string(), ratios)
             })
@@ -283,9 +283,9 @@ impl Report {
 const NOTES: [&str; 7] = [
     "All servers run on one machine together with the load, one at a time, in turn; ratios are formed within a round, and all figures are medians of the rounds.",
     "The load generator is one thread, a closed loop on each connection; at 64 connections p99 is waiting in line.",
-    "strongroom is as shipped: every GET is an audited release, on disk within 100 ms; `audit.strict` waits for that. The audit cannot be switched off, so there is no figure without it.",
+    "strongroom is as shipped: every GET is an audited release, on disk within 100 ms; `strongroom_strict` (audit.strict) waits for that. The audit cannot be switched off, so there is no figure without it.",
     "nginx serves files with the same certificate, sendfile on, no access log, no session reuse.",
-    "postgresql gets one statement a transaction through pgbench, prepared, over its socket without TLS: the rows of one PUT in tables and indexes made from the store's migration. It neither encrypts nor chains hashes. `without the counter` leaves out the row that counts an organization's deposits, whose lock lets one transaction commit at a time.",
+    "postgresql gets one statement a transaction through pgbench, prepared, over its socket without TLS: the rows of one PUT in tables and indexes made from the store's migration. It neither encrypts nor chains hashes. `postgresql_without_counter` leaves out the row that counts an organization's deposits, whose lock lets one transaction commit at a time.",
     "openbao has raft storage, TLS with a token instead of client certificates, and no audit device.",
     "Key exchange as each server prefers it: strongroom and openbao X25519MLKEM768, nginx (OpenSSL 3.0) X25519.",
 ];

@@ -165,7 +165,7 @@ fn gets(
         run("openbao", &peers.bao.target, &peers.bao.get(count));
     }
     ours.audit_strictly(true);
-    run("strongroom, audit.strict", &ours.target, &get(count));
+    run("strongroom_strict", &ours.target, &get(count));
     ours.audit_strictly(false);
 }
 
@@ -182,7 +182,7 @@ fn puts(ours: &Ours, peers: Option<&Peers>, plan: &Plan, first: u64, report: &mu
             peers.postgres.put(plan, first / 1_000_000 * 2, true),
         );
         run(
-            "postgresql, without the counter",
+            "postgresql_without_counter",
             peers.postgres.put(plan, first / 1_000_000 * 2 + 1, false),
         );
         run(

@@ -260,7 +260,30 @@ impl Server {
     /// Runs `serve` to its end, which must be a refusal to start.
     #[track_caller]
     pub fn serve_fails(&self) -> Output {
-        run(&mut self.serve_command())
+        let _ = fs::remove_file(self.path("ready.json"));
+        let (out, err) = (self.path("refused-out"), self.path("refused-err"));
+        let mut command = self.serve_command();
+        let started = command
+            .stdin(Stdio::null())
+            .stdout(File::create(&out).unwrap())
+            .stderr(File::create(&err).unwrap())
+            .spawn();
+        let mut child = Killed(started.unwrap());
+        let ready = self.path("ready.json");
+        let status = until_some(PATIENCE, || {
+            assert!(
+                !ready.exists(),
+                "it started: {}",
+                fs::read_to_string(&err).unwrap()
+            );
+            child.0.try_wait().unwrap()
+        });
+        Output {
+            status: status.code().unwrap_or(-1),
+            stdout: fs::read(out).unwrap(),
+            stderr: String::from_utf8_lossy(&fs::read(err).unwrap()).into_owned(),
+            command: format!("{command:?}"),
+        }
     }
 
     /// As when the plug is pulled, but for what the kernel had not yet written.

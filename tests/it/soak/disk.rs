@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use strongroom::os::free_bytes;
 
 use super::faults::{config_of, strace, trace_of};
+use super::found;
 use super::ledger::{body, tag_of};
 use super::run::options;
 use super::trace;
@@ -68,10 +70,10 @@ impl SmallDisk {
                 .args(["-l", &bytes.to_string()])
                 .arg(&filler))
         };
-        if command(bytes).status != 0 {
-            // The server took some meanwhile.
-            command(self.free().saturating_sub(64 << 10)).ok();
-        }
+        // The server takes some meanwhile, and gives some back.
+        until(Duration::from_secs(20), || {
+            command(bytes.min(self.free())).status == 0
+        });
     }
 
     fn give_back(&self) {
@@ -220,6 +222,10 @@ fn writing_stops_at_the_reserve_and_goes_on_when_there_is_room() {
     sound_after_restart(&mut server, Some(&disk));
     store.connection = Connection::with_config(&server.client_url, config);
     store.check();
+    found(
+        "disk_reserve",
+        json!({ "acknowledged": store.acknowledged.len(), "refused": store.refused.len() }),
+    );
 }
 
 #[test]
@@ -300,6 +306,12 @@ fn a_disk_filled_by_others_loses_nothing_acknowledged() {
         store.connection = Connection::with_config(&server.client_url, Arc::clone(&config));
         store.check();
     }
+    let acknowledged: usize = stores.iter().map(|it| it.acknowledged.len()).sum();
+    let refused: usize = stores.iter().map(|it| it.refused.len()).sum();
+    found(
+        "disk_filled_by_others",
+        json!({ "acknowledged": acknowledged, "refused": refused }),
+    );
 }
 
 #[test]
@@ -343,4 +355,8 @@ fn a_commit_without_room_is_refused_and_the_next_one_holds() {
     sound_after_restart(&mut server, None);
     store.connection = Connection::with_config(&server.client_url, config);
     store.check();
+    found(
+        "commit_without_room",
+        json!({ "acknowledged": stored, "refused": refused }),
+    );
 }
