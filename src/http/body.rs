@@ -109,13 +109,14 @@ impl Drop for Wiped {
     }
 }
 
-/// Grows what is held to cover `length` bytes.
+/// Grows what is held to cover `length` bytes. The first unit is free, and bounded by the number of
+/// connections: a log-in or a registration is no longer, and needs no room that others can fill.
 async fn reserve(
     held: &mut Option<OwnedSemaphorePermit>,
     length: usize,
     room: &Arc<Semaphore>,
 ) -> Result<()> {
-    let wanted = length.div_ceil(Bodies::UNIT);
+    let wanted = length.div_ceil(Bodies::UNIT).saturating_sub(1);
     let missing = wanted.saturating_sub(held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
     if missing == 0 {
         return Ok(());

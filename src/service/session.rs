@@ -250,3 +250,17 @@ impl Service {
             .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_user_costs_as_much_as_a_known_one() {
+        let password = Secret::new(b"a wrong password".to_vec());
+        let known = kdf::password_hash(&password).unwrap();
+        let cost = |phc: &str| phc.rsplitn(3, '$').last().map(str::to_owned);
+        assert_eq!(cost(NOBODY), cost(&known));
+        assert!(!kdf::password_verify(NOBODY, &password).unwrap());
+    }
+}

@@ -1,6 +1,6 @@
 //! Slows down guessing. In memory and bounded: it delays, and locks nobody out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::limited;
@@ -19,7 +19,14 @@ const AT_ONCE: u32 = 4;
 #[derive(Default)]
 pub struct Throttle {
     failures: Mutex<HashMap<String, Failures>>,
-    noted: Mutex<HashMap<(String, &'static str), i64>>,
+    noted: Mutex<Noted>,
+}
+
+/// The refusals of one minute.
+#[derive(Default)]
+struct Noted {
+    minute: i64,
+    seen: HashSet<(String, &'static str)>,
 }
 
 struct Failures {
@@ -111,18 +118,18 @@ impl Throttle {
     pub fn first_this_minute(&self, source: &str, reason: &'static str, now: Timestamp) -> bool {
         let minute = now.0 / (60 * Timestamp::SECOND);
         let mut noted = lock(&self.noted);
-        if noted.len() >= ENTRIES {
-            noted.retain(|_, at| *at == minute);
+        if noted.minute != minute {
+            noted.minute = minute;
+            noted.seen.clear();
         }
         // So many addresses in one minute are one attack, noted as that.
-        let source = if noted.len() >= ENTRIES { "" } else { source };
-        noted.insert((source.to_owned(), reason), minute) != Some(minute)
+        let full = noted.seen.len() >= ENTRIES;
+        let source = if full { "" } else { source };
+        noted.seen.insert((source.to_owned(), reason))
     }
 
     pub fn forget(&self, now: Timestamp) {
         lock(&self.failures).retain(|_, known| known.open > 0 || known.last.plus(MEMORY) > now);
-        let minute = now.0 / (60 * Timestamp::SECOND);
-        lock(&self.noted).retain(|_, at| *at == minute);
     }
 }
 
@@ -190,7 +197,7 @@ mod tests {
             throttle.first_this_minute(&n.to_string(), "denied", now);
         }
         assert!(lock(&throttle.failures).len() <= ENTRIES);
-        assert!(lock(&throttle.noted).len() <= ENTRIES + 1);
+        assert!(lock(&throttle.noted).seen.len() <= ENTRIES + 1);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod access;
 mod audit;
+mod bad_input;
 mod bench;
 mod clients;
 mod conformance;
@@ -11,12 +12,14 @@ mod deposits;
 mod dist;
 mod fuzz;
 mod harness;
+mod health;
 mod hostile;
 mod layers;
 mod lists;
 mod page;
 mod readme;
 mod sessions;
+mod shell;
 mod soak;
 mod startup;
 mod tour;

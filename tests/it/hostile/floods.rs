@@ -221,3 +221,22 @@ fn registrations_that_wait_for_an_approval_are_bounded() {
     server.cli(&["client", "deny", first]).ok();
     assert_eq!(register(&server, "acme").status, 202);
 }
+
+#[test]
+fn bodies_that_do_not_end_keep_no_log_in_out() {
+    let server = server();
+    let config = wire::tls_config(&server.ca(), None);
+    let body = vec![b' '; 65_000];
+    let head = "POST /v1/sessions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 65001\r\n\r\n";
+    let held: Vec<_> = (0..300)
+        .map(|_| {
+            let mut connection =
+                wire::Connection::with_config(&server.gui_url, Arc::clone(&config));
+            connection.send(head.as_bytes()).unwrap();
+            connection.send(&body).unwrap();
+            connection
+        })
+        .collect();
+    log_in(&server, "superuser", &server.password).ok(201);
+    drop(held);
+}
