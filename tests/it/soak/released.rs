@@ -52,7 +52,7 @@ fn all_in_the_audit(server: &Server, answered: &[String]) {
         .filter(|id| events.get(*id) != Some(&1))
         .count();
     assert_eq!(missing, 0, "of {} answered", answered.len());
-    assert!(answered.len() > 100, "{}", answered.len());
+    assert!(answered.len() > 20, "{}", answered.len());
 }
 
 #[test]

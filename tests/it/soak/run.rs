@@ -173,6 +173,7 @@ fn round(
         views,
     };
     std::thread::scope(|scope| {
+        let _ends = Ends(&killing);
         let working: Vec<_> = writers
             .iter_mut()
             .map(|writer| scope.spawn(|| writer.work(&round)))
@@ -208,6 +209,15 @@ fn round(
             }
         }
     });
+}
+
+/// A round that panics must not leave its threads at work for ever.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 /// At the end, when nothing is in flight: every change has its event, counters agree, and every page
