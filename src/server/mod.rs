@@ -268,7 +268,19 @@ impl Running {
     }
 
     async fn renew(&mut self) -> Result<()> {
-        let Some(leaf) = self.renewal.renew_if_due(clock::now())? else {
+        const NAME: &str = "certificates";
+        let board = self.service.board();
+        let renewed = self.renewal.renew_if_due(clock::now());
+        let renewed = renewed.inspect_err(|error| {
+            let step = "see the server's log; a restart tries again at once";
+            board.amber(
+                NAME,
+                &format!("the certificate could not be renewed: {error}"),
+                step,
+            );
+        })?;
+        board.green(NAME);
+        let Some(leaf) = renewed else {
             return Ok(());
         };
         self.service.leaf_renewed(leaf);

@@ -229,7 +229,6 @@ fn bodies_that_are_too_large_cut_off_or_of_the_wrong_type_are_refused() {
             400,
         );
     }
-    drop(send);
     let mut wire = world.client.wire();
     let answer = wire.request("POST", "/v1/deposits/key", &[], None);
     assert_eq!(
