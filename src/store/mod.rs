@@ -22,6 +22,7 @@ mod session;
 mod setting;
 mod token;
 mod user;
+mod wal;
 mod writer;
 
 use std::path::{Path, PathBuf};

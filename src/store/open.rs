@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use super::DISK_FULL;
 use super::schema::{self, File};
+use super::wal;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::secret::Key;
@@ -39,7 +40,7 @@ impl Source {
     /// left in the WAL.
     ///
     /// # Errors
-    /// `store_damaged` if the file does not open with the key, `schema_newer`.
+    /// `store_damaged` if the file does not open with the key, `wal_foreign`, `schema_newer`.
     pub fn prepare(&self, create: bool, now: Timestamp) -> Result<Connection> {
         if rusqlite::version_number() < OLDEST {
             return Err(Error::internal(format!(
@@ -56,6 +57,7 @@ impl Source {
                 ),
             ));
         }
+        wal::check(&self.path, &self.key)?;
         let db = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
         let (busy, log, done): (i64, i64, i64) = db
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| {

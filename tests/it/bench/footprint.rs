@@ -76,14 +76,15 @@ fn half_sent(target: &Target, sizes: &Sizes, report: &mut Report) {
         });
         let among = working_rate(target, sizes);
         threads.push(Usage::of(target.pid).threads);
-        if sizes.peers {
+        if sizes.waits_for_the_end {
             let ended = async {
                 for link in &mut links {
                     link.closed().await;
                 }
             };
+            let limit = Duration::from_secs(30);
             runtime
-                .block_on(tokio::time::timeout(Duration::from_secs(20), ended))
+                .block_on(async { tokio::time::timeout(limit, ended).await })
                 .expect("half-sent requests are ended");
         }
         drop(links);

@@ -125,6 +125,11 @@ pub fn soak(plan: Plan) -> Outcome {
             out.kills_at_start += 1;
         }
         server.serve();
+        let sum: usize = writers.iter().map(|it| it.acknowledged.len()).sum();
+        println!(
+            "{} of {} kills, {sum} changes acknowledged",
+            out.kills, plan.kills
+        );
     }
     if out.failures.is_empty() {
         round(
