@@ -135,7 +135,7 @@ impl Service {
         self.store.revoke(change, name.clone(), grant).await
     }
 
-    /// An administrator works on users below superuser; only a superuser makes superusers.
+    /// Nobody works on users who have rights that he lacks; only a superuser makes superusers.
     fn may_change(
         &self,
         ctx: &Context,
