@@ -64,6 +64,13 @@ impl Folder {
         self.root.join("run/admin.sock")
     }
 
+    /// The folder itself where the path given is a link to it.
+    fn real_root(&self) -> Result<PathBuf> {
+        self.root
+            .canonicalize()
+            .map_err(|error| failed("read", &self.root, error))
+    }
+
     fn lock_file(&self) -> PathBuf {
         self.root.join("run/lock")
     }
@@ -134,14 +141,14 @@ impl Folder {
     /// `loose_modes` for what belongs to another user.
     pub fn tighten(&self) -> Result<Vec<String>> {
         let mut repaired = Vec::new();
-        tighten(&self.root, &mut repaired)?;
+        tighten(&self.real_root()?, &mut repaired)?;
         Ok(repaired)
     }
 
     /// The files whose modes let others in.
     pub fn loose(&self) -> Result<Vec<String>> {
         let mut loose = Vec::new();
-        walk(&self.root, &mut |path, metadata| {
+        walk(&self.real_root()?, &mut |path, metadata| {
             if metadata.mode() & 0o077 != 0 {
                 loose.push(format!(
                     "{} is {:04o}",
@@ -215,10 +222,15 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
         .unwrap_or(Path::new("."));
     let beside = path.with_extension("new");
     let write = || -> io::Result<()> {
+        // One that a crash left is ours to remove; what others put there meanwhile, a link above
+        // all, is neither followed nor filled.
+        match fs::remove_file(&beside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let mut file = OpenOptions::new()
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(0o600)
             .open(&beside)?;
         file.write_all(bytes)?;

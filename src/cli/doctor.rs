@@ -184,7 +184,7 @@ fn check_memory_locking(findings: &mut Findings) {
         Ok(()) => findings.add(
             "memory locking",
             Light::Green,
-            "keys can be kept out of swap",
+            "allowed; this version does not lock its keys yet, so turn swap off",
         ),
         Err(error) => findings.add(
             "memory locking",

@@ -140,6 +140,10 @@ impl Context {
         let global = &self.global;
         let home_counts = own && global.server.is_none() && global.data_dir.is_none() && !org;
         let registered = home_counts && self.registered()?.is_some();
+        if home_counts && !registered && global.home.is_some() {
+            // Whoever names a home does not mean the admin socket.
+            return Err(self.nobody_at_home()?);
+        }
         let given = Given {
             own,
             server: global.server.is_some(),
@@ -179,12 +183,9 @@ impl Context {
 
     fn as_client(&self) -> Result<Door> {
         let home = self.home()?;
-        let registered = self.registered()?.ok_or_else(|| {
-            Error::invalid("home", format!(
-                "{} holds no registered client; register one (strongroom client register), name another --home, or give --token-file",
-                home.dir.display()
-            ))
-        })?;
+        let Some(registered) = self.registered()? else {
+            return Err(self.nobody_at_home()?);
+        };
         let server = self.global.server.as_deref().unwrap_or(&registered.server);
         let pinned = self
             .global
@@ -196,6 +197,16 @@ impl Context {
             client: self.client(tls_route(server, config)?, None),
             acting: Some(registered),
         })
+    }
+
+    fn nobody_at_home(&self) -> Result<Error> {
+        Ok(Error::invalid(
+            "home",
+            format!(
+                "{} holds no registered client; register one (strongroom client register), or name another --home. To act as an administrator, give --data-dir, or --server with --token-file",
+                self.home()?.dir.display()
+            ),
+        ))
     }
 
     /// The client in the home. One whose registration was interrupted must go on first.

@@ -85,6 +85,10 @@ pub fn run(args: Args, global: &Global, out: &Printer) -> Result<()> {
     }
     out.record(&printed, &fields)?;
     out.talk("Keep the passphrase apart from the data folder: without a slot's secret nothing in it opens.");
+    out.talk(&format!(
+        "Next: strongroom serve --data-dir {} --passphrase-file FILE",
+        folder.root().display()
+    ));
     Ok(())
 }
 

@@ -52,8 +52,8 @@ Which server a command speaks to, and as whom:
      in --home. Not together with --data-dir.
   2. --data-dir DIR, or `deposit … --org NAME`: the admin socket DIR/run/admin.sock, as whom the
      kernel says you are (root and the server's own account are superuser).
-  3. `deposit …` and `client show`, when --home holds a registered client: HTTPS to the server that
-     it registered with, as that client.
+  3. `deposit …` and `client show`, when --home is given or holds a registered client: HTTPS to the
+     server that it registered with, as that client.
   4. Anything else: the admin socket of STRONGROOM_DATA_DIR, else of /var/lib/strongroom if it
      exists, else of ./strongroom-data.
 
@@ -259,6 +259,27 @@ mod tests {
                 panic!("{line}: {error}");
             }
         }
+    }
+
+    #[test]
+    fn every_command_and_argument_has_its_help() {
+        fn look(command: &clap::Command, path: &str, silent: &mut Vec<String>) {
+            let path = format!("{path} {}", command.get_name());
+            if command.get_about().is_none() {
+                silent.push(path.clone());
+            }
+            for argument in command.get_arguments() {
+                if argument.get_help().is_none() {
+                    silent.push(format!("{path} {}", argument.get_id()));
+                }
+            }
+            for verb in command.get_subcommands() {
+                look(verb, &path, silent);
+            }
+        }
+        let mut silent = Vec::new();
+        look(&Cli::command(), "", &mut silent);
+        assert_eq!(silent, Vec::<String>::new());
     }
 
     #[test]

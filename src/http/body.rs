@@ -109,13 +109,14 @@ impl Drop for Wiped {
     }
 }
 
-/// Grows what is held to cover `length` bytes.
+/// Grows what is held to cover `length` bytes. The first unit is free, and bounded by the number of
+/// connections: a log-in or a registration is no longer, and needs no room that others can fill.
 async fn reserve(
     held: &mut Option<OwnedSemaphorePermit>,
     length: usize,
     room: &Arc<Semaphore>,
 ) -> Result<()> {
-    let wanted = length.div_ceil(Bodies::UNIT);
+    let wanted = length.div_ceil(Bodies::UNIT).saturating_sub(1);
     let missing = wanted.saturating_sub(held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
     if missing == 0 {
         return Ok(());
@@ -216,12 +217,13 @@ impl HttpBody for Held {
     }
 }
 
-/// Keeps hold of an HTTP/1.1 body that its handler may leave unread.
+/// Keeps hold of a body that its handler may leave unread.
 pub(super) struct Unread(Arc<Mutex<Incoming>>);
 
 impl Unread {
-    /// The body for the handler, and a hold on it where leaving it unread would cost the answer:
-    /// not in HTTP/2, and not where the sender waits for `100 Continue`.
+    /// The body for the handler, and a hold on it where leaving it unread could cost the answer: in
+    /// HTTP/1.1 by a reset of the connection, in HTTP/2 by one of the stream (curl then takes no
+    /// answer), but not where a sender over HTTP/1.1 waits for `100 Continue`.
     pub(super) fn share(
         body: Incoming,
         headers: &HeaderMap,
@@ -230,7 +232,7 @@ impl Unread {
         if body.is_end_stream() {
             return (Body::empty(), None);
         }
-        if multiplexed || headers.contains_key(header::EXPECT) {
+        if !multiplexed && headers.contains_key(header::EXPECT) {
             return (Body::new(body), None);
         }
         let shared = Arc::new(Mutex::new(body));

@@ -57,7 +57,8 @@ pub(super) async fn identify(
         return Err(error);
     }
     if let (true, Some(cookie)) = (changes, &credentials.session) {
-        check_csrf(app, cookie, headers)?;
+        check_csrf(app, cookie, headers)
+            .inspect_err(|error| app.service.turned_away(&context, error))?;
     }
     Ok(Caller {
         context,

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
 use super::Limits;
+use crate::service::caller::network;
 
 /// Between two sweeps; deadlines are met to within one.
 pub(super) const TICK: Duration = Duration::from_millis(500);
@@ -206,16 +207,6 @@ impl Drop for Place {
         if open.watched.is_empty() {
             self.connections.emptied.notify_waiters();
         }
-    }
-}
-
-/// What counts as one address: of IPv6 the /64, since a host commands all of it.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) if !v6.is_loopback() => {
-            IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)))
-        }
-        address => address,
     }
 }
 

@@ -11,7 +11,8 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderValue, Method, Request, Response, Uri, header};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, Request, Response, Uri, Version, header};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use rustls_pki_types::CertificateDer;
 use tower::Service as _;
@@ -74,12 +75,9 @@ impl Door {
         parts.extensions.insert(arrival);
         let (body, unread) = Unread::share(body, &parts.headers, multiplexed);
 
-        let call = self.router.clone().call(Request::from_parts(parts, body));
-        let mut response = match caught(call).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(never)) => match never {},
-            // The payload may hold a secret; the panic hook logs the place.
-            Err(_) => reply::refusal(Error::internal("a handler panicked")),
+        let mut response = match check_host(&parts) {
+            Ok(()) => self.route(Request::from_parts(parts, body)).await,
+            Err(error) => reply::refusal(error),
         };
         if let Some(unread) = unread {
             unread.drain(&self.watch);
@@ -93,6 +91,28 @@ impl Door {
         work.waits_for_us(false);
         Ok(response.map(|body| Answer { body, work }))
     }
+
+    async fn route(&self, request: Request<Body>) -> Response<Body> {
+        match caught(self.router.clone().call(request)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(never)) => match never {},
+            // The payload may hold a secret; the panic hook logs the place.
+            Err(_) => reply::refusal(Error::internal("a handler panicked")),
+        }
+    }
+}
+
+/// HTTP/1.1 has one `Host` in each request (RFC 9112, 3.2): where a proxy stands before us, another
+/// number of them means that it may have read another request than we do.
+fn check_host(parts: &Parts) -> Result<(), Error> {
+    let hosts = parts.headers.get_all(header::HOST).iter().count();
+    if parts.version != Version::HTTP_11 || hosts == 1 {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        "host",
+        "an HTTP/1.1 request has the header host, once",
+    ))
 }
 
 /// What was asked, for the log: never the query or a header, which may hold secrets.

@@ -10,6 +10,10 @@ use crate::error::{Error, Result};
 use crate::model::id::shown;
 
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
+    // serde would also take an array, its items as the fields in their order.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Error::invalid("body", "the body must be a JSON object"));
+    }
     serde_json::from_slice(body).map_err(|error| describe(&path::<T>(body, &error), &error))
 }
 

@@ -12,7 +12,7 @@ use super::org::OrgName;
 pub enum Role {
     /// Everything.
     Superuser,
-    /// Organizations, clients, settings, users below superuser; no deposit's bytes.
+    /// Organizations, clients, settings, users with no right beyond its own; no deposit's bytes, no audit.
     Administrator,
     /// The same within one organization, without settings.
     OrgAdministrator,
@@ -46,7 +46,7 @@ impl Role {
         match self {
             Self::Superuser => "everything",
             Self::Administrator => {
-                "organizations, clients, settings, and users below superuser; no deposit's bytes"
+                "organizations, clients, settings, and users with no right beyond its own; no deposit's bytes, no audit"
             }
             Self::OrgAdministrator => {
                 "clients and deposits of one organization, without their bytes"

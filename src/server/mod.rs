@@ -170,17 +170,12 @@ async fn serve(start: Start, config: Config, unlocked: Unlocked, logging: Loggin
     let known = Arc::new(OnceLock::new());
     let _ = known.set(Arc::clone(&service));
     let health = health.serve(Arc::clone(&board), tokio::runtime::Handle::current(), known)?;
-    service
-        .note(
-            "server.start",
-            &format!(
-                "version {}, slot {}",
-                env!("CARGO_PKG_VERSION"),
-                unlocked.slot
-            ),
-        )
-        .await?;
-    service.checkpoint(&Service::own_context()).await?;
+    let mut unnoted = Some(format!(
+        "version {}, slot {}",
+        env!("CARGO_PKG_VERSION"),
+        unlocked.slot
+    ));
+    note_start(&service, &mut unnoted).await?;
     let (stop, stopping) = watch::channel(false);
     let (renewal, shown) = tls::Renewal::new(
         start.folder.clone(),
@@ -211,6 +206,7 @@ async fn serve(start: Start, config: Config, unlocked: Unlocked, logging: Loggin
         config,
         renewal,
         failing: failing.clone(),
+        unnoted,
     };
     running.until_stopped(&mut signals).await;
     board.server(ServerState::Stopping);
@@ -227,6 +223,8 @@ struct Running {
     config: Config,
     renewal: tls::Renewal,
     failing: Failing,
+    /// What the event of the start says, until the disk takes it.
+    unnoted: Option<String>,
 }
 
 impl Running {
@@ -257,6 +255,10 @@ impl Running {
                 log::warn!(error = format!("{error:?}").as_str(); "{what} did not come through");
             }
         };
+        said(
+            "the start's event",
+            note_start(&self.service, &mut self.unnoted).await,
+        );
         said("upkeep", self.service.upkeep().await);
         said("the certificate's renewal", self.renew().await);
         if minute > 0 && minute.is_multiple_of(CHECKPOINT_MINUTES) {
@@ -266,13 +268,42 @@ impl Running {
     }
 
     async fn renew(&mut self) -> Result<()> {
-        let Some(leaf) = self.renewal.renew_if_due(clock::now())? else {
+        const NAME: &str = "certificates";
+        let board = self.service.board();
+        let renewed = self.renewal.renew_if_due(clock::now());
+        let renewed = renewed.inspect_err(|error| {
+            let step = "see the server's log; a restart tries again at once";
+            board.amber(
+                NAME,
+                &format!("the certificate could not be renewed: {error}"),
+                step,
+            );
+        })?;
+        board.green(NAME);
+        let Some(leaf) = renewed else {
             return Ok(());
         };
         self.service.leaf_renewed(leaf);
         let detail = format!("leaf SHA-256 {leaf}");
         self.service.note("certificate.renew", &detail).await
     }
+}
+
+/// The event of the start, and the first checkpoint. A disk without room for changes takes them later:
+/// what is there is served all the same.
+async fn note_start(service: &Service, unnoted: &mut Option<String>) -> Result<()> {
+    let Some(detail) = unnoted else {
+        return Ok(());
+    };
+    if service.room().is_err() {
+        log::warn!(
+            "the data disk is too full for changes; the start is entered in the audit when there is room"
+        );
+        return Ok(());
+    }
+    service.note("server.start", detail).await?;
+    *unnoted = None;
+    service.checkpoint(&Service::own_context()).await
 }
 
 /// SIGHUP: says what is wrong with strongroom.toml, and which of its keys need a restart.

@@ -128,6 +128,16 @@ pub fn decide(who: &Identity, action: Action, target: &Target<'_>) -> Result<()>
     }
 }
 
+/// Whether the caller has himself every right that `grant` gives. Nobody gives, or takes over, more
+/// than he has: not by a grant, not by a password, not by a token.
+pub fn covers(who: &Identity, grant: &Grant) -> bool {
+    let target = grant.org.as_ref().map_or(Target::Server, Target::Org);
+    Action::ALL
+        .into_iter()
+        .filter(|action| role_allows(grant.role, *action))
+        .all(|action| decide(who, action, &target).is_ok())
+}
+
 /// What the holder of a key reads that opens nothing, or nothing any more.
 fn inactive(state: Option<ClientState>) -> Error {
     match state {

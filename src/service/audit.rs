@@ -107,8 +107,9 @@ impl Service {
                 }
             }
         }
+        let end = self.end_of(chain)?;
         let mut from = 1;
-        loop {
+        while from <= end {
             let batch = self.chain_from(chain, from).await?;
             let Some(last) = batch.last() else { break };
             from = last.number + 1;
@@ -130,6 +131,15 @@ impl Service {
             }
         }
         Ok(report)
+    }
+
+    /// The last event there is now. Walks end here, or they would run after a busy server for ever.
+    fn end_of(&self, chain: Chain) -> Result<u64> {
+        let head = match chain {
+            Chain::Changes => self.store.changes_head()?,
+            Chain::Access => self.store.access().head()?,
+        };
+        Ok(head.number)
     }
 
     /// One event: its hash, and its tag where there is one.
@@ -200,7 +210,8 @@ impl Service {
         let checkpoints = self.store.checkpoints().await?;
         for chain in [Chain::Changes, Chain::Access] {
             let mut from = 1;
-            loop {
+            let end = self.end_of(chain)?;
+            while from <= end {
                 let batch = self.chain_from(chain, from).await?;
                 let Some(last) = batch.last() else { break };
                 from = last.number + 1;

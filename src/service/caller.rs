@@ -1,6 +1,6 @@
 //! Who is asking, from where, in which request.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use crate::clock::Timestamp;
 use crate::model::audit::{Actor, Event, Object, Outcome};
@@ -27,6 +27,16 @@ pub struct Source {
     pub listener: Listener,
     /// None on the socket.
     pub address: Option<IpAddr>,
+}
+
+/// What counts as one address: of IPv6 the /64, since a host commands all of it.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) if !v6.is_loopback() => {
+            IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)))
+        }
+        address => address,
+    }
 }
 
 /// What a request shows to prove who it is from. `http` fills in what its listener believes.
@@ -124,6 +134,14 @@ impl Context {
         }
     }
 
+    /// Whom a throttle slows down.
+    pub fn neighbour(&self) -> String {
+        match self.source.address {
+            Some(address) => network(address).to_string(),
+            None => "socket".to_owned(),
+        }
+    }
+
     /// The caller as an event keeps it.
     pub fn actor(&self) -> Actor {
         let (kind, name) = match &self.identity {
@@ -145,5 +163,19 @@ impl Context {
             name,
             source,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_ipv6_network_is_one_neighbour() {
+        let one = |text: &str| network(text.parse().unwrap()).to_string();
+        assert_eq!(one("2001:db8::1"), one("2001:db8::ffff:1:2:3"));
+        assert_ne!(one("2001:db8::1"), one("2001:db8:0:1::1"));
+        assert_eq!(one("::ffff:192.0.2.1"), "192.0.2.1");
+        assert_eq!(one("::1"), "::1");
     }
 }

@@ -115,7 +115,11 @@ impl Service {
             registered_from: ctx.actor().source,
             reason: None,
         };
-        let change = self.change(ctx, "client.register", client_object(&client), now);
+        let mut change = self.change(ctx, "client.register", client_object(&client), now);
+        if let Some(once) = &mut change.once {
+            // The first try made a client of this key; its retry is the same caller's.
+            once.caller = format!("key {fingerprint}");
+        }
         let client = self
             .store
             .add_client(
@@ -143,17 +147,22 @@ impl Service {
         code: Option<&Secret<String>>,
     ) -> Result<(ClientState, crate::store::OrgRow)> {
         let now = clock::now();
-        let who = format!("register {} {org}", ctx.actor().source);
-        self.throttle.check(&who, now)?;
-        let refuse = |error: Error| {
-            self.throttle.failed(&who, now);
-            self.refused(ctx, "client.register", object("org", "", org), &error);
-            Err(error)
-        };
-        let row = match self.store.org(org) {
-            Ok(row) => row,
-            Err(error) if error.kind == Kind::NotFound => return refuse(error),
-            Err(error) => return Err(error),
+        let row = self.store.org(org);
+        // By name for those that are there only: else each name tried would be a new start.
+        let mut who = format!("register {}", ctx.neighbour());
+        if row.is_ok() {
+            who.push_str(&format!(" {org}"));
+        }
+        let refused =
+            |error: &Error| self.refused(ctx, "client.register", object("org", "", org), error);
+        let attempt = self.throttle.attempt(who, now).inspect_err(refused)?;
+        let row = match row {
+            Err(error) if error.kind == Kind::NotFound => {
+                attempt.failed(now);
+                refused(&error);
+                return Err(error);
+            }
+            row => row?,
         };
         let expected = self.open_code(&row)?.map(Secret::new);
         let given = code.filter(|code| !code.expose().is_empty());
@@ -161,15 +170,20 @@ impl Service {
             (None, _) => Ok((ClientState::Active, row)),
             (Some(_), None) => Ok((ClientState::Pending, row)),
             (Some(expected), Some(given)) if expected.matches(given.expose().as_bytes()) => {
-                self.throttle.succeeded(&who);
+                attempt.succeeded();
                 Ok((ClientState::Active, row))
             }
-            (Some(_), Some(_)) => refuse(Error::denied(
-                "wrong_code",
-                format!(
-                    "this is not the registration code of `{org}`; ask its administrator, or register without one and wait for an approval"
-                ),
-            )),
+            (Some(_), Some(_)) => {
+                attempt.failed(now);
+                let error = Error::denied(
+                    "wrong_code",
+                    format!(
+                        "this is not the registration code of `{org}`; ask its administrator, or register without one and wait for an approval"
+                    ),
+                );
+                refused(&error);
+                Err(error)
+            }
         }
     }
 
@@ -233,7 +247,10 @@ impl Service {
         request: Decision,
     ) -> Result<Client> {
         let (from, to, verb) = verdict.step();
-        let known = self.reach(ctx, client, Action::ClientChange, verb)?;
+        let known = match self.reach(ctx, client, Action::ClientChange, verb) {
+            Ok(known) => known,
+            Err(error) => return self.or_first_answer(ctx, error),
+        };
         if let Some(reason) = &request.reason {
             short_text("reason", reason, 255)?;
         }
@@ -249,7 +266,10 @@ impl Service {
     }
 
     pub async fn client_remove(&self, ctx: &Context, client: Fingerprint) -> Result<()> {
-        let known = self.reach(ctx, client, Action::ClientChange, "client.rm")?;
+        let known = match self.reach(ctx, client, Action::ClientChange, "client.rm") {
+            Ok(known) => known,
+            Err(error) => return self.or_first_answer(ctx, error),
+        };
         let change = self.change(ctx, "client.rm", client_object(&known.client), clock::now());
         self.store.remove_client(change, client).await
     }

@@ -130,7 +130,8 @@ impl Service {
         self.check_put(&request)?;
         let (key_version, key) = self.keyring.newest(&self.store, place.org)?;
         let now = clock::now();
-        let change = self.change(ctx, "deposit.put", named(&place), now);
+        let object_tried = named(&place);
+        let change = self.change(ctx, "deposit.put", object_tried.clone(), now);
         let put = store::Put {
             id: DepositId::new(),
             org: place.org,
@@ -149,7 +150,15 @@ impl Service {
             },
             now,
         };
-        let stored = self.store.put_deposit(change, put).await?;
+        let stored = self
+            .store
+            .put_deposit(change, put)
+            .await
+            .inspect_err(|error| {
+                if error.code == store::NAME_TAKEN {
+                    self.refused(ctx, "deposit.put", object_tried, error);
+                }
+            })?;
         Ok(Stored {
             deposit: stored.deposit,
             created: stored.created,

@@ -145,7 +145,7 @@ impl Service {
         if unknown
             && !self
                 .throttle
-                .first_this_minute(&ctx.actor().source, error.code, now)
+                .first_this_minute(&ctx.neighbour(), error.code, now)
         {
             return;
         }
@@ -200,6 +200,14 @@ impl Service {
         Ok(())
     }
 
+    /// Whether the disk has room for changes.
+    ///
+    /// # Errors
+    /// `disk_nearly_full`.
+    pub fn room(&self) -> Result<()> {
+        self.store.room()
+    }
+
     /// Tells the board how the store is.
     pub fn report(&self) {
         let access = self.store.access();
@@ -216,6 +224,13 @@ impl Service {
                 "audit",
                 "the access log does not take events, so nothing is released",
                 "free space on the data disk; see the server's log",
+            );
+        }
+        if !self.store.reads_hold() {
+            self.board.red(
+                "store",
+                "a page of the store could not be read",
+                "see the server's log and the disk's; stop the server, run `strongroom doctor`, restore a backup",
             );
         }
         match self.store.room() {

@@ -17,7 +17,7 @@ use crate::store::{Change, SessionRow};
 
 /// However busy, a session ends after twelve hours.
 const LONGEST: i64 = 12 * Timestamp::HOUR;
-/// A session's last use is written at most so often.
+/// A session's last use is written at most so often, and ten times within its idle time at least.
 const TOUCH: i64 = 60 * Timestamp::SECOND;
 /// Compared with where there is no such user, so that both take the same time. Nobody's password.
 const NOBODY: &str = "$argon2id$v=19$m=65536,t=3,p=1$c3Ryb25ncm9vbS1ub2JvZHk$HvVvIUYQ1ydVKvcJlIxGDM6NaHqJsMyJ7wd1Bd9AZjM";
@@ -53,7 +53,8 @@ impl Service {
         if let Some(cookie) = &credentials.session {
             let row = self.live_session(cookie, clock::now())?;
             let user = row.user.user;
-            if clock::now().0 - row.last_seen.0 > TOUCH {
+            let touch = TOUCH.min(self.settings.session_idle() / 10);
+            if clock::now().0 - row.last_seen.0 > touch {
                 self.store
                     .touch_session(hash(cookie.expose()), clock::now())
                     .await?;
@@ -163,10 +164,14 @@ impl Service {
             reason: String::new(),
             idempotency: None,
         };
-        let by_address = format!("log-in {}", ctx.actor().source);
-        let by_name = format!("log-in as {} {}", log_in.user, ctx.actor().source);
-        self.throttle.check(&by_address, now)?;
-        self.throttle.check(&by_name, now)?;
+        let named = || object("user", &log_in.user, &log_in.user);
+        let attempt = |who| {
+            self.throttle
+                .attempt(who, now)
+                .inspect_err(|error| self.refused(&ctx, "session.open", named(), error))
+        };
+        let by_address = attempt(format!("log-in {}", ctx.neighbour()))?;
+        let by_name = attempt(format!("log-in as {} {}", log_in.user, ctx.neighbour()))?;
         let password = Secret::new(log_in.password.into_bytes());
         let row = self.store.user_if_any(&log_in.user)?;
         let phc = row
@@ -183,21 +188,16 @@ impl Service {
                 .map_err(|error| Error::internal(error.to_string()))??
         };
         let Some(row) = row.filter(|row| fits && !row.user.disabled) else {
-            self.throttle.failed(&by_address, now);
-            self.throttle.failed(&by_name, now);
+            by_address.failed(now);
+            by_name.failed(now);
             let error = unauthenticated(
                 "log_in_refused",
                 "user and password do not fit, or the user is disabled",
             );
-            self.refused(
-                &ctx,
-                "session.open",
-                object("user", &log_in.user, &log_in.user),
-                &error,
-            );
+            self.refused(&ctx, "session.open", named(), &error);
             return Err(error);
         };
-        self.throttle.succeeded(&by_name);
+        by_name.succeeded();
         let user = row.user;
         let cookie = Secret::new(URL_SAFE_NO_PAD.encode(crypto::random::<32>()));
         let known = Context {
@@ -213,7 +213,7 @@ impl Service {
             once: None,
         };
         self.store
-            .add_session(change, hash(cookie.expose()), user.id, now)
+            .add_session(change, hash(cookie.expose()), (user.id, row.password), now)
             .await?;
         let expires = now.plus(self.settings.session_idle().min(LONGEST));
         let session = Session {
@@ -248,5 +248,19 @@ impl Service {
         self.store
             .remove_session(change, hash(cookie.expose()))
             .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_user_costs_as_much_as_a_known_one() {
+        let password = Secret::new(b"a wrong password".to_vec());
+        let known = kdf::password_hash(&password).unwrap();
+        let cost = |phc: &str| phc.rsplitn(3, '$').last().map(str::to_owned);
+        assert_eq!(cost(NOBODY), cost(&known));
+        assert!(!kdf::password_verify(NOBODY, &password).unwrap());
     }
 }

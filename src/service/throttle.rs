@@ -1,6 +1,6 @@
 //! Slows down guessing. In memory and bounded: it delays, and locks nobody out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::limited;
@@ -13,15 +13,26 @@ const ENTRIES: usize = 20_000;
 const LONGEST: i64 = 30;
 /// Failures are forgotten after a quarter of an hour without one.
 const MEMORY: i64 = 900 * Timestamp::SECOND;
+/// Attempts at once before any has failed; then one.
+const AT_ONCE: u32 = 4;
 
 #[derive(Default)]
 pub struct Throttle {
     failures: Mutex<HashMap<String, Failures>>,
-    noted: Mutex<HashMap<(String, &'static str), i64>>,
+    noted: Mutex<Noted>,
+}
+
+/// The refusals of one minute.
+#[derive(Default)]
+struct Noted {
+    minute: i64,
+    seen: HashSet<(String, &'static str)>,
 }
 
 struct Failures {
     count: u32,
+    /// Attempts whose outcome is not known yet: each may be a failure.
+    open: u32,
     last: Timestamp,
 }
 
@@ -33,56 +44,101 @@ impl Failures {
             count => (1_i64 << (count - 3).min(5)).min(LONGEST),
         }
     }
+
+    /// In whole seconds, from `now`.
+    fn left(&self, now: Timestamp) -> Option<u32> {
+        let left = self.last.plus(self.wait() * Timestamp::SECOND).0 - now.0;
+        (left > 0).then(|| u32::try_from(left / Timestamp::SECOND + 1).unwrap_or(1))
+    }
+}
+
+/// One attempt, from before its secret is looked at to its outcome; dropped, it had none.
+pub struct Attempt<'a> {
+    throttle: &'a Throttle,
+    who: String,
+}
+
+impl Attempt<'_> {
+    pub fn failed(self, now: Timestamp) {
+        let mut failures = lock(&self.throttle.failures);
+        if let Some(known) = failures.get_mut(&self.who) {
+            known.count = known.count.saturating_add(1);
+            known.last = now;
+        }
+    }
+
+    /// Forgets the failures before it.
+    pub fn succeeded(self) {
+        let mut failures = lock(&self.throttle.failures);
+        if let Some(known) = failures.get_mut(&self.who) {
+            known.count = 0;
+        }
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        let mut failures = lock(&self.throttle.failures);
+        if let Some(known) = failures.get_mut(&self.who) {
+            known.open = known.open.saturating_sub(1);
+            if known.open == 0 && known.count == 0 {
+                failures.remove(&self.who);
+            }
+        }
+    }
 }
 
 impl Throttle {
-    /// Refuses an attempt that comes too soon after failed ones.
-    pub fn check(&self, who: &str, now: Timestamp) -> Result<()> {
-        let failures = lock(&self.failures);
-        let Some(known) = failures.get(who) else {
-            return Ok(());
-        };
-        let left = known.last.plus(known.wait() * Timestamp::SECOND).0 - now.0;
-        if left <= 0 {
-            return Ok(());
-        }
-        Err(limited(
-            u32::try_from(left / Timestamp::SECOND + 1).unwrap_or(1),
-        ))
-    }
-
-    pub fn failed(&self, who: &str, now: Timestamp) {
+    /// Refuses an attempt that comes too soon after failed ones, or beside too many others.
+    pub fn attempt(&self, who: String, now: Timestamp) -> Result<Attempt<'_>> {
         let mut failures = lock(&self.failures);
         if failures.len() >= ENTRIES {
-            failures.retain(|_, known| known.last.plus(60 * Timestamp::SECOND) > now);
+            forget_oldest(&mut failures);
         }
-        let known = failures.entry(who.to_owned()).or_insert(Failures {
+        let known = failures.entry(who.clone()).or_insert(Failures {
             count: 0,
+            open: 0,
             last: now,
         });
-        known.count = known.count.saturating_add(1);
-        known.last = now;
-    }
-
-    pub fn succeeded(&self, who: &str) {
-        lock(&self.failures).remove(who);
+        if let Some(seconds) = known.left(now) {
+            return Err(limited(seconds));
+        }
+        if known.open >= if known.count < 2 { AT_ONCE } else { 1 } {
+            return Err(limited(1));
+        }
+        known.open += 1;
+        drop(failures);
+        Ok(Attempt {
+            throttle: self,
+            who,
+        })
     }
 
     /// True once per source, reason and minute.
     pub fn first_this_minute(&self, source: &str, reason: &'static str, now: Timestamp) -> bool {
         let minute = now.0 / (60 * Timestamp::SECOND);
         let mut noted = lock(&self.noted);
-        if noted.len() >= ENTRIES {
-            noted.retain(|_, at| *at == minute);
+        if noted.minute != minute {
+            noted.minute = minute;
+            noted.seen.clear();
         }
-        noted.insert((source.to_owned(), reason), minute) != Some(minute)
+        // So many addresses in one minute are one attack, noted as that.
+        let full = noted.seen.len() >= ENTRIES;
+        let source = if full { "" } else { source };
+        noted.seen.insert((source.to_owned(), reason))
     }
 
     pub fn forget(&self, now: Timestamp) {
-        lock(&self.failures).retain(|_, known| known.last.plus(MEMORY) > now);
-        let minute = now.0 / (60 * Timestamp::SECOND);
-        lock(&self.noted).retain(|_, at| *at == minute);
+        lock(&self.failures).retain(|_, known| known.open > 0 || known.last.plus(MEMORY) > now);
     }
+}
+
+/// A tenth of them, so that the next thousands need not look again.
+fn forget_oldest(failures: &mut HashMap<String, Failures>) {
+    let mut ends: Vec<Timestamp> = failures.values().map(|known| known.last).collect();
+    let (_, end, _) = ends.select_nth_unstable(ENTRIES / 10);
+    let end = *end;
+    failures.retain(|_, known| known.last > end);
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -97,23 +153,51 @@ mod tests {
     fn failures_slow_down_and_are_forgotten() {
         let throttle = Throttle::default();
         let mut now = Timestamp(1_000 * Timestamp::SECOND);
+        let attempt = |who: &str, now| throttle.attempt(who.to_owned(), now);
         for _ in 0..3 {
-            assert!(throttle.check("a", now).is_ok());
-            throttle.failed("a", now);
+            attempt("a", now)
+                .unwrap_or_else(|e| panic!("{e}"))
+                .failed(now);
         }
-        assert_eq!(throttle.check("a", now).unwrap_err().retry_after, Some(2));
-        assert!(throttle.check("b", now).is_ok());
+        assert_eq!(attempt("a", now).err().unwrap().retry_after, Some(2));
+        assert!(attempt("b", now).is_ok());
         for _ in 0..40 {
-            throttle.failed("a", now);
+            now = now.plus(LONGEST * Timestamp::SECOND);
+            let known = attempt("a", now).unwrap_or_else(|e| panic!("more than 30 seconds: {e}"));
+            known.failed(now);
         }
-        now = now.plus(LONGEST * Timestamp::SECOND);
-        assert!(
-            throttle.check("a", now).is_ok(),
-            "never more than 30 seconds"
-        );
         throttle.forget(now.plus(MEMORY));
-        throttle.failed("a", now.plus(MEMORY));
-        assert!(throttle.check("a", now.plus(MEMORY)).is_ok());
+        assert!(lock(&throttle.failures).is_empty());
+    }
+
+    #[test]
+    fn attempts_at_once_are_few_and_one_after_failures() {
+        let throttle = Throttle::default();
+        let now = Timestamp(1_000 * Timestamp::SECOND);
+        let attempt = || throttle.attempt("a".to_owned(), now);
+        let mut open: Vec<Attempt<'_>> = (0..AT_ONCE).map_while(|_| attempt().ok()).collect();
+        assert_eq!(open.len(), AT_ONCE as usize);
+        assert!(attempt().is_err());
+        open.drain(..2).for_each(|attempt| attempt.failed(now));
+        drop(open);
+        let one = attempt().unwrap_or_else(|e| panic!("{e}"));
+        assert!(attempt().is_err());
+        one.succeeded();
+        assert!(lock(&throttle.failures).is_empty());
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let throttle = Throttle::default();
+        for n in 0..3 * ENTRIES {
+            let now = Timestamp(n as i64);
+            if let Ok(attempt) = throttle.attempt(n.to_string(), now) {
+                attempt.failed(now);
+            }
+            throttle.first_this_minute(&n.to_string(), "denied", now);
+        }
+        assert!(lock(&throttle.failures).len() <= ENTRIES);
+        assert!(lock(&throttle.noted).seen.len() <= ENTRIES + 1);
     }
 
     #[test]

@@ -67,21 +67,7 @@ impl Service {
             }
         };
         let owner = self.store.user(&user)?.user;
-        if owner
-            .grants
-            .iter()
-            .any(|grant| grant.role == Role::Superuser)
-            && !self.is_superuser(ctx)
-        {
-            let error = Error::denied("denied", "only a superuser makes a superuser's tokens");
-            self.refused(
-                ctx,
-                "token.add",
-                object("token", "", &request.label),
-                &error,
-            );
-            return Err(error);
-        }
+        self.may_give(ctx, &owner.name, &owner.grants, "token.add")?;
         let secret = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(crypto::random::<32>()));
         let token = Token {
             id: TokenId::new(),
@@ -149,7 +135,17 @@ impl Service {
             "token.rm",
             object("token", id, ""),
         )?;
-        let token = self.store.token(id)?;
+        let token = match self.store.token(id) {
+            Ok(token) => token,
+            Err(error) => return self.or_first_answer(ctx, error),
+        };
+        let grants = self.store.user(&token.user)?.user.grants;
+        let of_superuser = grants.iter().any(|grant| grant.role == Role::Superuser);
+        if of_superuser && !self.is_superuser(ctx) {
+            let error = Error::denied("denied", "only a superuser removes a superuser's tokens");
+            self.refused(ctx, "token.rm", object("token", id, &token.label), &error);
+            return Err(error);
+        }
         let change = self.change(
             ctx,
             "token.rm",

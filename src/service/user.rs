@@ -1,6 +1,6 @@
 //! Users, their passwords and their grants.
 
-use super::access::{Action, Target};
+use super::access::{self, Action, Target};
 use super::caller::{Context, Identity};
 use super::{ListQuery, Service, by_text, object, paged, password_fits, position};
 use crate::api::user::{AddUser, EditUser, SetPassword};
@@ -25,6 +25,7 @@ fn named(name: &UserName) -> Object {
 impl Service {
     pub async fn user_add(&self, ctx: &Context, request: AddUser) -> Result<User> {
         self.may_change(ctx, &request.name, &request.grants, "user.add")?;
+        self.may_give(ctx, &request.name, &request.grants, "user.add")?;
         let user = User {
             id: UserId::new(),
             name: request.name,
@@ -85,7 +86,9 @@ impl Service {
     }
 
     pub async fn user_remove(&self, ctx: &Context, name: &UserName) -> Result<()> {
-        self.may_change_known(ctx, name, "user.rm")?;
+        if let Err(error) = self.may_change_known(ctx, name, "user.rm") {
+            return self.or_first_answer(ctx, error);
+        }
         self.store
             .remove_user(
                 self.change(ctx, "user.rm", named(name), clock::now()),
@@ -103,7 +106,8 @@ impl Service {
     ) -> Result<()> {
         let own = matches!(&ctx.identity, Identity::User { name: caller, .. } if caller == name);
         if !own {
-            self.may_change_known(ctx, name, "user.set_password")?;
+            let grants = self.may_change_known(ctx, name, "user.set_password")?;
+            self.may_give(ctx, name, &grants, "user.set_password")?;
         }
         let password = self.hash(request.password).await?;
         self.store
@@ -117,6 +121,7 @@ impl Service {
 
     pub async fn user_grant(&self, ctx: &Context, name: &UserName, grant: Grant) -> Result<User> {
         self.may_change(ctx, name, std::slice::from_ref(&grant), "user.grant")?;
+        self.may_give(ctx, name, std::slice::from_ref(&grant), "user.grant")?;
         self.may_change_known(ctx, name, "user.grant")?;
         let mut change = self.change(ctx, "user.grant", named(name), clock::now());
         change.event.detail = grant_text(&grant);
@@ -130,7 +135,7 @@ impl Service {
         self.store.revoke(change, name.clone(), grant).await
     }
 
-    /// An administrator works on users below superuser; only a superuser makes superusers.
+    /// Nobody works on users who have rights that he lacks; only a superuser makes superusers.
     fn may_change(
         &self,
         ctx: &Context,
@@ -168,10 +173,37 @@ impl Service {
         Ok(())
     }
 
-    fn may_change_known(&self, ctx: &Context, name: &UserName, verb: &str) -> Result<()> {
+    /// The grants of the user.
+    fn may_change_known(&self, ctx: &Context, name: &UserName, verb: &str) -> Result<Vec<Grant>> {
         self.allow(ctx, Action::UserChange, &Target::Server, verb, named(name))?;
-        let known = self.store.user(name)?;
-        self.may_change(ctx, name, &known.user.grants, verb)
+        let grants = self.store.user(name)?.user.grants;
+        self.may_change(ctx, name, &grants, verb)?;
+        Ok(grants)
+    }
+
+    /// Refuses to give, or to take over by a password or a token, what the caller may not do.
+    pub(super) fn may_give(
+        &self,
+        ctx: &Context,
+        name: &UserName,
+        grants: &[Grant],
+        verb: &str,
+    ) -> Result<()> {
+        let Some(beyond) = grants
+            .iter()
+            .find(|grant| !access::covers(&ctx.identity, grant))
+        else {
+            return Ok(());
+        };
+        let error = Error::denied(
+            "beyond_own_rights",
+            format!(
+                "{} allows more than the caller may do; nobody gives or takes over more than he has: ask a superuser",
+                grant_text(beyond)
+            ),
+        );
+        self.refused(ctx, verb, named(name), &error);
+        Err(error)
     }
 
     pub(super) fn is_superuser(&self, ctx: &Context) -> bool {

@@ -407,7 +407,7 @@ fn list(
 fn in_order(db: &Connection, from: u64, limit: usize) -> Result<Vec<ChainState>> {
     let mut events = Vec::new();
     let mut statement =
-        db.prepare_cached("SELECT first, tag, body FROM segments WHERE last >= ?1 ORDER BY first")?;
+        db.prepare_cached("SELECT first, tag, body FROM segments WHERE first >= coalesce((SELECT max(first) FROM segments WHERE first <= ?1), 0) ORDER BY first")?;
     let mut rows = statement.query([i64::try_from(from).unwrap_or(i64::MAX)])?;
     while let Some(row) = rows.next()? {
         let first = row.get::<_, i64>(0)?.unsigned_abs();

@@ -8,10 +8,13 @@ use super::list::{Rows, Start, walk};
 use super::org::count;
 use super::{Change, Store};
 use crate::clock::Timestamp;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::client::{Client, ClientState};
 use crate::model::filter::Filter;
 use crate::model::id::{ClientId, Fingerprint, OrgId};
+
+/// Registrations of an organization that wait for an approval at one time.
+const MOST_PENDING: u32 = 500;
 
 pub struct NewClient {
     pub client: Client,
@@ -81,6 +84,9 @@ impl Store {
                 remove(tx.db, &known)?;
             }
             let client = &new.client;
+            if client.state == ClientState::Pending {
+                pending_room(tx.db, new.org, client.created)?;
+            }
             tx.db.prepare_cached("INSERT INTO clients (id, org, state, description, age_recipient, recipient_proof, created, pending_until, registered_from, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, NULL)")?.execute((
                 client.id.as_bytes(),
                 new.org.as_bytes(),
@@ -191,6 +197,33 @@ impl Store {
         })
         .await
     }
+}
+
+/// Whoever knows an organization's name and no code can register as pending, with a new key each
+/// time; so those are bounded, and those whose time is over go first.
+fn pending_room(db: &Connection, org: OrgId, now: Timestamp) -> Result<()> {
+    let sql = "SELECT k.spki FROM clients c JOIN client_keys k ON k.client = c.id WHERE c.org = ?1 AND c.state = 'pending' AND c.pending_until <= ?2 LIMIT 16";
+    let over = db
+        .prepare_cached(sql)?
+        .query_map((org.as_bytes(), now.0), |row| row.get(0))?
+        .collect::<rusqlite::Result<Vec<[u8; 32]>>>()?;
+    for key in over {
+        if let Some(known) = find(db, &Fingerprint(key))? {
+            remove(db, &known)?;
+        }
+    }
+    let waiting: u32 = db
+        .prepare_cached("SELECT count(*) FROM clients WHERE org = ?1 AND state = 'pending'")?
+        .query_row([org.as_bytes()], |row| row.get(0))?;
+    if waiting < MOST_PENDING {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Limited,
+        "too_many_pending",
+        format!("{MOST_PENDING} registrations wait for an approval in this organization; its administrator approves or denies some first, or gives you its code"),
+    )
+    .after(3_600))
 }
 
 /// The same columns, led by the clients' own order.

@@ -22,6 +22,7 @@ mod session;
 mod setting;
 mod token;
 mod user;
+mod wal;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -34,7 +35,7 @@ use serde::de::DeserializeOwned;
 
 pub use access_log::AccessLog;
 pub use client::{NewClient, Registrant};
-pub use deposit::{Body, Expected, Head as DepositHead, Put, Sealed, Stored, Which};
+pub use deposit::{Body, Expected, Head as DepositHead, NAME_TAKEN, Put, Sealed, Stored, Which};
 pub use event::{ChainState, ExportedCheckpoint, Head, Walked};
 pub use list::{Rows, Start};
 pub use meta::{First, WrappedKey};
@@ -211,6 +212,12 @@ impl Store {
     /// `disk_nearly_full`, as changes are refused with.
     pub fn room(&self) -> Result<()> {
         writer::enough(os::free_bytes(&self.dir).unwrap_or(0))
+    }
+
+    /// False once a read met a damaged page, or a disk that gave an error. What else there is is
+    /// still served.
+    pub fn reads_hold(&self) -> bool {
+        self.readers.hold()
     }
 
     /// Where releases and refusals go.

@@ -6,7 +6,9 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 use zeroize::Zeroizing;
 
+use super::DISK_FULL;
 use super::schema::{self, File};
+use super::wal;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::secret::Key;
@@ -38,7 +40,7 @@ impl Source {
     /// left in the WAL.
     ///
     /// # Errors
-    /// `store_damaged` if the file does not open with the key, `schema_newer`.
+    /// `store_damaged` if the file does not open with the key, `wal_foreign`, `schema_newer`.
     pub fn prepare(&self, create: bool, now: Timestamp) -> Result<Connection> {
         if rusqlite::version_number() < OLDEST {
             return Err(Error::internal(format!(
@@ -55,6 +57,7 @@ impl Source {
                 ),
             ));
         }
+        wal::check(&self.path, &self.key)?;
         let db = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
         let (busy, log, done): (i64, i64, i64) = db
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| {
@@ -155,6 +158,13 @@ impl Source {
     }
 
     fn damaged(&self, error: rusqlite::Error) -> Error {
+        if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
+            let text = format!(
+                "the data disk is full, and {} cannot take over its write-ahead log; free some space, and start again. Nothing is lost",
+                self.path.display()
+            );
+            return Error::unavailable(DISK_FULL, text).because(error);
+        }
         let text = match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::NotADatabase) => {
                 format!(

@@ -2,6 +2,7 @@
 //! whatever may touch over 100 rows.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use super::FATAL;
 use super::open::Source;
 use crate::error::{Error, Result};
 
@@ -25,6 +27,7 @@ pub(super) struct Readers {
     pool: Arc<Pool>,
     scans: Option<mpsc::SyncSender<Scan>>,
     threads: Vec<JoinHandle<()>>,
+    failed: Arc<AtomicBool>,
 }
 
 struct Pool {
@@ -92,7 +95,13 @@ impl Readers {
             pool,
             scans: Some(scans),
             threads,
+            failed: Arc::default(),
         })
+    }
+
+    /// False once a read met a damaged page, or a disk that gave an error.
+    pub fn hold(&self) -> bool {
+        !self.failed.load(Ordering::Relaxed)
     }
 
     /// A read of a few rows, here and now.
@@ -132,7 +141,7 @@ impl Readers {
         }
         let lent = Lent(&self.pool, Some(db));
         match &lent.1 {
-            Some(db) => read(db),
+            Some(db) => noted(&self.failed, read(db)),
             None => Err(Error::internal("a reader was lent without a connection")),
         }
     }
@@ -143,10 +152,11 @@ impl Readers {
         read: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
+        let failed = Arc::clone(&self.failed);
         let scan: Scan = Box::new(move |db| {
             // Nobody waits any more: the caller went away.
             if !reply.is_closed() {
-                let _ = reply.send(read(db));
+                let _ = reply.send(noted(&failed, read(db)));
             }
         });
         let Some(scans) = &self.scans else {
@@ -163,6 +173,13 @@ impl Readers {
             .await
             .map_err(|_| Error::internal("a scan of the store did not answer"))?
     }
+}
+
+fn noted<T>(failed: &AtomicBool, found: Result<T>) -> Result<T> {
+    if found.as_ref().is_err_and(|error| error.code == FATAL) {
+        failed.store(true, Ordering::Relaxed);
+    }
+    found
 }
 
 impl Drop for Readers {

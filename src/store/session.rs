@@ -5,7 +5,7 @@ use rusqlite::OptionalExtension;
 use super::user::UserRow;
 use super::{Change, Store, Touches};
 use crate::clock::Timestamp;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::id::UserId;
 
 pub struct SessionRow {
@@ -15,18 +15,28 @@ pub struct SessionRow {
 }
 
 impl Store {
+    /// `password` is the one that was checked: it may have changed since, and the user gone.
+    ///
+    /// # Errors
+    /// `NotFound` if it did.
     pub async fn add_session(
         &self,
         change: Change,
         hash: [u8; 32],
-        user: UserId,
+        (user, password): (UserId, String),
         now: Timestamp,
     ) -> Result<()> {
         self.change(change, 256, move |tx, _| {
-            tx.db.execute(
-                "INSERT INTO sessions (hash, user_id, created, last_seen) VALUES (?1, ?2, ?3, ?3)",
-                (hash, user.as_bytes(), now.0),
+            let added = tx.db.execute(
+                "INSERT INTO sessions (hash, user_id, created, last_seen)
+                 SELECT ?1, id, ?4, ?4 FROM users WHERE id = ?2 AND password = ?3 AND disabled = 0",
+                (hash, user.as_bytes(), &password, now.0),
             )?;
+            if added == 0 {
+                return Err(Error::not_found(
+                    "the user or the password changed meanwhile",
+                ));
+            }
             Ok(())
         })
         .await
@@ -72,6 +82,14 @@ impl Store {
 
     /// Drops sessions that nobody used since `before`; returns how many.
     pub async fn prune_sessions(&self, before: Timestamp) -> Result<u64> {
+        let old = self.readers.point(|db| {
+            let mut any =
+                db.prepare_cached("SELECT 1 FROM sessions WHERE last_seen < ?1 LIMIT 1")?;
+            Ok(any.exists([before.0])?)
+        })?;
+        if !old {
+            return Ok(0);
+        }
         self.upkeep(Touches::Anything, 0, move |tx| {
             Ok(tx
                 .db

@@ -2,15 +2,29 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod access;
+mod audit;
+mod bad_input;
 mod bench;
 mod clients;
+mod conformance;
+mod damage;
 mod deposits;
 mod dist;
 mod fuzz;
 mod harness;
+mod health;
+mod hostile;
+mod identity;
+mod layers;
 mod lists;
 mod page;
 mod readme;
+mod sessions;
+mod shell;
 mod soak;
+mod stalling;
+mod startup;
+mod tampering;
 mod tour;
 mod vault;

@@ -205,6 +205,9 @@ fn label(
     Ok(())
 }
 
+/// The name is another client's.
+pub const NAME_TAKEN: &str = "name_taken";
+
 /// The transaction of `put_deposit`.
 fn write(
     db: &Connection,
@@ -218,7 +221,7 @@ fn write(
     if let Some(head) = &there {
         if put.owner.is_some() && head.owner != put.owner {
             return Err(Error::conflict(
-                "name_taken",
+                NAME_TAKEN,
                 format!(
                     "`{}` belongs to another client of this organization; choose another name",
                     put.name

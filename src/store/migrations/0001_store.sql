@@ -47,6 +47,7 @@ CREATE TABLE clients (
   reason          TEXT
 );
 CREATE INDEX clients_by_org ON clients (org, id);
+CREATE INDEX clients_pending ON clients (org, pending_until) WHERE state = 'pending';
 
 -- One key belongs to one client. Rows elsewhere refer to the client, so that keys can change.
 CREATE TABLE client_keys (

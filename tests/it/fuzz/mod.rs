@@ -6,6 +6,7 @@
 //! (60) a target, and docs/measured/fuzz.json.
 
 mod mutate;
+mod schema;
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -306,10 +307,11 @@ fn every_target_holds_on_its_corpus_and_on_mutations_of_it() {
         }
     }
     if long {
+        let requests = schema::long(&mut failures);
         let record = measured::Record {
             target: "fuzz",
-            peers: json!({}),
-            counts: json!({ "seconds_a_target": seconds, "targets": counts }),
+            peers: json!({ "schemathesis": schema::version() }),
+            counts: json!({ "seconds_a_target": seconds, "targets": counts, "requests_by_schema": requests }),
             failures: failures.clone(),
         };
         measured::write(&record, Folder::new().path());

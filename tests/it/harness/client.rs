@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
 
 use super::run::{Output, run_with};
 use super::{Curl, wire};
@@ -116,8 +119,13 @@ impl Client {
 
     /// A connection with this client's certificate.
     pub fn wire(&self) -> wire::Connection {
+        wire::Connection::with_config(&self.server, self.tls())
+    }
+
+    /// What makes such connections.
+    pub fn tls(&self) -> Arc<ClientConfig> {
         let identity = (&*self.file("client.crt"), &*self.file("client.key"));
-        wire::Connection::tls(&self.server, &self.ca, Some(identity))
+        wire::tls_config(&self.ca, Some(identity))
     }
 
     /// What `age -d` makes of a file, with this client's identity.

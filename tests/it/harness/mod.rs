@@ -9,6 +9,7 @@ pub mod curl;
 pub mod measured;
 pub mod run;
 pub mod server;
+pub mod store;
 pub mod wire;
 
 use std::path::{Path, PathBuf};

@@ -191,6 +191,7 @@ impl Server {
         let file = format!("FAKETIME_TIMESTAMP_FILE={}", file.display());
         let wrapper = ["faketime", "-m", "-f", "+0", "env", "-u", "FAKETIME"];
         let settings = [
+            "TZ=UTC0",
             "FAKETIME_NO_CACHE=1",
             "FAKETIME_DONT_FAKE_MONOTONIC=1",
             &file,
@@ -207,6 +208,12 @@ impl Server {
         assert!(self.options.stepped, "Options::stepped()");
         let new = self.file("clock.new", offset);
         fs::rename(new, self.path("clock")).unwrap();
+    }
+
+    /// Stops the server's clock, until `clock` puts it somewhere else.
+    pub fn freeze(&self) {
+        let now = strongroom::clock::now().to_string();
+        self.clock(&now[..19].replace('T', " "));
     }
 
     /// Starts `serve` and waits until it answers. Also the way back after `kill9` and `stop`.
@@ -253,7 +260,30 @@ impl Server {
     /// Runs `serve` to its end, which must be a refusal to start.
     #[track_caller]
     pub fn serve_fails(&self) -> Output {
-        run(&mut self.serve_command())
+        let _ = fs::remove_file(self.path("ready.json"));
+        let (out, err) = (self.path("refused-out"), self.path("refused-err"));
+        let mut command = self.serve_command();
+        let started = command
+            .stdin(Stdio::null())
+            .stdout(File::create(&out).unwrap())
+            .stderr(File::create(&err).unwrap())
+            .spawn();
+        let mut child = Killed(started.unwrap());
+        let ready = self.path("ready.json");
+        let status = until_some(PATIENCE, || {
+            assert!(
+                !ready.exists(),
+                "it started: {}",
+                fs::read_to_string(&err).unwrap()
+            );
+            child.0.try_wait().unwrap()
+        });
+        Output {
+            status: status.code().unwrap_or(-1),
+            stdout: fs::read(out).unwrap(),
+            stderr: String::from_utf8_lossy(&fs::read(err).unwrap()).into_owned(),
+            command: format!("{command:?}"),
+        }
     }
 
     /// As when the plug is pulled, but for what the kernel had not yet written.
@@ -393,7 +423,10 @@ impl Server {
         if !path.exists() {
             let mut socket = wire::Connection::unix(&self.data.join("run/admin.sock"));
             let pem = socket.get("/v1/server/ca.pem").ok(200).body;
-            fs::write(&path, pem).unwrap();
+            // Whole or absent, for several threads may ask at once.
+            let beside = self.path(&format!("ca-{:?}.new", std::thread::current().id()));
+            fs::write(&beside, pem).unwrap();
+            fs::rename(beside, &path).unwrap();
         }
         path
     }

@@ -7,17 +7,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use strongroom::os::free_bytes;
 
 use super::faults::{config_of, strace, trace_of};
+use super::found;
 use super::ledger::{body, tag_of};
 use super::run::options;
 use super::trace;
 use crate::harness::wire::Connection;
 use crate::harness::{Answer, PATIENCE, Server, run, until, until_some};
 
-/// The store keeps 256 free: this leaves it some to write.
-const DISK_MIB: u64 = 340;
+/// The store keeps 256 free and 64 in reserve: this leaves it some to write.
+const DISK_MIB: u64 = 385;
 const FILLER_MIB: u64 = 24;
 
 /// Lives as long as this, and the disk with it.
@@ -68,10 +70,10 @@ impl SmallDisk {
                 .args(["-l", &bytes.to_string()])
                 .arg(&filler))
         };
-        if command(bytes).status != 0 {
-            // The server took some meanwhile.
-            command(self.free().saturating_sub(64 << 10)).ok();
-        }
+        // The server takes some meanwhile, and gives some back.
+        until(Duration::from_secs(20), || {
+            command(bytes.min(self.free())).status == 0
+        });
     }
 
     fn give_back(&self) {
@@ -203,6 +205,16 @@ fn writing_stops_at_the_reserve_and_goes_on_when_there_is_room() {
     store.check();
     until(PATIENCE, || health_of(&server, "disk") == "amber");
 
+    // A restart on a full disk serves what is there.
+    server.kill9();
+    disk.give_back();
+    // The log's space comes back at the start.
+    disk.fill(disk.free() - (150 << 20));
+    server.serve();
+    store.connection = Connection::with_config(&server.client_url, Arc::clone(&config));
+    store.check();
+    store.put(1_000).refused(503, "disk_nearly_full");
+
     disk.give_back();
     until(PATIENCE, || store.put(1_000).status == 201);
     until(PATIENCE, || health_of(&server, "disk") == "green");
@@ -210,22 +222,17 @@ fn writing_stops_at_the_reserve_and_goes_on_when_there_is_room() {
     sound_after_restart(&mut server, Some(&disk));
     store.connection = Connection::with_config(&server.client_url, config);
     store.check();
+    found(
+        "disk_reserve",
+        json!({ "acknowledged": store.acknowledged.len(), "refused": store.refused.len() }),
+    );
 }
 
-#[test]
-fn a_disk_filled_by_others_loses_nothing_acknowledged() {
-    let mut server = Server::start(options(None));
-    let client = server.client("a", "acme");
-    let config = config_of(&client, &server.ca());
-    server.stop();
-    let disk = SmallDisk::under(&mut server);
-    server.serve();
+/// Four writers write, and then somebody else takes all that is left.
+fn write_while_it_fills(disk: &SmallDisk, stores: &mut [Store]) {
     let full = AtomicBool::new(false);
-    let mut stores: Vec<Store> = (0..4)
-        .map(|writer| Store::new(&server, &config, writer))
-        .collect();
     std::thread::scope(|scope| {
-        for store in &mut stores {
+        for store in stores {
             scope.spawn(|| {
                 // Until long after the disk is full.
                 let mut last = 0;
@@ -244,6 +251,20 @@ fn a_disk_filled_by_others_loses_nothing_acknowledged() {
         disk.fill(u64::MAX);
         full.store(true, Ordering::SeqCst);
     });
+}
+
+#[test]
+fn a_disk_filled_by_others_loses_nothing_acknowledged() {
+    let mut server = Server::start(options(None));
+    let client = server.client("a", "acme");
+    let config = config_of(&client, &server.ca());
+    server.stop();
+    let disk = SmallDisk::under(&mut server);
+    server.serve();
+    let mut stores: Vec<Store> = (0..4)
+        .map(|writer| Store::new(&server, &config, writer))
+        .collect();
+    write_while_it_fills(&disk, &mut stores);
     assert!(disk.free() < 1 << 20, "{} bytes are free", disk.free());
     let store = &mut stores[0];
     store.put(1_000);
@@ -290,6 +311,12 @@ fn a_disk_filled_by_others_loses_nothing_acknowledged() {
         store.connection = Connection::with_config(&server.client_url, Arc::clone(&config));
         store.check();
     }
+    let acknowledged: usize = stores.iter().map(|it| it.acknowledged.len()).sum();
+    let refused: usize = stores.iter().map(|it| it.refused.len()).sum();
+    found(
+        "disk_filled_by_others",
+        json!({ "acknowledged": acknowledged, "refused": refused }),
+    );
 }
 
 #[test]
@@ -333,4 +360,8 @@ fn a_commit_without_room_is_refused_and_the_next_one_holds() {
     sound_after_restart(&mut server, None);
     store.connection = Connection::with_config(&server.client_url, config);
     store.check();
+    found(
+        "commit_without_room",
+        json!({ "acknowledged": stored, "refused": refused }),
+    );
 }

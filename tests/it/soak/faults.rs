@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde_json::json;
 use strongroom::clock;
 
+use super::found;
 use super::ledger::{body, tag_of};
 use super::run::{options, planted};
 use super::trace::{self, Report};
@@ -47,7 +49,10 @@ fn traced(defect: Option<&str>) -> (Report, Report, usize) {
         .ok(201);
     let mut connections: Vec<Connection> = (0..8).map(|_| client.wire()).collect();
     for connection in &mut connections {
-        connection.get("/v1/deposits/first").ok(200);
+        // A planted defect answers before it is there.
+        until(Duration::from_secs(20), || {
+            connection.get("/v1/deposits/first").status == 200
+        });
     }
     let begin = quiet(&server);
 
@@ -117,6 +122,10 @@ fn no_answer_leaves_before_its_rows_are_synced() {
     }
     assert_eq!(alone.answers, changes);
     assert!(together.answers >= 48, "{together:?}");
+    found(
+        "sync_traced",
+        json!({ "answers_alone": alone.answers, "answers_at_once": together.answers, "syncs": alone.syncs + together.syncs }),
+    );
     assert!(alone.syncs >= changes);
 }
 
@@ -129,6 +138,10 @@ fn the_trace_catches_a_store_that_does_not_sync() {
         "{alone:#?}"
     );
     assert!(!together.violations.is_empty());
+    found(
+        "planted_sync_off",
+        json!({ "answers": changes, "caught": alone.violations.len() }),
+    );
 }
 
 #[test]
@@ -256,6 +269,10 @@ fn a_failing_sync_ends_the_server_and_loses_nothing_acknowledged() {
     server.options.wrapper.clear();
     server.serve();
     all_there(&server, &config, &tried);
+    found(
+        "sync_fails",
+        json!({ "syncs_failed": count, "changes_tried": tried.len(), "changes_acknowledged": acknowledged, "exit_code": code }),
+    );
     server.cli(&["audit", "verify"]).ok();
 }
 
@@ -309,6 +326,10 @@ fn an_access_log_that_cannot_be_synced_ends_the_server() {
     server.options.wrapper.clear();
     server.serve();
     server.cli(&["audit", "verify"]).ok();
+    found(
+        "access_log_sync_fails",
+        json!({ "released_before": released.len(), "released_after": late }),
+    );
 }
 
 pub fn config_of(client: &crate::harness::Client, ca: &Path) -> Arc<rustls::ClientConfig> {

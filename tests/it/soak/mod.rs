@@ -1,24 +1,52 @@
 //! Crashes: whatever was acknowledged is there afterwards, and nothing is half there. `make soak`
 //! runs the long form and writes docs/measured/soak.json.
 
+mod damage;
 mod disk;
 mod faults;
 mod ledger;
+mod released;
 mod run;
 mod trace;
 mod views;
 mod writer;
 
-use crate::harness::{long, measured, seed};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use serde_json::{Value, json};
+
+use crate::harness::{binary, long, measured, seed, tool};
 use run::{Plan, soak};
 
+/// What the other tests of the long form found; each that holds enters itself.
+static FOUND: Mutex<BTreeMap<&str, Value>> = Mutex::new(BTreeMap::new());
+
+/// Without these the long form is not complete.
+const PARTS: [&str; 9] = [
+    "access_log_sync_fails",
+    "commit_without_room",
+    "disk_filled_by_others",
+    "disk_reserve",
+    "planted_drop_event",
+    "planted_early_answer",
+    "planted_sync_off",
+    "sync_fails",
+    "sync_traced",
+];
+
+fn found(part: &'static str, what: Value) {
+    assert!(PARTS.contains(&part));
+    FOUND.lock().unwrap().insert(part, what);
+}
+
+// Last in the order of names: it writes the record.
 #[test]
 fn what_was_acknowledged_survives_kill_9() {
-    let long = long("soak");
-    let kills = match std::env::var("STRONGROOM_KILLS") {
-        Ok(kills) => kills.parse().unwrap(),
-        Err(_) if long => 300,
-        Err(_) => 6,
+    let kills = match (std::env::var("STRONGROOM_KILLS"), long("soak")) {
+        (Ok(kills), _) => kills.parse().unwrap(),
+        (Err(_), true) => 300,
+        (Err(_), false) => 6,
     };
     let outcome = soak(Plan {
         kills,
@@ -26,16 +54,27 @@ fn what_was_acknowledged_survives_kill_9() {
         defect: None,
     });
     println!("{}", outcome.counts());
-    if long {
-        let record = measured::Record {
-            target: "soak",
-            peers: serde_json::json!({}),
-            counts: outcome.counts(),
-            failures: outcome.failures.clone(),
-        };
-        measured::write(&record, &std::env::temp_dir());
+    let mut failures = outcome.failures.clone();
+    if long("soak") {
+        let parts = FOUND.lock().unwrap().clone();
+        let missing = PARTS.iter().filter(|part| !parts.contains_key(*part));
+        failures.extend(missing.map(|part| format!("{part}: failed, or was left out")));
+        let strace = String::from_utf8(tool("strace", ["--version"])).unwrap();
+        measured::write(
+            &measured::Record {
+                target: "soak",
+                peers: json!({ "strace": strace.lines().next() }),
+                counts: json!({ "kill_9": outcome.counts(), "other": parts }),
+                failures: failures.clone(),
+            },
+            &std::env::temp_dir(),
+        );
     }
-    assert!(outcome.failures.is_empty(), "{}", outcome.text(seed()));
+    assert!(
+        failures.is_empty(),
+        "{failures:?}\n{}",
+        outcome.text(seed())
+    );
     assert!(outcome.acknowledged > 0 && outcome.reads > 0);
 }
 
@@ -48,6 +87,8 @@ fn the_soak_catches_answers_before_the_commit() {
     });
     println!("{}", outcome.text(seed()));
     assert!(!outcome.failures.is_empty());
+    let caught = json!({ "caught_after_kills": outcome.kills, "first": outcome.failures[0] });
+    found("planted_early_answer", caught);
 }
 
 #[test]
@@ -59,4 +100,15 @@ fn the_soak_catches_a_dropped_event() {
     });
     let text = outcome.text(seed());
     assert!(text.contains("0 events for the acknowledged"), "{text}");
+    let caught = json!({ "caught_after_kills": outcome.kills, "first": outcome.failures[0] });
+    found("planted_drop_event", caught);
+}
+
+#[test]
+fn only_a_development_build_can_be_told_to_be_wrong() {
+    let development = binary().to_str() == Some(env!("CARGO_BIN_EXE_strongroom"));
+    let program = std::fs::read(binary()).unwrap();
+    let name = b"STRONGROOM_PLANTED_DEFECT";
+    let knows = program.windows(name.len()).any(|window| window == name);
+    assert_eq!(knows, development && cfg!(debug_assertions));
 }

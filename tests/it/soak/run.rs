@@ -125,6 +125,11 @@ pub fn soak(plan: Plan) -> Outcome {
             out.kills_at_start += 1;
         }
         server.serve();
+        let sum: usize = writers.iter().map(|it| it.acknowledged.len()).sum();
+        println!(
+            "{} of {} kills, {sum} changes acknowledged",
+            out.kills, plan.kills
+        );
     }
     if out.failures.is_empty() {
         round(
@@ -168,6 +173,7 @@ fn round(
         views,
     };
     std::thread::scope(|scope| {
+        let _ends = Ends(&killing);
         let working: Vec<_> = writers
             .iter_mut()
             .map(|writer| scope.spawn(|| writer.work(&round)))
@@ -203,6 +209,15 @@ fn round(
             }
         }
     });
+}
+
+/// A round that panics must not leave its threads at work for ever.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 /// At the end, when nothing is in flight: every change has its event, counters agree, and every page
