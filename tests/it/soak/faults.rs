@@ -22,6 +22,8 @@ pub fn strace(server: &Server, more: &[&str]) -> Vec<String> {
         .into();
     wrapper.push(server.path("trace").to_str().unwrap().to_owned());
     wrapper.extend(more.iter().map(|&arg| arg.to_owned()));
+    // Or it would outlive a strace that is killed.
+    wrapper.extend(["setpriv", "--pdeathsig", "KILL", "--"].map(str::to_owned));
     wrapper
 }
 
