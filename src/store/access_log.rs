@@ -307,7 +307,12 @@ impl Work {
         self.ballast.take();
         let held = self.ballast.held();
         self.state.reserve.store(held, Ordering::Relaxed);
-        let broken = !held && os::free_bytes(&self.dir).is_ok_and(|free| free < LEAST_FREE);
+        // Once the reserve was used, what it freed is no room.
+        let least = match self.ballast.used() {
+            true => MINIMUM_FREE,
+            false => LEAST_FREE,
+        };
+        let broken = !held && os::free_bytes(&self.dir).is_ok_and(|free| free < least);
         match (self.state.broken.swap(broken, Ordering::Relaxed), broken) {
             (true, false) => log::info!("the access log takes events again"),
             (false, true) => log::error!(
