@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +32,11 @@ pub struct Config {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
-    /// Who besides root and the server's own user may use the admin socket: uid = role.
+    /// An absolute path for a second admin socket, outside the data folder, which others cannot
+    /// enter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket: Option<PathBuf>,
+    /// Who besides root and the server's own user may use that socket: uid = role.
     pub socket_users: BTreeMap<String, Role>,
 }
 
@@ -108,6 +113,21 @@ impl Config {
                 ),
             ));
         }
+        if let Some(path) = self.admin.socket.as_deref().filter(|it| !it.is_absolute()) {
+            return Err(Error::invalid(
+                "admin.socket",
+                format!(
+                    "admin.socket is `{}`; it takes an absolute path, such as /run/strongroom/admin.sock",
+                    shown(&path.display().to_string())
+                ),
+            ));
+        }
+        if self.admin.socket.is_none() && !self.admin.socket_users.is_empty() {
+            return Err(Error::invalid(
+                "admin.socket",
+                "admin.socket_users lets further accounts in, and admin.socket does not say where: other accounts cannot enter the data folder; set it to a path such as /run/strongroom/admin.sock",
+            ));
+        }
         for uid in self.admin.socket_users.keys() {
             if uid.parse::<u32>().is_err() {
                 return Err(Error::invalid(
@@ -143,7 +163,10 @@ impl Config {
         if self.health_listen != other.health_listen {
             keys.push("health_listen");
         }
-        if self.admin != other.admin {
+        if self.admin.socket != other.admin.socket {
+            keys.push("admin.socket");
+        }
+        if self.admin.socket_users != other.admin.socket_users {
             keys.push("admin.socket_users");
         }
         keys
@@ -172,9 +195,14 @@ mod tests {
             ("fqdn = \"a b\"", "host name"),
             ("fqdn = \"a\"\nhealth_listen = \"0.0.0.0:1\"", "loopback"),
             (
-                "fqdn = \"a\"\n[admin.socket_users]\nroot = \"auditor\"",
+                "fqdn = \"a\"\nadmin.socket = \"/s\"\n[admin.socket_users]\nroot = \"auditor\"",
                 "uid",
             ),
+            (
+                "fqdn = \"a\"\n[admin.socket_users]\n1000 = \"auditor\"",
+                "does not say where",
+            ),
+            ("fqdn = \"a\"\nadmin.socket = \"here\"", "absolute"),
             ("fqdn = \"a\"\ngui_listen = \"here\"", "line 2"),
         ] {
             let error = Config::parse(text).unwrap_err();

@@ -70,7 +70,7 @@ pub const TARGETS: &[Target] = &[
     target("audit_export_line", audit_export_line, 8 << 10, &["{\"format\":\"strongroom-audit/1\",", "\"checkpoint\":{", "\"heads\":[", "\"chain\":\"access\"", "9999-12-31T23:59:59-23:59", "18446744073709551615", "-0", "1e3", "\"a\":1,"]),
     target("age_recipient", age_recipient, 6 << 10, &["age1", "ssh-ed25519 ", "ssh-rsa ", "AAAAB3NzaC1yc2EAAAADAQABAAAB", "AGE-SECRET-KEY-1", "\n", " "]),
     target("age_file", age_file, 6 << 10, &["age-encryption.org/v1\n", "-> X25519 ", "-> scrypt ", "-> ssh-ed25519 ", "\n--- ", "-----BEGIN AGE ENCRYPTED FILE-----\n", "\n-----END AGE ENCRYPTED FILE-----\n"]),
-    target("strongroom_toml", strongroom_toml, 4 << 10, &["fqdn = ", "\"\"\"", "client_listen = \"[::1]:0\"", "health_listen = \"[::ffff:127.0.0.1]:1\"", "[admin.socket_users]\n", "1000 = \"auditor\"\n", "[[[[", "{{{{", "a.b.c.d = ", "\\u001b", "\"+0\" = \"superuser\"", "4294967295"]),
+    target("strongroom_toml", strongroom_toml, 4 << 10, &["fqdn = ", "\"\"\"", "client_listen = \"[::1]:0\"", "health_listen = \"[::ffff:127.0.0.1]:1\"", "admin.socket = \"/s\"\n", "[admin.socket_users]\n", "1000 = \"auditor\"\n", "[[[[", "{{{{", "a.b.c.d = ", "\\u001b", "\"+0\" = \"superuser\"", "4294967295"]),
     target("node_json", node_json, 4 << 10, &["\"database_key\":", "strongroom-node/1", "strongroom-node/2", "18446744073709551616", "\\u001b"]),
     target("client_toml", client_toml, 4 << 10, &["version = 1", "version = 2", "[[", "{", "\"\"\"", "registered = true", "recovery_recipient = "]),
     target("client_bundle", client_bundle, 8 << 10, &["\"../x\":", "\"client.key\":", "\"files\":{", "\"version\":2", "strongroom-client-home"]),

@@ -21,6 +21,9 @@ pub struct AddUser {
 pub struct SetPassword {
     /// 12 to 1,024 bytes.
     pub password: String,
+    /// The password until now, where a user changes his own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_password: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize, ToSchema)]

@@ -432,7 +432,7 @@ mod tests {
     fn client() -> Client {
         let route = Route::Socket {
             path: "/nowhere/run/admin.sock".into(),
-            data_dir: "/nowhere".into(),
+            data_dir: Some("/nowhere".into()),
         };
         Client::new(route, None, Some("für 100 %".to_owned()), false)
     }
@@ -494,7 +494,7 @@ mod tests {
         });
         let route = Route::Socket {
             path,
-            data_dir: folder.0.clone(),
+            data_dir: Some(folder.0.clone()),
         };
         let result = Client::new(route, None, None, false).send(call).await;
         let heads = server.await.unwrap();

@@ -32,6 +32,14 @@ pub fn run(verb: Verb, global: &Global, out: &Printer) -> Result<()> {
                 ("client_listen", config.client_listen.to_string()),
                 ("gui_listen", config.gui_listen.to_string()),
                 ("health_listen", config.health_listen.to_string()),
+                (
+                    "admin.socket",
+                    config
+                        .admin
+                        .socket
+                        .as_deref()
+                        .map_or_else(String::new, |path| path.display().to_string()),
+                ),
                 ("admin.socket_users", users.join(", ")),
             ];
             out.record(&config, &fields)?;

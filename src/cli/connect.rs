@@ -24,8 +24,11 @@ pub const CONNECT: Duration = Duration::from_secs(10);
 
 /// Where requests go.
 pub enum Route {
-    /// The admin socket of a data folder.
-    Socket { path: PathBuf, data_dir: PathBuf },
+    /// An admin socket; that of a data folder, unless it was named itself.
+    Socket {
+        path: PathBuf,
+        data_dir: Option<PathBuf>,
+    },
     Tls {
         host: String,
         port: u16,
@@ -51,7 +54,7 @@ impl Route {
                 let stream = timeout(CONNECT, UnixStream::connect(path))
                     .await
                     .map_err(|_| late("the admin socket takes no connection"))?
-                    .map_err(|error| no_socket(&error, path, data_dir))?;
+                    .map_err(|error| no_socket(&error, path, data_dir.as_deref()))?;
                 speak(stream).await
             }
             Self::Tls { host, port, config } => {
@@ -115,21 +118,24 @@ pub fn unreachable(host: &str, port: u16, why: &str) -> Error {
     )
 }
 
-fn no_socket(error: &std::io::Error, path: &Path, data_dir: &Path) -> Error {
-    let data_dir = data_dir.display();
+fn no_socket(error: &std::io::Error, path: &Path, data_dir: Option<&Path>) -> Error {
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::NotADirectory => {
-            Error::unavailable(
-                "not_running",
-                format!(
+            let text = match data_dir.map(Path::display) {
+                Some(data_dir) => format!(
                     "no server runs on {data_dir}; start it: strongroom serve --data-dir {data_dir}"
                 ),
-            )
+                None => format!(
+                    "no server listens on {}; strongroom.toml on its machine names its socket as admin.socket",
+                    path.display()
+                ),
+            };
+            Error::unavailable("not_running", text)
         }
         ErrorKind::PermissionDenied => Error::denied(
             "socket",
             format!(
-                "{} is not for this account; root and the server's own account may use it",
+                "{} is not for this account; root and the server's own account may use it (others: --socket, where strongroom.toml names one)",
                 path.display()
             ),
         ),
@@ -197,7 +203,7 @@ mod tests {
         let error = no_socket(
             &ErrorKind::NotFound.into(),
             "/d/run/admin.sock".as_ref(),
-            "/d".as_ref(),
+            Some("/d".as_ref()),
         );
         assert_eq!(error.kind, crate::error::Kind::Unavailable);
         assert_eq!(
@@ -210,6 +216,9 @@ mod tests {
     fn a_path_too_long_for_a_socket_says_so() {
         let path = PathBuf::from(format!("/{}/run/admin.sock", "d".repeat(120)));
         let error = std::os::unix::net::UnixStream::connect(&path).unwrap_err();
-        assert_eq!(no_socket(&error, &path, "/d".as_ref()).code, "invalid");
+        assert_eq!(
+            no_socket(&error, &path, Some("/d".as_ref())).code,
+            "invalid"
+        );
     }
 }

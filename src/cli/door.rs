@@ -31,6 +31,12 @@ pub struct Global {
     #[arg(long, global = true, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 
+    /// The admin socket itself, where strongroom.toml names one for other accounts (admin.socket)
+    ///
+    /// [env: STRONGROOM_SOCKET]
+    #[arg(long, global = true, value_name = "FILE", conflicts_with_all = ["data_dir", "server"])]
+    pub socket: Option<PathBuf>,
+
     /// Go to this server over HTTPS, such as https://kts01.example.com:11371
     #[arg(long, global = true, value_name = "URL")]
     pub server: Option<String>,
@@ -84,7 +90,8 @@ struct Given {
     own: bool,
     server: bool,
     token: bool,
-    data_dir: bool,
+    /// A data folder or a socket was named.
+    local: bool,
     org: bool,
     registered: bool,
 }
@@ -104,7 +111,7 @@ pub struct Door {
 }
 
 fn choose(given: Given) -> Result<Choice> {
-    if given.server && given.data_dir {
+    if given.server && given.local {
         return Err(Error::invalid(
             "server",
             "--server and --data-dir name two servers; give one of them",
@@ -117,7 +124,7 @@ fn choose(given: Given) -> Result<Choice> {
             "token_file",
             "--token-file goes with --server URL; the admin socket knows its callers without a token",
         )),
-        (false, false) if given.own && given.registered && !given.data_dir && !given.org => {
+        (false, false) if given.own && given.registered && !given.local && !given.org => {
             Ok(Choice::Home)
         }
         (false, false) => Ok(Choice::Socket),
@@ -138,7 +145,8 @@ impl Context {
 
     fn open(&self, own: bool, org: bool) -> Result<Door> {
         let global = &self.global;
-        let home_counts = own && global.server.is_none() && global.data_dir.is_none() && !org;
+        let local = global.data_dir.is_some() || global.socket.is_some();
+        let home_counts = own && global.server.is_none() && !local && !org;
         let registered = home_counts && self.registered()?.is_some();
         if home_counts && !registered && global.home.is_some() {
             // Whoever names a home does not mean the admin socket.
@@ -148,7 +156,7 @@ impl Context {
             own,
             server: global.server.is_some(),
             token: global.token_file.is_some(),
-            data_dir: global.data_dir.is_some(),
+            local,
             org,
             registered,
         };
@@ -226,10 +234,24 @@ impl Context {
     }
 
     fn socket(&self) -> Route {
+        let named = || {
+            self.global
+                .socket
+                .clone()
+                .or_else(|| environment("STRONGROOM_SOCKET"))
+        };
+        if self.global.data_dir.is_none()
+            && let Some(path) = named()
+        {
+            return Route::Socket {
+                path,
+                data_dir: None,
+            };
+        }
         let data_dir = self.data_dir();
         Route::Socket {
             path: data_dir.join("run/admin.sock"),
-            data_dir,
+            data_dir: Some(data_dir),
         }
     }
 
@@ -380,11 +402,7 @@ mod tests {
             Choice::Socket
         );
         assert_eq!(
-            choose(Given {
-                data_dir: true,
-                ..own
-            })
-            .unwrap(),
+            choose(Given { local: true, ..own }).unwrap(),
             Choice::Socket
         );
         assert_eq!(choose(Given { org: true, ..own }).unwrap(), Choice::Socket);
@@ -410,7 +428,7 @@ mod tests {
         assert!(
             choose(Given {
                 server: true,
-                data_dir: true,
+                local: true,
                 ..own
             })
             .is_err()

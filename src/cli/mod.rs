@@ -54,8 +54,8 @@ Which server a command speaks to, and as whom:
      kernel says you are (root and the server's own account are superuser).
   3. `deposit …` and `client show`, when --home is given or holds a registered client: HTTPS to the
      server that it registered with, as that client.
-  4. Anything else: the admin socket of STRONGROOM_DATA_DIR, else of /var/lib/strongroom if it
-     exists, else of ./strongroom-data.
+  4. Anything else: the admin socket that --socket or STRONGROOM_SOCKET names, else that of
+     STRONGROOM_DATA_DIR, else of /var/lib/strongroom if it exists, else of ./strongroom-data.
 
 Secrets are never arguments: `--…-file FILE` names a file, and `-` is stdin.
 

@@ -3,11 +3,12 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -71,6 +72,11 @@ const IDLE: u8 = 1;
 /// A request's first bytes are there, its headers are not complete.
 const HEAD: u8 = 2;
 const BUSY: u8 = 3;
+/// We closed, the peer did not yet.
+const LINGER: u8 = 4;
+
+/// What is dropped of a peer that goes on sending after we closed.
+const MOST_DROPPED: usize = 32 << 20;
 
 /// What a connection is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -309,6 +315,7 @@ impl Watch {
             {
                 Order::Leave
             }
+            LINGER if stopping || passed(since, limits.linger) => Order::Leave,
             IDLE if stopping && passed(since, 2 * TICK) => Order::Leave,
             IDLE if passed(since, limits.idle + limits.head) => Order::Leave,
             IDLE if passed(since, limits.idle) => Order::Finish,
@@ -342,7 +349,7 @@ impl Work {
 impl Drop for Work {
     fn drop(&mut self) {
         self.waits_for_us(false);
-        if self.watch.busy.fetch_sub(1, Relaxed) == 1 {
+        if self.watch.busy.fetch_sub(1, Relaxed) == 1 && self.watch.stage.load(Relaxed) == BUSY {
             self.watch.enter(IDLE);
         }
     }
@@ -352,11 +359,20 @@ impl Drop for Work {
 pub(super) struct Watched<S> {
     stream: S,
     watch: Arc<Watch>,
+    /// The peer sends nothing more.
+    ended: bool,
+    /// Bytes that came after we closed.
+    dropped: usize,
 }
 
 impl<S> Watched<S> {
     pub(super) fn new(stream: S, watch: Arc<Watch>) -> Self {
-        Self { stream, watch }
+        Self {
+            stream,
+            watch,
+            ended: false,
+            dropped: 0,
+        }
     }
 
     fn wrote(&self, done: &Poll<io::Result<usize>>) {
@@ -377,12 +393,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let done = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if buffer.filled().len() > before {
             self.watch.came();
+        } else if done.is_ready() && buffer.remaining() > 0 {
+            self.ended = true;
         }
         done
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -416,8 +434,20 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         done
     }
 
+    /// Closes, and lingers until the peer has closed too: a socket that is dropped while bytes come
+    /// in resets the connection, and the peer may never read the answer that refused them.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        if self.watch.stage.load(Relaxed) != LINGER {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            self.watch.enter(LINGER);
+        }
+        let mut space = [MaybeUninit::uninit(); 4_096];
+        while !self.ended && self.dropped < MOST_DROPPED {
+            let mut buffer = ReadBuf::uninit(&mut space);
+            ready!(self.as_mut().poll_read(cx, &mut buffer))?;
+            self.dropped += buffer.filled().len();
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

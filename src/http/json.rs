@@ -117,6 +117,7 @@ fn rule(path: &str, message: &str) -> (String, String) {
 pub(super) const FIELDS: &[&str] = &[
     "auth_code",
     "contacts",
+    "current_password",
     "description",
     "disabled",
     "expires",

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
@@ -23,6 +23,7 @@ use super::door::{Door, Peer};
 use super::{App, Bodies, Limits, Tls, routes};
 use crate::error::{Error, Result};
 use crate::model::id::Fingerprint;
+use crate::os;
 use crate::service::Service;
 use crate::service::caller::Listener;
 
@@ -86,13 +87,48 @@ pub(super) fn bind_error(address: SocketAddr, setting: &str, error: io::Error) -
 }
 
 impl BoundSocket {
-    /// Takes the place of whatever socket lies at `path`: whoever calls holds the data folder's
-    /// lock, so it is a stale one. Mode 0600 from its first moment. Must run within the async
-    /// runtime.
+    /// The socket in the data folder. Takes the place of whatever socket lies at `path`: whoever
+    /// calls holds the folder's lock, so it is a stale one. Must run within the async runtime.
     ///
     /// # Errors
     /// The path is too long for a socket, or its folder cannot be written.
     pub fn bind(path: &Path) -> Result<Self> {
+        Self::with_mode(path, 0o600)
+    }
+
+    /// The socket that every account can reach; the kernel names each, and most are refused.
+    ///
+    /// # Errors
+    /// Its folder is missing, or others can put a socket of theirs in its place, or another server
+    /// answers there.
+    pub fn bind_for_all(path: &Path) -> Result<Self> {
+        let refused = |why: String| {
+            Err(Error::unavailable(
+                "listen_failed",
+                format!(
+                    "the admin socket {} (admin.socket) cannot be made: {why}",
+                    path.display()
+                ),
+            ))
+        };
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        match std::fs::metadata(folder) {
+            Err(error) => return refused(format!("{}: {error}", folder.display())),
+            Ok(it) if it.mode() & 0o022 != 0 || ![0, os::effective_uid()].contains(&it.uid()) => {
+                return refused(format!(
+                    "others can write to {}, and put a socket of theirs in its place; it must belong to root or the server's account, with mode 0755",
+                    folder.display()
+                ));
+            }
+            Ok(_) => {}
+        }
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return refused("a server answers there".to_owned());
+        }
+        Self::with_mode(path, 0o666)
+    }
+
+    fn with_mode(path: &Path, mode: u32) -> Result<Self> {
         let failed = |error: io::Error| {
             Error::unavailable(
                 "listen_failed",
@@ -106,7 +142,7 @@ impl BoundSocket {
             _ => {}
         }
         let listener = UnixListener::bind(&fresh).map_err(failed)?;
-        std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
         std::fs::rename(&fresh, path).map_err(failed)?;
         Ok(Self {
             listener,
@@ -119,7 +155,7 @@ impl BoundSocket {
 pub struct Listeners {
     pub client: Bound,
     pub gui: Bound,
-    pub socket: BoundSocket,
+    pub sockets: Vec<BoundSocket>,
 }
 
 /// The listeners at work. They end when they are told to; `ended` waits for that.
@@ -158,11 +194,14 @@ impl Listeners {
                 stop.clone(),
             ))
         };
-        Serving(vec![
+        let mut serving = vec![
             tcp(self.client, Listener::Client, &tls.client),
             tcp(self.gui, Listener::Gui, &tls.gui),
-            tokio::spawn(listening(Listener::Socket).serve_socket(self.socket, stop.clone())),
-        ])
+        ];
+        serving.extend(self.sockets.into_iter().map(|socket| {
+            tokio::spawn(listening(Listener::Socket).serve_socket(socket, stop.clone()))
+        }));
+        Serving(serving)
     }
 }
 

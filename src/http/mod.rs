@@ -40,6 +40,9 @@ pub struct Limits {
     pub idle: Duration,
     /// Without any progress while an answer waits to be taken.
     pub stalled: Duration,
+    /// After we closed: what the peer still sends is read and dropped, so that it reads our answer
+    /// before it learns that nobody listens.
+    pub linger: Duration,
     /// For a request's body, and a second more for each `body_rate` bytes that came.
     pub body: Duration,
     pub body_rate: usize,
@@ -67,6 +70,7 @@ impl Default for Limits {
             head: Duration::from_secs(10),
             idle: Duration::from_secs(75),
             stalled: Duration::from_secs(30),
+            linger: Duration::from_secs(2),
             body: Duration::from_secs(30),
             body_rate: 32 << 10,
             drain: Duration::from_secs(20),

@@ -115,10 +115,14 @@ async fn serve(start: Start, config: Config, unlocked: Unlocked, logging: Loggin
     let mut signals = Signals::listen()?;
     // Ports first: a taken one must not cost a start of everything else.
     let health = HealthBound::bind(config.health_listen, "health_listen")?;
+    let mut sockets = vec![BoundSocket::bind(&start.folder.socket())?];
+    if let Some(path) = &config.admin.socket {
+        sockets.push(BoundSocket::bind_for_all(path)?);
+    }
     let listeners = Listeners {
         client: Bound::bind(config.client_listen, "client_listen")?,
         gui: Bound::bind(config.gui_listen, "gui_listen")?,
-        socket: BoundSocket::bind(&start.folder.socket())?,
+        sockets,
     };
     let leaf = tls::load(
         &start.folder,

@@ -214,7 +214,7 @@ impl Service {
         self.release(event).await?;
         Ok(Fetched {
             id: sealed.head.id,
-            version: sealed.version,
+            version: sealed.version.clone(),
             body: body.expose().clone(),
         })
     }

@@ -12,8 +12,9 @@ use crate::error::{Error, Kind, Result};
 use crate::model::client::ClientState;
 use crate::model::id::RequestId;
 use crate::model::role::Role;
+use crate::model::user::UserName;
 use crate::secret::Secret;
-use crate::store::{Change, SessionRow};
+use crate::store::{Change, SessionRow, UserRow};
 
 /// However busy, a session ends after twelve hours.
 const LONGEST: i64 = 12 * Timestamp::HOUR;
@@ -98,7 +99,7 @@ impl Service {
             None => Err(Error::denied(
                 "denied",
                 format!(
-                    "uid {uid} may not use the admin socket; map it to a role in strongroom.toml under [admin.socket_users]"
+                    "uid {uid} may not use the admin socket; root maps it to a role in strongroom.toml under [admin.socket_users]"
                 ),
             )),
         }
@@ -165,39 +166,10 @@ impl Service {
             idempotency: None,
         };
         let named = || object("user", &log_in.user, &log_in.user);
-        let attempt = |who| {
-            self.throttle
-                .attempt(who, now)
-                .inspect_err(|error| self.refused(&ctx, "session.open", named(), error))
-        };
-        let by_address = attempt(format!("log-in {}", ctx.neighbour()))?;
-        let by_name = attempt(format!("log-in as {} {}", log_in.user, ctx.neighbour()))?;
-        let password = Secret::new(log_in.password.into_bytes());
-        let row = self.store.user_if_any(&log_in.user)?;
-        let phc = row
-            .as_ref()
-            .map_or_else(|| NOBODY.to_owned(), |row| row.password.clone());
-        let fits = {
-            let _turn = self
-                .passwords
-                .acquire()
-                .await
-                .map_err(|_| Error::internal("the log-in queue is closed"))?;
-            tokio::task::spawn_blocking(move || kdf::password_verify(&phc, &password))
-                .await
-                .map_err(|error| Error::internal(error.to_string()))??
-        };
-        let Some(row) = row.filter(|row| fits && !row.user.disabled) else {
-            by_address.failed(now);
-            by_name.failed(now);
-            let error = unauthenticated(
-                "log_in_refused",
-                "user and password do not fit, or the user is disabled",
-            );
-            self.refused(&ctx, "session.open", named(), &error);
-            return Err(error);
-        };
-        by_name.succeeded();
+        let row = self
+            .prove(&ctx, &log_in.user, log_in.password)
+            .await
+            .inspect_err(|error| self.refused(&ctx, "session.open", named(), error))?;
         let user = row.user;
         let cookie = Secret::new(URL_SAFE_NO_PAD.encode(crypto::random::<32>()));
         let known = Context {
@@ -223,6 +195,71 @@ impl Service {
             csrf: csrf(cookie.expose()),
         };
         Ok(Opened { cookie, session })
+    }
+
+    /// The user, if the password is his and he is not disabled. Slowed down by address, and by name
+    /// and address.
+    async fn prove(&self, ctx: &Context, name: &UserName, password: String) -> Result<UserRow> {
+        let now = clock::now();
+        let by_address = self
+            .throttle
+            .attempt(format!("log-in {}", ctx.neighbour()), now)?;
+        let by_name = self
+            .throttle
+            .attempt(format!("log-in as {name} {}", ctx.neighbour()), now)?;
+        let password = Secret::new(password.into_bytes());
+        let row = self.store.user_if_any(name)?;
+        let phc = row
+            .as_ref()
+            .map_or_else(|| NOBODY.to_owned(), |row| row.password.clone());
+        let fits = {
+            let _turn = self
+                .passwords
+                .acquire()
+                .await
+                .map_err(|_| Error::internal("the log-in queue is closed"))?;
+            tokio::task::spawn_blocking(move || kdf::password_verify(&phc, &password))
+                .await
+                .map_err(|error| Error::internal(error.to_string()))??
+        };
+        let Some(row) = row.filter(|row| fits && !row.user.disabled) else {
+            by_address.failed(now);
+            by_name.failed(now);
+            return Err(unauthenticated(
+                "log_in_refused",
+                "user and password do not fit, or the user is disabled",
+            ));
+        };
+        by_name.succeeded();
+        Ok(row)
+    }
+
+    /// Whether the caller knows the password that he is about to change.
+    pub(super) async fn own_password(
+        &self,
+        ctx: &Context,
+        name: &UserName,
+        current: Option<String>,
+    ) -> Result<()> {
+        let refused = |error: &Error| {
+            self.refused(ctx, "user.set_password", object("user", name, name), error);
+        };
+        let Some(current) = current else {
+            return Err(Error::invalid(
+                "current_password",
+                "current_password is missing: who changes his own password gives the one until now",
+            ))
+            .inspect_err(refused);
+        };
+        let proven = self.prove(ctx, name, current).await;
+        let proven = proven.map_err(|error| match error.kind {
+            // The session is good; another log-in would not help.
+            Kind::Unauthenticated => {
+                Error::denied("password_refused", "current_password is not the password")
+            }
+            _ => error,
+        });
+        proven.map(drop).inspect_err(refused)
     }
 
     pub async fn session_show(&self, _ctx: &Context, cookie: &Secret<String>) -> Result<Session> {

@@ -97,7 +97,8 @@ impl Service {
             .await
     }
 
-    /// One's own, or another's by an administrator. Ends the user's sessions.
+    /// One's own, with the one until now, so that a session left open does not become the account;
+    /// or another's by an administrator. Ends the user's sessions.
     pub async fn user_set_password(
         &self,
         ctx: &Context,
@@ -105,7 +106,10 @@ impl Service {
         request: SetPassword,
     ) -> Result<()> {
         let own = matches!(&ctx.identity, Identity::User { name: caller, .. } if caller == name);
-        if !own {
+        if own {
+            self.own_password(ctx, name, request.current_password)
+                .await?;
+        } else {
             let grants = self.may_change_known(ctx, name, "user.set_password")?;
             self.may_give(ctx, name, &grants, "user.set_password")?;
         }

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::FATAL;
 use super::ballast::Ballast;
 use super::event::{Backwards, ChainState, Head, Walked, head_by};
 use super::inbox::{Inbox, Taken};
 use super::open::Source;
 use super::readers::{spawn, stopping};
 use super::writer::MINIMUM_FREE;
+use super::{DISK_FULL, FATAL};
 use crate::crypto::chain::{Tagger, event_hash};
 use crate::error::{Error, Kind, Result};
 use crate::model::audit::{Chain, ChainedEvent, Event};
@@ -292,7 +292,7 @@ impl Work {
                         log::error!(error = format!("{error:?}").as_str(); "the access log does not take events; nothing is released until it does");
                     }
                     // The first time there is the reserve to write it to.
-                    if !self.ballast.give_up() {
+                    if error.code != DISK_FULL || !self.ballast.give_up() {
                         std::thread::park_timeout(RETRY);
                     }
                 }

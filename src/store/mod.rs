@@ -109,6 +109,7 @@ pub struct Store {
     readers: readers::Readers,
     access: AccessLog,
     callers: Arc<callers::Callers>,
+    envelopes: Arc<deposit::Envelopes>,
     revision: Arc<AtomicU64>,
     laying: deposit::Laying,
     answers: Key,
@@ -158,6 +159,7 @@ impl Opened {
         let revision = Arc::new(AtomicU64::new(meta::revision(&self.db)?));
         let wal_pages = Arc::new(AtomicU64::new(0));
         let callers = Arc::new(callers::Callers::default());
+        let envelopes = Arc::new(deposit::Envelopes::default());
         let readers = readers::Readers::start(&self.store)?;
         let access = AccessLog::start(
             self.access_db,
@@ -181,6 +183,7 @@ impl Opened {
             answers: Key::new(*keys.answers.expose()),
             revision: Arc::clone(&revision),
             callers: Arc::clone(&callers),
+            envelopes: Arc::clone(&envelopes),
             wal_pages,
             on_fatal,
             #[cfg(debug_assertions)]
@@ -192,6 +195,7 @@ impl Opened {
             readers,
             access,
             callers,
+            envelopes,
             revision,
             laying: deposit::Laying::default(),
             answers: keys.answers,

@@ -17,9 +17,6 @@ use crate::secret::Key;
 /// checkpoint and write at once.
 const OLDEST: i32 = 3_051_003;
 
-/// In KiB, as the pragma wants it: negative.
-const POINT_CACHE: i64 = -32_000;
-
 /// Where a file lies and what opens it; makes any number of connections.
 pub(super) struct Source {
     path: PathBuf,
@@ -86,14 +83,6 @@ impl Source {
     pub fn reader(&self) -> Result<Connection> {
         let db = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         db.pragma_update(None, "query_only", true)?;
-        Ok(db)
-    }
-
-    /// The same, for requests: with room for the inner pages and most indexes of 100,000 deposits,
-    /// since each page that is not there costs its decryption. It fills only as pages are read.
-    pub fn point_reader(&self) -> Result<Connection> {
-        let db = self.reader()?;
-        db.pragma_update(None, "cache_size", POINT_CACHE)?;
         Ok(db)
     }
 

@@ -17,6 +17,8 @@ pub enum Planted {
     EarlyAnswer,
     /// Some changes have no event; the chain that is left is sound.
     DropEvent,
+    /// A deposit that was fetched is kept over its changes.
+    StaleRead,
 }
 
 impl Planted {
@@ -28,9 +30,12 @@ impl Planted {
             Some("sync-off") => Ok(Some(Self::SyncOff)),
             Some("early-answer") => Ok(Some(Self::EarlyAnswer)),
             Some("drop-event") => Ok(Some(Self::DropEvent)),
+            Some("stale-read") => Ok(Some(Self::StaleRead)),
             Some(other) => Err(Error::invalid(
                 "planted_defect",
-                format!("{VARIABLE} is `{other}`; it takes sync-off, early-answer or drop-event"),
+                format!(
+                    "{VARIABLE} is `{other}`; it takes sync-off, early-answer, drop-event or stale-read"
+                ),
             )),
         }
     }

@@ -63,7 +63,7 @@ impl Readers {
     pub fn start(source: &Source) -> Result<Self> {
         let size = std::thread::available_parallelism().map_or(4, usize::from) + 2;
         let idle = (0..size)
-            .map(|_| source.point_reader())
+            .map(|_| source.reader())
             .collect::<Result<Vec<_>>>()?;
         let pool = Arc::new(Pool {
             idle: Mutex::new(idle),

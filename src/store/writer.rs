@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 
 use super::callers::Callers;
+use super::deposit::{Envelopes, Which};
 use super::event::Head;
 #[cfg(debug_assertions)]
 use super::planted::Planted;
@@ -41,11 +42,22 @@ pub(super) struct Tx<'a> {
     head: &'a mut Head,
     tagger: &'a Tagger,
     answers: &'a Key,
+    /// Deposits whose newest version is another after this.
+    outdated: Vec<Which>,
     #[cfg(debug_assertions)]
     planted: Option<Planted>,
 }
 
 impl Tx<'_> {
+    /// Every command that changes a deposit's row or its newest version says so here.
+    pub fn outdates(&mut self, names: [Which; 2]) {
+        #[cfg(debug_assertions)]
+        if self.planted == Some(Planted::StaleRead) {
+            return;
+        }
+        self.outdated.extend(names);
+    }
+
     /// Appends an event to the chain of changes.
     pub fn append(&mut self, event: Event) -> Result<()> {
         #[cfg(debug_assertions)]
@@ -222,6 +234,7 @@ pub(super) struct Setup {
     pub answers: Key,
     pub revision: Arc<AtomicU64>,
     pub callers: Arc<Callers>,
+    pub envelopes: Arc<Envelopes>,
     /// Pages in the WAL, as the checkpointer last saw them.
     pub wal_pages: Arc<AtomicU64>,
     pub on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
@@ -368,6 +381,7 @@ fn commit(setup: &mut Setup, group: &mut Vec<Box<dyn Command>>) -> Result<()> {
         head: &mut setup.head,
         tagger: &setup.tagger,
         answers: &setup.answers,
+        outdated: Vec::new(),
         #[cfg(debug_assertions)]
         planted: setup.planted,
     };
@@ -386,6 +400,7 @@ fn commit(setup: &mut Setup, group: &mut Vec<Box<dyn Command>>) -> Result<()> {
             break;
         }
     }
+    let outdated = tx.outdated;
     if failure.is_some() || !changed {
         return undo(setup, before).and(failure.map_or(Ok(()), Err));
     }
@@ -395,6 +410,8 @@ fn commit(setup: &mut Setup, group: &mut Vec<Box<dyn Command>>) -> Result<()> {
             command.answer(Ok(()));
         }
     }
+    // Until the commit has ended, whichever way.
+    let _outdated = setup.envelopes.outdate(outdated);
     let revision = setup.revision.load(Ordering::Relaxed) + 1;
     let ended = setup
         .db

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Options, Output, Server, run, wire};
+use crate::harness::{Answer, Options, Output, PATIENCE, Server, run, until, wire};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
@@ -190,18 +190,23 @@ fn sessions_end_with_a_change_of_password_or_role_and_with_the_user() {
     server.cli(&["user", "rm", "three", "--yes"]).ok();
     assert!(!is_alive(&server, &three), "removed");
 
-    // One's own password; the old one is needed no more, and one's own session ends, too.
+    // One's own password, by whoever knows the one until now; one's own session ends, too.
     let four = add("four");
     let mut wire = server.wire(&server.gui_url);
     let new = json!({"password": "four's new password"});
-    as_session(
-        &mut wire,
-        &four,
-        "PUT",
-        "/v1/users/four/password",
-        Some(new.clone()),
-    )
-    .ok(204);
+    let mut set = |new: &Value| {
+        let path = "/v1/users/four/password";
+        as_session(&mut wire, &four, "PUT", path, Some(new.clone()))
+    };
+    let said = set(&new).refused(400, "invalid");
+    assert!(said.message().contains("current_password"), "{said:?}");
+    let mut with = new.clone();
+    with["current_password"] = json!("a wrong password");
+    set(&with).refused(403, "password_refused");
+    assert!(is_alive(&server, &four));
+    with["current_password"] = json!(password);
+    // Wrong passwords from this address slow down the right one.
+    until(PATIENCE, || set(&with).status == 204);
     assert!(!is_alive(&server, &four));
     let four = session(&server, "four", "four's new password");
     let mut wire = server.wire(&server.gui_url);
@@ -380,13 +385,26 @@ fn a_uid_that_the_configuration_maps_has_that_role_and_no_more() {
     server.stop();
     let config = server.data.join("live/strongroom.toml");
     let text = without_admin_table(&config);
+    let folder = server.folder().join("for-others");
+    let socket = folder.join("admin.sock").to_str().unwrap().to_owned();
     fs::write(
         &config,
-        format!("{text}\n[admin.socket_users]\n{OTHER} = \"auditor\"\n"),
+        format!(
+            "{text}\n[admin]\nsocket = \"{socket}\"\n[admin.socket_users]\n{OTHER} = \"auditor\"\n"
+        ),
     )
     .unwrap();
+    let said = server.serve_fails();
+    assert!(said.stderr.contains("for-others: No such file"), "{said:?}");
+    fs::create_dir(&folder).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+    let said = server.serve_fails();
+    assert!(said.stderr.contains("others can write to"), "{said:?}");
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(server.folder(), fs::Permissions::from_mode(0o711)).unwrap();
     server.serve();
-    let socket = open_the_way(&server);
+    let said = run(Command::new(&server.options.binary).args(["--socket", &socket, "org", "list"]));
+    assert_eq!(said.status, 0, "{said:?}");
     let status = ask_as_other(&socket, &["http://localhost/v1/status"]).ok();
     assert_eq!(status.json()["state"], "serving", "{status:?}");
     let refused = ask_as_other(

@@ -328,7 +328,10 @@ fn a_wrong_configuration_names_the_key_and_the_line() {
             right.replace("fqdn = \"localhost\"", "fqdn = \"local host\""),
             "local host",
         ),
-        (format!("{right}\nsomeone = \"auditor\"\n"), "uid"),
+        (
+            format!("{right}\nsomeone = \"auditor\"\n"),
+            "admin.socket does not say",
+        ),
         ("fqdn".to_owned(), "line 1"),
     ] {
         assert_ne!(wrong, right);

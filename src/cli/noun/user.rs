@@ -145,7 +145,10 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
         } => {
             let password = files::read_secret(&password_file)?.expose().clone();
             let call = Call::new(Method::PUT, format!("{}/password", path(&name)));
-            let call = call.json(&SetPassword { password })?;
+            let call = call.json(&SetPassword {
+                password,
+                current_password: None,
+            })?;
             context.admin()?.send(call).await?;
             out.talk(&format!(
                 "user {name} has a new password, and no session any more"

@@ -36,6 +36,13 @@ pub struct Owned {
     pub deleted: Option<Timestamp>,
 }
 
+impl Sealed {
+    /// What it holds here; parts lie elsewhere.
+    pub(super) fn inline_bytes(&self) -> usize {
+        self.body.len() + self.version.content_type.len() + self.version.created_by.len()
+    }
+}
+
 pub(super) fn body_aad<'a>(org: OrgId, id: &'a DepositId, version: u32) -> Aad<'a> {
     Aad {
         table: "deposit_versions",
@@ -51,7 +58,14 @@ impl Store {
     ///
     /// # Errors
     /// `NotFound`.
-    pub fn sealed_deposit(&self, which: &Which, version: Option<u32>) -> Result<Sealed> {
+    pub fn sealed_deposit(&self, which: &Which, version: Option<u32>) -> Result<Arc<Sealed>> {
+        match version {
+            None => self.envelopes.find(which, || self.read_sealed(which, None)),
+            Some(_) => self.read_sealed(which, version).map(Arc::new),
+        }
+    }
+
+    fn read_sealed(&self, which: &Which, version: Option<u32>) -> Result<Sealed> {
         macro_rules! select {
             ($clause:literal) => {
                 concat!(
@@ -114,6 +128,34 @@ impl Store {
             (Some((&INLINE, body)), None) => Ok(Secret::new(body.to_vec())),
             (Some((&PARTS, manifest)), Some(_)) => self.gather(sealed, manifest),
             _ => Err(Error::internal("a deposit's body has an unknown form")),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::model::deposit::Encryption;
+
+    /// Of no deposit that is anywhere.
+    pub fn sealed(version: u32, bytes: usize) -> Sealed {
+        Sealed {
+            head: Owned {
+                id: DepositId::new(),
+                org: OrgId::new(),
+                owner: None,
+                deleted: None,
+            },
+            version: DepositVersion {
+                version,
+                size: bytes as u64,
+                encryption: Encryption::None,
+                content_type: String::new(),
+                created: Timestamp(0),
+                created_by: String::new(),
+            },
+            body: vec![7; bytes],
+            parts: None,
         }
     }
 }

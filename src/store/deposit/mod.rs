@@ -1,12 +1,14 @@
 //! Deposits: heads, versions, labels, the bin.
 
 mod body;
+mod envelopes;
 mod list;
 mod parts;
 mod row;
 
 use rusqlite::Connection;
 
+use super::writer::Tx;
 use super::{Change, Store, org};
 use crate::clock::Timestamp;
 use crate::crypto::envelope;
@@ -17,6 +19,8 @@ use crate::model::id::{ClientId, DepositId, OrgId};
 
 use body::body_aad;
 pub use body::{Body, Sealed};
+pub(super) use envelopes::Envelopes;
+use envelopes::names_of;
 pub(super) use parts::{Laying, drop_orphans};
 use parts::{PART, Plain};
 pub use row::{Expected, Head, Which};
@@ -68,7 +72,7 @@ impl Store {
         let weight = plain.bytes.expose().len() + 1_024;
         let stored = self
             .change_deposits(change, weight, move |tx, event| {
-                write(tx.db, put, &plain, size, event)
+                write(tx, put, &plain, size, event)
             })
             .await;
         if let (Err(_), Some(laid)) = (&stored, laid) {
@@ -108,6 +112,7 @@ impl Store {
                 ),
             )?;
             relabel(tx.db, &head, &labels)?;
+            tx.outdates(names_of(&head));
             Ok(found(tx.db, &which)?.deposit)
         })
         .await
@@ -128,6 +133,7 @@ impl Store {
                 "UPDATE deposits SET deleted = ?2 WHERE id = ?1",
                 (head.deposit.id.as_bytes(), now.0),
             )?;
+            tx.outdates(names_of(&head));
             Ok(found(tx.db, &which)?.deposit)
         })
         .await
@@ -141,6 +147,7 @@ impl Store {
                 "UPDATE deposits SET deleted = NULL WHERE id = ?1",
                 [head.deposit.id.as_bytes()],
             )?;
+            tx.outdates(names_of(&head));
             Ok(found(tx.db, &which)?.deposit)
         })
         .await
@@ -156,6 +163,7 @@ impl Store {
                 tx.db.execute(&format!("DELETE FROM {table} WHERE deposit = ?1"), [id])?;
             }
             tx.db.execute("DELETE FROM deposits WHERE id = ?1", [id])?;
+            tx.outdates(names_of(&head));
             org::count(tx.db, head.org, 0, -1)
         })
         .await
@@ -210,12 +218,13 @@ pub const NAME_TAKEN: &str = "name_taken";
 
 /// The transaction of `put_deposit`.
 fn write(
-    db: &Connection,
+    tx: &mut Tx<'_>,
     put: Put,
     plain: &Plain,
     size: usize,
     event: &mut Event,
 ) -> Result<Stored> {
+    let db = tx.db;
     let which = Which::Name(put.org, put.name.clone());
     let there = find(db, &which)?;
     if let Some(head) = &there {
@@ -304,6 +313,7 @@ fn write(
             if labels != head.deposit.labels {
                 relabel(db, head, &labels)?;
             }
+            tx.outdates(names_of(head));
         }
     }
     if let Some(parts) = plain.parts() {

@@ -25,7 +25,7 @@ pub struct Head {
 }
 
 /// Which deposit.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Which {
     Name(OrgId, DepositName),
     Id(DepositId),

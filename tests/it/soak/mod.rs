@@ -23,13 +23,14 @@ use run::{Plan, soak};
 static FOUND: Mutex<BTreeMap<&str, Value>> = Mutex::new(BTreeMap::new());
 
 /// Without these the long form is not complete.
-const PARTS: [&str; 9] = [
+const PARTS: [&str; 10] = [
     "access_log_sync_fails",
     "commit_without_room",
     "disk_filled_by_others",
     "disk_reserve",
     "planted_drop_event",
     "planted_early_answer",
+    "planted_stale_read",
     "planted_sync_off",
     "sync_fails",
     "sync_traced",
@@ -89,6 +90,19 @@ fn the_soak_catches_answers_before_the_commit() {
     assert!(!outcome.failures.is_empty());
     let caught = json!({ "caught_after_kills": outcome.kills, "first": outcome.failures[0] });
     found("planted_early_answer", caught);
+}
+
+#[test]
+fn the_soak_catches_a_read_that_is_older_than_an_answer() {
+    let outcome = soak(Plan {
+        kills: 4,
+        seed: seed(),
+        defect: Some("stale-read"),
+    });
+    let text = outcome.text(seed());
+    assert!(text.contains("came back after"), "{text}");
+    let caught = json!({ "caught_after_kills": outcome.kills, "first": outcome.failures[0] });
+    found("planted_stale_read", caught);
 }
 
 #[test]
