@@ -1,16 +1,27 @@
-//! The health listener: on loopback, in a thread of its own, so that it answers when the async
-//! runtime does not. `/healthz`, `/readyz`, `/metrics`.
+//! The health listener: on loopback, in a thread and an async runtime of its own, so that it answers
+//! when the server's does not. `/healthz`, `/readyz`, `/metrics`; one request a connection.
 
+use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tiny_http::{Header, Method, Request, Response, Server};
+use axum::body::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
 use super::listen::bind_error;
 use crate::error::{Error, Result};
@@ -18,11 +29,18 @@ use crate::model::health::{Health, Light, ServerState, Subsystem};
 use crate::service::Service;
 use crate::service::health::Board;
 
-/// How long the runtime has to answer.
+/// How long the server's runtime has to answer.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// Requests answered at once; a reader that stalls holds one of them, not the listener.
-const AT_ONCE: usize = 8;
+/// For a request's head, and for all of a connection.
+const HEAD: Duration = Duration::from_secs(5);
+const WHOLE: Duration = Duration::from_secs(10);
+
+/// Connections at once; for one more the oldest is closed.
+const CONNECTIONS: usize = 256;
+
+/// A request's head, in bytes.
+const HEAD_BYTES: usize = 8 << 10;
 
 /// The health listener's port, taken.
 pub struct HealthBound {
@@ -74,73 +92,89 @@ impl HealthBound {
             )
             .because(error)
         };
-        let server = Arc::new(open(&self.listener).map_err(failed)?);
-        let stopping = Arc::new(AtomicBool::new(false));
+        let own = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(failed)?;
+        self.listener.set_nonblocking(true).map_err(failed)?;
+        let listener = {
+            let _own = own.enter();
+            tokio::net::TcpListener::from_std(self.listener).map_err(failed)?
+        };
         let answering = Arc::new(Answering {
             board,
             runtime,
             service,
-            at_once: AtomicUsize::new(0),
         });
-        let (listener, current, stop) = (self.listener, Arc::clone(&server), Arc::clone(&stopping));
+        let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("health".to_owned())
-            .spawn(move || run(&listener, current, &answering, &stop))
+            .spawn(move || own.block_on(run(&listener, &answering, stopped)))
             .map_err(failed)?;
-        Ok(HealthServing {
-            server,
-            stopping,
-            thread,
-        })
+        Ok(HealthServing { stop, thread })
     }
 }
 
 /// The health listener at work.
 pub struct HealthServing {
-    server: Arc<Server>,
-    stopping: Arc<AtomicBool>,
+    stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
 
 impl HealthServing {
-    /// Stops and waits; within a second.
+    /// Stops at once, and waits for that.
     pub fn stop(self) {
-        self.stopping.store(true, SeqCst);
-        self.server.unblock();
-        drop(self.server);
+        drop(self.stop);
         if self.thread.join().is_err() {
             log::error!("the health listener's thread panicked");
         }
     }
 }
 
-fn open(listener: &TcpListener) -> io::Result<Server> {
-    Server::from_listener(listener.try_clone()?, None).map_err(io::Error::other)
-}
-
-/// Takes requests until told to stop. tiny_http ends for good at the first failed accept (no
-/// descriptors left), so it is then made anew on the same port.
-fn run(
-    listener: &TcpListener,
-    mut server: Arc<Server>,
+/// Takes connections until told to stop.
+async fn run(
+    listener: &tokio::net::TcpListener,
     answering: &Arc<Answering>,
-    stopping: &AtomicBool,
+    mut stopped: oneshot::Receiver<()>,
 ) {
-    while !stopping.load(SeqCst) {
-        match server.recv_timeout(Duration::from_secs(1)) {
-            Ok(Some(request)) => answering.take(request),
-            Ok(None) => {}
-            Err(error) => {
-                log::warn!(error:% = error; "the health listener could not accept; it starts again");
-                std::thread::park_timeout(Duration::from_millis(500));
-                match open(listener) {
-                    Ok(fresh) => server = Arc::new(fresh),
-                    Err(error) => {
-                        log::warn!(error:% = error; "the health listener could not start again yet")
-                    }
+    let mut newest: VecDeque<AbortHandle> = VecDeque::with_capacity(CONNECTIONS);
+    loop {
+        let accepted = tokio::select! {
+            _ = &mut stopped => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                if newest.len() == CONNECTIONS
+                    && let Some(oldest) = newest.pop_front()
+                {
+                    oldest.abort();
                 }
+                let task = tokio::spawn(attend(stream, Arc::clone(answering)));
+                newest.push_back(task.abort_handle());
+            }
+            Err(error) => {
+                log::warn!(error:% = error; "the health listener could not accept");
+                tokio::time::sleep(Duration::from_millis(500)).await;
             }
         }
+    }
+}
+
+async fn attend(stream: TcpStream, answering: Arc<Answering>) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(HEAD_BYTES)
+        .keep_alive(false)
+        .serve_connection(
+            TokioIo::new(stream),
+            service_fn(move |request| Arc::clone(&answering).respond(request)),
+        );
+    match timeout(WHOLE, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => log::debug!(error:% = error; "a health answer did not leave"),
+        Err(_) => log::debug!("a connection to the health listener took too long"),
     }
 }
 
@@ -148,97 +182,91 @@ struct Answering {
     board: Arc<Board>,
     runtime: Handle,
     service: Arc<OnceLock<Arc<Service>>>,
-    at_once: AtomicUsize,
 }
 
 /// An answer: status, content type, body.
-struct Answer(u16, &'static str, String);
+struct Answer(StatusCode, &'static str, String);
 
 impl Answering {
-    fn take(self: &Arc<Self>, request: Request) {
-        if self.at_once.fetch_add(1, SeqCst) >= AT_ONCE {
-            self.at_once.fetch_sub(1, SeqCst);
-            return;
-        }
-        let this = Arc::clone(self);
-        let spawned = std::thread::Builder::new()
-            .name("health-answer".to_owned())
-            .spawn(move || {
-                let Answer(status, content_type, body) =
-                    this.answer(request.method(), request.url());
-                let mut response = Response::from_string(body).with_status_code(status);
-                if let Ok(header) = Header::from_bytes("content-type", content_type) {
-                    response.add_header(header);
-                }
-                if let Err(error) = request.respond(response) {
-                    log::debug!(error:% = error; "a health answer did not leave");
-                }
-                this.at_once.fetch_sub(1, SeqCst);
-            });
-        if spawned.is_err() {
-            self.at_once.fetch_sub(1, SeqCst);
-        }
+    async fn respond(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> std::result::Result<Response<Full<Bytes>>, Infallible> {
+        let Answer(status, content_type, body) =
+            self.answer(request.method(), request.uri().path()).await;
+        let mut response = Response::new(Full::new(body.into()));
+        *response.status_mut() = status;
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        Ok(response)
     }
 
-    fn answer(&self, method: &Method, url: &str) -> Answer {
+    async fn answer(&self, method: &Method, path: &str) -> Answer {
         const TEXT: &str = "text/plain; charset=utf-8";
-        if !matches!(method, Method::Get | Method::Head) {
-            return Answer(405, TEXT, "GET only\n".to_owned());
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            return Answer(
+                StatusCode::METHOD_NOT_ALLOWED,
+                TEXT,
+                "GET only\n".to_owned(),
+            );
         }
-        match url.split('?').next().unwrap_or_default() {
+        match path {
             "/healthz" => {
-                let health = with_runtime(self.board.health(), self.ask(async {}).is_some());
-                let status = if health.state == Light::Red { 503 } else { 200 };
-                Answer(
-                    status,
-                    "application/json",
-                    serde_json::to_string(&health).unwrap_or_default(),
-                )
+                let answers = self.ask(async {}).await.is_some();
+                let health = with_runtime(self.board.health(), answers);
+                let status = match health.state {
+                    Light::Red => StatusCode::SERVICE_UNAVAILABLE,
+                    Light::Green | Light::Amber => StatusCode::OK,
+                };
+                let body = serde_json::to_string(&health).unwrap_or_default();
+                Answer(status, "application/json", body)
             }
             "/readyz" => {
                 let ready = self.board.health().server == ServerState::Serving
-                    && self.ask(async {}).is_some();
+                    && self.ask(async {}).await.is_some();
                 let (status, text) = if ready {
-                    (200, "ready\n")
+                    (StatusCode::OK, "ready\n")
                 } else {
-                    (503, "not ready\n")
+                    (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
                 };
                 Answer(status, TEXT, text.to_owned())
             }
-            "/metrics" => match self.metrics() {
-                Ok(metrics) => Answer(200, "text/plain; version=0.0.4", metrics),
-                Err(why) => Answer(503, TEXT, why),
+            "/metrics" => match self.metrics().await {
+                Ok(metrics) => Answer(StatusCode::OK, "text/plain; version=0.0.4", metrics),
+                Err(why) => Answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, why),
             },
-            _ => Answer(404, TEXT, "/healthz, /readyz, /metrics\n".to_owned()),
+            _ => Answer(
+                StatusCode::NOT_FOUND,
+                TEXT,
+                "/healthz, /readyz, /metrics\n".to_owned(),
+            ),
         }
     }
 
-    fn metrics(&self) -> std::result::Result<String, String> {
+    async fn metrics(&self) -> std::result::Result<String, String> {
         let service = self
             .service
             .get()
             .map(Arc::clone)
             .ok_or("the server is not open yet\n")?;
-        match self.ask(async move { service.metrics_text() }) {
+        match self.ask(async move { service.metrics_text() }).await {
             Some(Ok(metrics)) => Ok(metrics),
             Some(Err(error)) => Err(format!("{error}\n")),
             None => Err("the runtime does not answer\n".to_owned()),
         }
     }
 
-    /// Runs a question on the async runtime; none if it does not answer in time.
-    fn ask<T: Send + 'static>(
+    /// Runs a question on the server's runtime; none if it does not answer in time.
+    async fn ask<T: Send + 'static>(
         &self,
         question: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
-        let (send, receive) = sync_channel(1);
-        let asked = self.runtime.spawn(async move {
-            // The asker may have given up.
-            let _ = send.send(question.await);
-        });
-        let answer = receive.recv_timeout(DEADLINE).ok();
-        asked.abort();
-        answer
+        let asked = self.runtime.spawn(question);
+        let abort = asked.abort_handle();
+        let answer = timeout(DEADLINE, asked).await;
+        abort.abort();
+        answer.ok()?.ok()
     }
 }
 
@@ -269,7 +297,6 @@ mod tests {
             board,
             runtime: runtime.handle().clone(),
             service: Arc::default(),
-            at_once: AtomicUsize::new(0),
         }
     }
 
@@ -295,7 +322,14 @@ mod tests {
         let board = Arc::new(Board::new());
         board.server(ServerState::Serving);
         let answering = answering(&runtime, Arc::clone(&board));
-        let status = |path| answering.answer(&Method::Get, path).0;
+        let asking = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let status = |path| {
+            let answer = asking.block_on(answering.answer(&Method::GET, path));
+            answer.0.as_u16()
+        };
         assert_eq!(
             (status("/healthz"), status("/readyz"), status("/x")),
             (200, 200, 404)
@@ -304,7 +338,7 @@ mod tests {
         board.red("store", "the disk is full", "free some space");
         assert_eq!((status("/healthz"), status("/readyz")), (503, 200));
         board.green("store");
-        let (free, wait) = sync_channel::<()>(0);
+        let (free, wait) = std::sync::mpsc::sync_channel::<()>(0);
         runtime.spawn(async move { wait.recv().ok() });
         assert_eq!((status("/healthz"), status("/readyz")), (503, 503));
         drop(free);
