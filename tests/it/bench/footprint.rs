@@ -63,6 +63,8 @@ fn working_rate(target: &Target, sizes: &Sizes) -> f64 {
 fn half_sent(target: &Target, sizes: &Sizes, report: &mut Report) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (mut ratios, mut threads) = (Vec::new(), Vec::new());
+    // The first after a start fills caches.
+    working_rate(target, sizes);
     for _ in 0..sizes.rounds {
         let before = working_rate(target, sizes);
         let mut links = runtime.block_on(open(target, sizes.half_sent));
@@ -98,6 +100,7 @@ fn half_sent(target: &Target, sizes: &Sizes, report: &mut Report) {
 fn idle(target: &Target, sizes: &Sizes, report: &mut Report) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (mut ratios, mut resident, mut threads) = (Vec::new(), Vec::new(), Vec::new());
+    working_rate(target, sizes);
     for _ in 0..sizes.rounds.min(3) {
         let before = working_rate(target, sizes);
         threads.push(Usage::of(target.pid).threads);

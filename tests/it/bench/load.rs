@@ -55,7 +55,7 @@ struct Clock {
 
 /// Requests on connections that stay open.
 pub fn requests(target: &Target, plan: &Plan, first: u64, ask: &Ask) -> Outcome {
-    run(target, plan, first, |target, clock| {
+    run(&runtime(), target, plan, first, |target, clock| {
         repeat(target, clock, Arc::clone(ask), u64::MAX)
     })
 }
@@ -110,9 +110,15 @@ pub fn times(target: &Target, connections: usize, count: u64, ask: &Ask) -> Outc
     tally.outcome(started.elapsed(), spent)
 }
 
-/// A new connection, with a full handshake, for each request.
+/// A new connection, with a full handshake, for each request. From two threads: a handshake costs the
+/// client as much as the server.
 pub fn handshakes(target: &Target, plan: &Plan, ask: &Ask) -> Outcome {
-    run(target, plan, 0, |target, clock| {
+    let threads = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    run(&threads, target, plan, 0, |target, clock| {
         let ask = Arc::clone(ask);
         async move {
             let mut tally = Tally::default();
@@ -139,12 +145,18 @@ pub fn handshakes(target: &Target, plan: &Plan, ask: &Ask) -> Outcome {
     })
 }
 
-fn run<F, T>(target: &Target, plan: &Plan, first: u64, start: F) -> Outcome
+fn run<F, T>(
+    runtime: &tokio::runtime::Runtime,
+    target: &Target,
+    plan: &Plan,
+    first: u64,
+    start: F,
+) -> Outcome
 where
     F: Fn(Target, Arc<Clock>) -> T,
     T: Future<Output = Tally> + Send + 'static,
 {
-    runtime().block_on(async {
+    runtime.block_on(async {
         let clock = Arc::new(Clock::new(plan, first));
         let tasks: Vec<_> = (0..plan.connections)
             .map(|_| tokio::spawn(start(target.clone(), Arc::clone(&clock))))

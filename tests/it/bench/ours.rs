@@ -5,8 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::ClientConfig;
-use rustls_pki_types::ServerName;
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::kx_group::X25519;
+use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use strongroom::crypto::tls::{ClientIdentity, Trust, client_config};
 use strongroom::secret::Secret;
 
@@ -32,7 +36,7 @@ impl Ours {
         let tls = client_config(Trust::CaPem(read("ca.pem")), Some(identity)).unwrap();
         let mut tls = ClientConfig::clone(&tls);
         // Every handshake is a full one, with every server.
-        tls.resumption = rustls::client::Resumption::disabled();
+        tls.resumption = Resumption::disabled();
         let target = Target {
             address: SocketAddr::from(([127, 0, 0, 1], port(&server))),
             name: ServerName::try_from("localhost").unwrap(),
@@ -51,6 +55,29 @@ impl Ours {
         let took = started.elapsed();
         self.target = self.target_at(port(&self.server), self.server.pid);
         took
+    }
+
+    /// The same target for handshakes that are compared: X25519, which every server here speaks, and
+    /// a client that checks no certificate, so that most of the work is the server's.
+    pub fn shaking(target: &Target) -> Target {
+        let provider = CryptoProvider {
+            kx_groups: vec![X25519],
+            ..CryptoProvider::clone(target.tls.crypto_provider())
+        };
+        let schemes = provider
+            .signature_verification_algorithms
+            .supported_schemes();
+        let mut tls = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Unchecked(schemes)))
+            .with_client_cert_resolver(Arc::clone(&target.tls.client_auth_cert_resolver));
+        tls.resumption = Resumption::disabled();
+        Target {
+            tls: Arc::new(tls),
+            ..target.clone()
+        }
     }
 
     /// A server at another port, spoken to in the same way by the same client.
@@ -74,6 +101,45 @@ impl Ours {
         self.server
             .cli(&["setting", "set", "audit.strict", strict])
             .ok();
+    }
+}
+
+/// Takes every certificate for the server's.
+#[derive(Debug)]
+struct Unchecked(Vec<SignatureScheme>);
+
+impl ServerCertVerifier for Unchecked {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.clone()
     }
 }
 

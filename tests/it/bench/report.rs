@@ -285,12 +285,12 @@ impl Report {
 
 const NOTES: [&str; 7] = [
     "All servers run on one machine together with the load, one at a time, in turn; ratios are formed within a round, and all figures are medians of the rounds.",
-    "The load generator is one thread, a closed loop on each connection; at 64 connections p99 is waiting in line.",
+    "The load generator is one thread (two for handshakes), a closed loop on each connection; at 64 connections p99 is waiting in line.",
     "strongroom is as shipped: every GET is an audited release, on disk within 100 ms; `strongroom_strict` (audit.strict) waits for that. The audit cannot be switched off, so there is no figure without it.",
     "nginx serves files with the same certificate, sendfile on, no access log, no session reuse.",
     "postgresql gets one statement a transaction through pgbench, prepared, over its socket without TLS: the rows of one PUT in tables and indexes made from the store's migration. It neither encrypts nor chains hashes. `postgresql_without_counter` leaves out the row that counts an organization's deposits, whose lock lets one transaction commit at a time.",
     "openbao has raft storage, TLS with a token instead of client certificates, and no audit device.",
-    "Key exchange as each server prefers it: strongroom and openbao X25519MLKEM768, nginx (OpenSSL 3.0) X25519.",
+    "Handshakes are compared with X25519, as nginx (OpenSSL 3.0) has no other that is as fast, from two threads that check no certificate; `strongroom_mlkem` is the same with X25519MLKEM768 and a client that checks, as shipped. All other connections have the key exchange that each server prefers.",
 ];
 
 fn summary(outcomes: &[Outcome]) -> Value {

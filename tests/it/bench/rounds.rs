@@ -130,20 +130,15 @@ fn one_round(
         warm_up: Duration::from_millis(300),
         time: sizes.time,
     };
-    report.outcome(
-        "handshake",
-        "strongroom",
-        SHAKING,
-        load::handshakes(&ours.target, &plan, &get(sizes.deposits)),
-    );
+    let mut shake = |server, target: &Target| {
+        let outcome = load::handshakes(target, &plan, &get(sizes.deposits));
+        report.outcome("handshake", server, SHAKING, outcome);
+    };
+    shake("strongroom", &Ours::shaking(&ours.target));
     if let Some(peers) = peers {
-        report.outcome(
-            "handshake",
-            "nginx",
-            SHAKING,
-            load::handshakes(&peers.nginx.target, &plan, &get(sizes.deposits)),
-        );
+        shake("nginx", &Ours::shaking(&peers.nginx.target));
     }
+    shake("strongroom_mlkem", &ours.target);
 }
 
 fn gets(
