@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
 use super::Limits;
@@ -74,6 +74,9 @@ const HEAD: u8 = 2;
 const BUSY: u8 = 3;
 /// We closed, the peer did not yet.
 const LINGER: u8 = 4;
+
+/// Bytes that are waited for before there are buffers.
+const FIRST: usize = 16;
 
 /// What is dropped of a peer that goes on sending after we closed.
 const MOST_DROPPED: usize = 32 << 20;
@@ -363,6 +366,9 @@ pub(super) struct Watched<S> {
     ended: bool,
     /// Bytes that came after we closed.
     dropped: usize,
+    /// What came first, and how much of it is not handed on yet.
+    first: [u8; FIRST],
+    waiting: std::ops::Range<usize>,
 }
 
 impl<S> Watched<S> {
@@ -372,7 +378,21 @@ impl<S> Watched<S> {
             watch,
             ended: false,
             dropped: 0,
+            first: [0; FIRST],
+            waiting: 0..0,
         }
+    }
+
+    /// Waits for the first bytes, so that a connection on which nothing comes costs no buffers.
+    pub(super) async fn begun(&mut self) -> io::Result<()>
+    where
+        S: AsyncRead + Unpin,
+    {
+        let mut first = [0; FIRST];
+        let came = self.read(&mut first).await?;
+        self.first = first;
+        self.waiting = 0..came;
+        Ok(())
     }
 
     fn wrote(&self, done: &Poll<io::Result<usize>>) {
@@ -389,6 +409,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let waiting = self.waiting.clone();
+        if !waiting.is_empty() {
+            let end = waiting.end.min(waiting.start + buffer.remaining());
+            buffer.put_slice(&self.first[waiting.start..end]);
+            self.waiting.start = end;
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let done = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if buffer.filled().len() > before {

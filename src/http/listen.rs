@@ -372,17 +372,33 @@ impl Listening {
     ) {
         let watch = Arc::clone(&place.watch);
         let door = self.door(peer, &place);
-        let io = TokioIo::new(Watched::new(stream, Arc::clone(&watch)));
+        let mut stream = Watched::new(stream, Arc::clone(&watch));
+        let order = tokio::select! {
+            begun = stream.begun() => match begun {
+                Ok(()) => Order::Stay,
+                Err(error) => {
+                    log::debug!(error:% = error; "a connection ended early");
+                    return;
+                }
+            },
+            order = watch.ordered() => order,
+        };
+        if order == Order::Leave {
+            return;
+        }
         // The watch keeps the deadlines, so hyper needs no timer. 100 headers is hyper's bound.
         let connection = http1::Builder::new()
             .header_read_timeout(None)
             .max_header_size(self.app.limits.head_bytes)
             .max_buf_size(self.app.limits.head_bytes.max(64 << 10))
             .serve_connection(
-                io,
+                TokioIo::new(stream),
                 service_fn(move |request| Arc::clone(&door).answer(request, false)),
             );
         let mut connection = pin!(connection);
+        if order == Order::Finish {
+            connection.as_mut().graceful_shutdown();
+        }
         loop {
             tokio::select! {
                 done = connection.as_mut() => return ended(done),
