@@ -12,6 +12,7 @@ use flexi_logger::{
     Cleanup, Criterion, DeferredNow, FileSpec, LogSpecification, Logger, LoggerHandle, Naming,
 };
 use log::{LevelFilter, Record};
+use serde_json::Value;
 
 use crate::clock;
 use crate::error::{Error, Result};
@@ -118,6 +119,8 @@ impl Logging {
                     SyslogLineHeader::Rfc3164,
                     SyslogFacility::SystemDaemons,
                 )
+                // It would leave out all but warnings and errors.
+                .max_log_level(LevelFilter::Trace)
                 .format(|to, _, record| write!(to, "{}", record.args()))
                 .build()
                 .map_err(|error| refused(error.to_string()))?;
@@ -169,8 +172,8 @@ impl LogWriter for Writer {
     }
 }
 
-/// Collects a line's key=value fields.
-struct Fields(Vec<(String, String)>);
+/// Collects a line's key=value fields; numbers stay numbers.
+struct Fields(Vec<(String, Value)>);
 
 impl<'kvs> log::kv::VisitSource<'kvs> for Fields {
     fn visit_pair(
@@ -178,12 +181,23 @@ impl<'kvs> log::kv::VisitSource<'kvs> for Fields {
         key: log::kv::Key<'kvs>,
         value: log::kv::Value<'kvs>,
     ) -> std::result::Result<(), log::kv::Error> {
-        self.0.push((key.to_string(), value.to_string()));
+        let kept = if let Some(value) = value.to_bool() {
+            value.into()
+        } else if let Some(value) = value.to_u64() {
+            value.into()
+        } else if let Some(value) = value.to_i64() {
+            value.into()
+        } else if let Some(value) = value.to_f64() {
+            value.into()
+        } else {
+            value.to_string().into()
+        };
+        self.0.push((key.to_string(), kept));
         Ok(())
     }
 }
 
-fn fields(record: &Record) -> Vec<(String, String)> {
+fn fields(record: &Record) -> Vec<(String, Value)> {
     let mut fields = Fields(Vec::new());
     // A field that cannot be read is left out; the line stands.
     let _ = record.key_values().visit(&mut fields);
@@ -199,6 +213,10 @@ fn text(record: &Record) -> String {
         printable(&record.args().to_string())
     );
     for (key, value) in fields(record) {
+        let value = match value {
+            Value::String(text) => text,
+            other => other.to_string(),
+        };
         if !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic() && b != b'"') {
             line.push_str(&format!(" {key}={value}"));
         } else {
@@ -217,9 +235,9 @@ fn json(record: &Record) -> String {
     );
     line.insert("message".to_owned(), record.args().to_string().into());
     for (key, value) in fields(record) {
-        line.entry(key).or_insert_with(|| value.into());
+        line.entry(key).or_insert(value);
     }
-    serde_json::Value::Object(line).to_string()
+    Value::Object(line).to_string()
 }
 
 /// One line, whatever is in it.

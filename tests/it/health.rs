@@ -1,6 +1,8 @@
 //! How the server tells that it is well, what it does while it stops, and where its log goes.
 
 use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -237,4 +239,89 @@ fn a_log_setting_outlives_a_restart() {
     };
     until(PATIENCE, || written().contains(&id));
     server.stop();
+}
+
+fn log_files(server: &Server) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(server.data.join("log"))
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+#[test]
+fn log_files_of_ten_megabytes_are_kept_ten_beside_the_current_one() {
+    let mut server = Server::start(Options::default());
+    server.cli(&["setting", "set", "log.target", "file"]).ok();
+    server.stop();
+    assert_eq!(log_files(&server).len(), 1, "{:?}", log_files(&server));
+    let folder = server.data.join("log");
+    let current = folder.join(&log_files(&server)[0]);
+    let file = fs::OpenOptions::new().write(true).open(&current).unwrap();
+    file.set_len(10_000_000).unwrap();
+    for number in 0..12 {
+        fs::write(folder.join(format!("strongroom_r{number:05}.log")), "old\n").unwrap();
+    }
+    server.serve();
+    let kept = |name: &str| folder.join(format!("strongroom_{name}.log"));
+    until(PATIENCE, || {
+        server
+            .curl(&format!("{}/v1/deposits", server.client_url))
+            .send()
+            .ok(401);
+        kept("r00012").exists() && !kept("r00002").exists()
+    });
+    assert!(fs::metadata(kept("r00012")).unwrap().len() >= 10_000_000);
+    assert!(fs::metadata(&current).unwrap().len() < 1_000_000);
+    assert!(kept("r00003").exists());
+    assert_eq!(log_files(&server).len(), 11, "{:?}", log_files(&server));
+}
+
+#[test]
+fn the_log_goes_to_syslog_where_there_is_one() {
+    let mut server = Server::start(Options::default());
+    if !Path::new("/dev/log").exists() {
+        server
+            .cli(&["setting", "set", "log.target", "syslog"])
+            .fails(2)
+            .says(&["the log cannot go to syslog"]);
+    }
+    server.stop();
+    // A /dev of the server's own, with a syslog that this test reads.
+    let socket = server.path("syslog");
+    let syslog = UnixDatagram::bind(&socket).unwrap();
+    syslog.set_read_timeout(Some(PATIENCE)).unwrap();
+    let script = format!(
+        "mkdir '{0}' && mount -t tmpfs dev '{0}' && ln -s '{1}' '{0}/log' && for it in null zero random urandom; do
+             : >'{0}'/$it && mount --bind /dev/$it '{0}'/$it; done && mount --rbind '{0}' /dev && exec \"$@\"",
+        server.path("dev").display(),
+        socket.display()
+    );
+    server.options.wrapper = [
+        "unshare",
+        "--mount",
+        "--map-root-user",
+        "sh",
+        "-ec",
+        &script,
+        "sh",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    server.serve();
+    server.cli(&["setting", "set", "log.target", "syslog"]).ok();
+    let refused = server
+        .curl(&format!("{}/v1/deposits", server.client_url))
+        .send()
+        .ok(401);
+    let id = refused.header("strongroom-request-id").unwrap().to_owned();
+    let mut line = [0; 4_096];
+    until(PATIENCE, || {
+        let length = syslog.recv(&mut line).unwrap();
+        let line = String::from_utf8_lossy(&line[..length]).into_owned();
+        // Facility 3 (daemon) and the line's own severity.
+        line.starts_with('<') && line.contains("strongroom") && line.contains(&id)
+    });
+    assert!(!server.log().contains(&id), "and to no other place");
 }

@@ -34,7 +34,7 @@ impl SmallDisk {
         const SCRIPT: &str = r#"mkdir "$1/small" && mount -t tmpfs -o "size=$2m,mode=0700" strongroom-soak "$1/small" &&
             cp -a "$1/data/." "$1/small/" && mount --bind "$1/small" "$1/data" && echo ready && exec cat"#;
         let mut holder = Command::new("unshare")
-            .args(["-m", "sh", "-c", SCRIPT, "sh"])
+            .args(["--mount", "--map-root-user", "sh", "-c", SCRIPT, "sh"])
             .arg(server.folder())
             .arg(DISK_MIB.to_string())
             .stdin(Stdio::piped())
@@ -45,14 +45,19 @@ impl SmallDisk {
         BufReader::new(holder.stdout.as_mut().unwrap())
             .read_line(&mut said)
             .unwrap();
-        assert_eq!(
-            said, "ready\n",
-            "this test mounts a tmpfs, and must be root for it"
-        );
+        assert_eq!(said, "ready\n", "a tmpfs could not be mounted");
         let pid = holder.id();
-        server.options.wrapper = ["nsenter", "-t", &pid.to_string(), "-m", "--"]
-            .map(str::to_owned)
-            .into();
+        server.options.wrapper = [
+            "nsenter",
+            "-t",
+            &pid.to_string(),
+            "-U",
+            "-m",
+            "--preserve-credentials",
+            "--",
+        ]
+        .map(str::to_owned)
+        .into();
         let data = PathBuf::from(format!("/proc/{pid}/root{}", server.data.display()));
         Self { holder, data }
     }
