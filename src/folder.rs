@@ -83,8 +83,10 @@ impl Folder {
     /// # Errors
     /// `not_initialised`, naming what to type.
     pub fn check_initialised(&self) -> Result<()> {
-        if self.is_initialised() {
-            return Ok(());
+        match self.config().try_exists() {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(error) => return Err(failed("read", &self.config(), error)),
         }
         Err(Error::unavailable(
             "not_initialised",

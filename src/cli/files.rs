@@ -65,7 +65,7 @@ pub fn read_secret(path: &Path) -> Result<Secret<String>> {
 }
 
 /// Writes a file whose owner alone may read it; what was there is replaced at once, or stays whole.
-/// A device or a pipe is written to.
+/// A device or a pipe is written to, and so is what lies in /dev: there /dev/stdout is a link to a file.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     match fs::metadata(path) {
         Ok(it) if it.is_dir() => {
@@ -74,8 +74,8 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
                 format!("{} is a folder, not a file", path.display()),
             ));
         }
-        Ok(it) if !it.is_file() => {
-            let file = OpenOptions::new().write(true).open(path);
+        Ok(it) if !it.is_file() || path.starts_with("/dev") => {
+            let file = OpenOptions::new().write(true).truncate(true).open(path);
             return file
                 .and_then(|mut file| file.write_all(bytes))
                 .map_err(|error| cannot("write", path, error));
@@ -104,9 +104,34 @@ pub fn create(path: &Path, bytes: &[u8]) -> Result<()> {
                 path.display()
             ),
         )),
+        // FAT and its like have no links; there the name itself is taken, and filled.
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::PermissionDenied | ErrorKind::Unsupported
+            ) =>
+        {
+            fill_new(path, bytes)
+        }
         Err(error) => Err(cannot("write", path, error)),
         Ok(()) => sync_folder(path).map_err(|error| cannot("write", path, error)),
     }
+}
+
+fn fill_new(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| cannot("write", path, error))?;
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| sync_folder(path))
+        .map_err(|error| {
+            let _ = fs::remove_file(path);
+            cannot("write", path, error)
+        })
 }
 
 /// The bytes in a file of their own in the same folder, on disk.

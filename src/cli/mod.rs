@@ -50,11 +50,12 @@ const DOORS: &str = "\
 Which server a command speaks to, and as whom:
   1. --server URL: HTTPS to that server; with --token-file as the token's user, else as the client
      in --home. Not together with --data-dir.
-  2. --data-dir DIR, or `deposit … --org NAME`: the admin socket DIR/run/admin.sock, as whom the
-     kernel says you are (root and the server's own account are superuser).
+  2. --socket FILE, --data-dir DIR, or `deposit … --org NAME`: that admin socket, or
+     DIR/run/admin.sock, as whom the kernel says you are (root and the server's own account are
+     superuser).
   3. `deposit …` and `client show`, when --home is given or holds a registered client: HTTPS to the
      server that it registered with, as that client.
-  4. Anything else: the admin socket that --socket or STRONGROOM_SOCKET names, else that of
+  4. Anything else: the admin socket that STRONGROOM_SOCKET names, else that of
      STRONGROOM_DATA_DIR, else of /var/lib/strongroom if it exists, else of ./strongroom-data.
 
 Secrets are never arguments: `--…-file FILE` names a file, and `-` is stdin.

@@ -169,18 +169,28 @@ fn broken(error: axum::Error) -> Error {
     .because(error)
 }
 
-/// An answer's large body keeps its room until it has left.
-pub(super) async fn held_answer(bytes: Vec<u8>, room: &Arc<Semaphore>) -> Result<Body> {
-    const FREE: usize = 64 << 10;
-    if bytes.len() <= FREE {
-        return Ok(Body::from(bytes));
+/// Room for an answer's body. A large one keeps it until it has left.
+pub(super) struct AnswerRoom(Option<OwnedSemaphorePermit>);
+
+impl AnswerRoom {
+    pub(super) async fn wait(bytes: usize, room: &Arc<Semaphore>) -> Result<Self> {
+        const FREE: usize = 64 << 10;
+        let mut held = None;
+        if bytes > FREE {
+            reserve(&mut held, bytes, room).await?;
+        }
+        Ok(Self(held))
     }
-    let mut held = None;
-    reserve(&mut held, bytes.len(), room).await?;
-    Ok(Body::new(Held {
-        bytes: Some(bytes.into()),
-        _room: held,
-    }))
+
+    pub(super) fn body(self, bytes: Vec<u8>) -> Body {
+        match self.0 {
+            None => Body::from(bytes),
+            room => Body::new(Held {
+                bytes: Some(bytes.into()),
+                _room: room,
+            }),
+        }
+    }
 }
 
 struct Held {
@@ -344,7 +354,8 @@ mod tests {
     #[tokio::test]
     async fn large_answers_leave_in_pieces_and_give_their_room_back() {
         let room = Arc::new(Semaphore::new(64));
-        let body = held_answer(vec![9; 200_000], &room).await.unwrap();
+        let body = AnswerRoom::wait(200_000, &room).await.unwrap();
+        let body = body.body(vec![9; 200_000]);
         assert!(room.available_permits() < 64);
         assert_eq!(body.size_hint().exact(), Some(200_000));
         let read = body.collect().await.unwrap().to_bytes();

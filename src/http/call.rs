@@ -10,7 +10,7 @@ use axum::response::Response;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
-use super::body::{self, Read};
+use super::body::{self, AnswerRoom, Read};
 use super::caller::{self, Caller};
 use super::door::Arrival;
 use super::query::Query;
@@ -221,9 +221,9 @@ impl Call {
         std::mem::replace(&mut self.body.bytes, Secret::new(Vec::new()))
     }
 
-    /// A body to answer with; a long one within the room that bodies share.
-    pub(super) async fn answer_bytes(&self, bytes: Vec<u8>) -> Result<Body> {
-        body::held_answer(bytes, room(&self.app, &self.ctx.identity)).await
+    /// Room for a body to answer with, of what bodies share.
+    pub(super) async fn answer_room(&self, bytes: usize) -> Result<AnswerRoom> {
+        AnswerRoom::wait(bytes, room(&self.app, &self.ctx.identity)).await
     }
 
     /// The certificate that the connection presented, DER.

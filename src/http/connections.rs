@@ -109,8 +109,8 @@ impl Connections {
         let address = address.map(network);
         let mut open = self.lock();
         if let Some(address) = address {
-            let count = open.by_address.entry(address).or_insert(0);
-            if *count >= self.limits.per_address && !address.is_loopback() {
+            let count = open.by_address.get(&address).copied().unwrap_or(0);
+            if count >= self.limits.per_address && !address.is_loopback() {
                 return None;
             }
         }
@@ -188,7 +188,7 @@ impl Open {
         let mut idle: Vec<(u32, &Arc<Watch>)> = self
             .watched
             .values()
-            .filter(|watch| watch.stage.load(Relaxed) == IDLE && watch.told() == Order::Stay)
+            .filter(|watch| watch.stage() == IDLE && watch.told() == Order::Stay)
             .map(|watch| (watch.since.load(Relaxed), watch))
             .collect();
         if idle.len() > ROOM {
@@ -259,6 +259,14 @@ impl Watch {
         self.told()
     }
 
+    /// Of a multiplexed connection one request may end while another begins: who is busy is not idle.
+    fn stage(&self) -> u8 {
+        match self.stage.load(Relaxed) {
+            IDLE if self.busy.load(Relaxed) > 0 => BUSY,
+            stage => stage,
+        }
+    }
+
     fn enter(&self, stage: u8) {
         self.stage.store(stage, Relaxed);
         self.since.store(self.ticks.load(Relaxed), Relaxed);
@@ -310,7 +318,7 @@ impl Watch {
         if blocked != 0 && passed(blocked, limits.stalled) {
             return Order::Leave;
         }
-        match self.stage.load(Relaxed) {
+        match self.stage() {
             HANDSHAKE if stopping || passed(since, limits.handshake) => Order::Leave,
             HEAD if stopping || passed(since, limits.head) => Order::Leave,
             BUSY if self.ours.load(Relaxed) == 0
@@ -466,6 +474,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.watch.stage.load(Relaxed) != LINGER {
             ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            // Who is sent away was refused nothing, and others wait for the place.
+            if self.watch.told() != Order::Stay {
+                return Poll::Ready(Ok(()));
+            }
             self.watch.enter(LINGER);
         }
         let mut space = [MaybeUninit::uninit(); 4_096];

@@ -7,7 +7,7 @@ pub mod tls;
 pub mod unlock;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -202,7 +202,7 @@ async fn serve(start: Start, config: Config, unlocked: Unlocked, logging: Loggin
     if let Some(path) = &start.ready_file {
         let text =
             serde_json::to_vec(&ready).map_err(|error| Error::internal(error.to_string()))?;
-        folder::replace(path, &text)?;
+        write_ready(path, &text)?;
     }
     let mut running = Running {
         service,
@@ -218,6 +218,14 @@ async fn serve(start: Start, config: Config, unlocked: Unlocked, logging: Loggin
     let _ = stop.send(true);
     serving.ended().await;
     finish(running.service, health, &failing).await
+}
+
+/// A device or a pipe is written to, not replaced, and so is what lies in /dev.
+fn write_ready(path: &Path, text: &[u8]) -> Result<()> {
+    if std::fs::metadata(path).is_ok_and(|it| !it.is_file() || path.starts_with("/dev")) {
+        return std::fs::write(path, text).map_err(|error| folder::failed("write", path, error));
+    }
+    folder::replace(path, text)
 }
 
 /// What a serving server keeps at hand.

@@ -1,5 +1,7 @@
 //! The audit: list, verify, export, checkpoints.
 
+use std::collections::VecDeque;
+
 use tokio::sync::mpsc;
 
 use super::access::{Action, Target};
@@ -43,16 +45,23 @@ impl Service {
             ),
             None => (None, None),
         };
-        let changes = self
-            .store
-            .changes(changes_below, filter.clone(), limit)
-            .await?;
+        let only = filter.equals("chain").map(str::to_owned);
+        let asked = |chain: Chain| only.as_deref().is_none_or(|only| only == chain.as_str());
+        let changes = match asked(Chain::Changes) {
+            true => {
+                let filter = filter.clone();
+                self.store.changes(changes_below, filter, limit).await?
+            }
+            false => store::Walked::nothing(),
+        };
         self.store.access().flush().await?;
-        let access = self
-            .store
-            .access()
-            .list(access_below, filter, limit)
-            .await?;
+        let access = match asked(Chain::Access) {
+            true => {
+                let access = self.store.access();
+                access.list(access_below, filter, limit).await?
+            }
+            false => store::Walked::nothing(),
+        };
         Ok(merge(changes, access, limit))
     }
 
@@ -327,53 +336,31 @@ fn line(line: &ExportLine) -> Result<Vec<u8>> {
     Ok(text)
 }
 
-/// The newest `limit` of both, and where each chain goes on.
+/// The newest `limit` of both, and where each chain goes on. Within a chain the order is that of its
+/// numbers: times may go back, and a page that went by them would leave events out.
 fn merge(changes: store::Walked, access: store::Walked, limit: usize) -> Page<ChainedEvent> {
-    // Below its walk's end nothing of a chain is known, so nothing older than that may be shown.
-    let floor = |walked: &store::Walked| {
-        if walked.complete {
-            None
-        } else {
-            walked
-                .events
-                .last()
-                .map(|event| event.event.time)
-                .or(Some(Timestamp(i64::MAX)))
-        }
-    };
-    let (changes_end, access_end) = (end(&changes), end(&access));
-    let floor = floor(&changes).max(floor(&access));
     let complete = changes.complete && access.complete;
-    let mut all: Vec<ChainedEvent> = changes.events.into_iter().chain(access.events).collect();
-    all.sort_by_key(|event| {
-        std::cmp::Reverse((
-            event.event.time,
-            event.chain == Chain::Changes,
-            event.number,
-        ))
-    });
-    let held_back = all.len();
-    all.retain(|event| floor.is_none_or(|floor| event.event.time >= floor));
-    all.truncate(limit);
-    let cut = all.len() < held_back;
-    // A chain goes on below the last event shown of it; where none was shown, where it began.
-    let below = |chain: Chain, walked_to: u64, began: u64| {
-        let shown = all
-            .iter()
-            .filter(|event| event.chain == chain)
-            .map(|event| event.number)
-            .min();
-        if cut {
-            shown.unwrap_or(began)
+    let (mut changes, mut access) = (Upcoming::of(changes), Upcoming::of(access));
+    let mut items = Vec::new();
+    while items.len() < limit {
+        let from_changes = match (changes.next(), access.next()) {
+            (None, None) => break,
+            (Some(time), None) if access.hides(time) => break,
+            (None, Some(time)) if changes.hides(time) => break,
+            (Some(_), None) => true,
+            (None, Some(_)) => false,
+            (Some(change), Some(release)) => change >= release,
+        };
+        let taken = if from_changes {
+            &mut changes
         } else {
-            walked_to
-        }
-    };
-    let changes_below = below(Chain::Changes, changes_end.0, changes_end.1);
-    let access_below = below(Chain::Access, access_end.0, access_end.1);
-    let more = cut || changes_below > 1 || access_below > 1;
+            &mut access
+        };
+        items.extend(taken.left.pop_front());
+    }
+    let (changes_below, access_below) = (changes.below(), access.below());
     let number = |below: u64| Part::Number(i64::try_from(below).unwrap_or(i64::MAX));
-    let next = more.then(|| {
+    let next = (changes_below > 1 || access_below > 1).then(|| {
         Cursor {
             list: LIST,
             direction: Direction::Next,
@@ -382,18 +369,123 @@ fn merge(changes: store::Walked, access: store::Walked, limit: usize) -> Page<Ch
         .encode()
     });
     Page {
-        items: all,
+        items,
         next,
         previous: None,
         complete,
     }
 }
 
-/// Where a walk would go on, and where to go on if nothing of it is shown.
-fn end(walked: &store::Walked) -> (u64, u64) {
-    let began = walked
-        .events
-        .first()
-        .map_or(walked.below.unwrap_or(1), |event| event.number + 1);
-    (walked.below.unwrap_or(1), began)
+/// What was found of a chain and is not on the page yet, newest first.
+struct Upcoming {
+    left: VecDeque<ChainedEvent>,
+    /// Where its walk would go on.
+    walked_to: u64,
+    /// The time of the last event looked at, where the budget ended the walk.
+    until: Option<Timestamp>,
+}
+
+impl Upcoming {
+    fn of(walked: store::Walked) -> Self {
+        Self {
+            left: walked.events.into(),
+            walked_to: walked.below.unwrap_or(1),
+            until: (!walked.complete).then_some(walked.last).flatten(),
+        }
+    }
+
+    fn next(&self) -> Option<Timestamp> {
+        self.left.front().map(|event| event.event.time)
+    }
+
+    /// Whether what was not looked at may be newer than `time`.
+    fn hides(&self, time: Timestamp) -> bool {
+        self.until.is_some_and(|until| until > time)
+    }
+
+    /// The chain goes on below this number.
+    fn below(&self) -> u64 {
+        self.left
+            .front()
+            .map_or(self.walked_to, |event| event.number + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A chain of events at these times, the newest number first; the walk's end if it is not whole.
+    fn walked(chain: Chain, times: &[i64], below: Option<(u64, i64)>) -> store::Walked {
+        let first = below.map_or(1, |(below, _)| below);
+        let events = times.iter().zip(
+            (first..)
+                .take(times.len())
+                .collect::<Vec<_>>()
+                .into_iter()
+                .rev(),
+        );
+        store::Walked {
+            events: events
+                .map(|(time, number)| ChainedEvent {
+                    chain,
+                    number,
+                    event: Event {
+                        time: Timestamp(*time),
+                        ..Service::own_context().event("x", object("x", "", ""), Timestamp(*time))
+                    },
+                    hash: String::new(),
+                })
+                .collect(),
+            below: below.map(|(below, _)| below),
+            complete: below.is_none(),
+            last: below.map(|(_, time)| Timestamp(time)),
+        }
+    }
+
+    fn shown(page: &Page<ChainedEvent>) -> Vec<(bool, u64)> {
+        let items = page.items.iter();
+        items
+            .map(|it| (it.chain == Chain::Changes, it.number))
+            .collect()
+    }
+
+    /// Where the next page begins: of changes, of access.
+    fn below(page: &Page<ChainedEvent>) -> (u64, u64) {
+        let cursor = Cursor::parse(LIST, page.next.as_deref().unwrap()).unwrap();
+        let number = |at| cursor.number(at).unwrap().unsigned_abs();
+        (number(0), number(1))
+    }
+
+    #[test]
+    fn events_whose_times_went_back_are_on_some_page() {
+        // Changes 2 and 1 at 5 and 7; access 2 and 1 at 6 and 4.
+        let all = || {
+            (
+                walked(Chain::Changes, &[5, 7], None),
+                walked(Chain::Access, &[6, 4], None),
+            )
+        };
+        let (changes, access) = all();
+        let first = merge(changes, access, 2);
+        assert_eq!(shown(&first), [(false, 2), (true, 2)]);
+        assert_eq!(below(&first), (2, 2));
+        let (changes, access) = all();
+        let whole = merge(changes, access, 10);
+        assert_eq!(
+            shown(&whole),
+            [(false, 2), (true, 2), (true, 1), (false, 1)]
+        );
+        assert!(whole.next.is_none() && whole.complete);
+    }
+
+    #[test]
+    fn a_walk_that_the_budget_ended_hides_nothing_newer() {
+        // Of access nothing matched down to number 50, at time 6.
+        let access = walked(Chain::Access, &[], Some((50, 6)));
+        let page = merge(walked(Chain::Changes, &[9, 7, 5], None), access, 10);
+        assert_eq!(shown(&page), [(true, 3), (true, 2)]);
+        assert_eq!(below(&page), (2, 50));
+        assert!(!page.complete);
+    }
 }

@@ -131,7 +131,11 @@ impl Service {
                     recipient_proof,
                 },
             )
-            .await?;
+            .await
+            .inspect_err(|error| {
+                let tried = object("client", "", fingerprint);
+                self.refused(ctx, "client.register", tried, error);
+            })?;
         Ok(Registration {
             client,
             recovery_recipient: row.org.recovery_recipient,

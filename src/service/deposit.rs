@@ -72,6 +72,19 @@ pub struct Stored {
     pub created: bool,
 }
 
+/// A deposit that the caller may fetch, still sealed.
+pub struct Found {
+    sealed: std::sync::Arc<store::Sealed>,
+    object: Object,
+}
+
+impl Found {
+    /// What it takes up once it is open.
+    pub fn bytes(&self) -> usize {
+        usize::try_from(self.sealed.version.size).unwrap_or(usize::MAX)
+    }
+}
+
 pub struct Fetched {
     pub id: DepositId,
     pub version: DepositVersion,
@@ -179,12 +192,13 @@ impl Service {
         check_labels(request.labels.as_ref())
     }
 
-    pub async fn deposit_get(
+    /// Finds it and asks whether the caller may have it; nothing is opened yet.
+    pub fn deposit_find(
         &self,
         ctx: &Context,
         which: &Which,
         version: Option<u32>,
-    ) -> Result<Fetched> {
+    ) -> Result<Found> {
         let (key, known_org) = self.locate(ctx, which, "deposit.get")?;
         let sealed = self.store.sealed_deposit(&key, version).or_else(|error| {
             self.unless_unknown(ctx, Action::DepositFetch, "deposit.get", error)
@@ -206,6 +220,12 @@ impl Service {
                 format!("this deposit lies in the bin since {since}; undelete it to read it"),
             ));
         }
+        Ok(Found { sealed, object })
+    }
+
+    /// Opens what was found. From here on it counts as released.
+    pub async fn deposit_get(&self, ctx: &Context, found: Found) -> Result<Fetched> {
+        let Found { sealed, object } = found;
         let body = self.store.open_deposit(&sealed, |version| {
             self.keyring.org(&self.store, sealed.head.org, version)
         })?;
@@ -252,6 +272,17 @@ impl Service {
                 now,
             )
             .await
+    }
+
+    /// A version of a deposit that the caller was shown.
+    ///
+    /// # Errors
+    /// `NotFound`, also where it lies in the bin.
+    pub fn deposit_version(&self, deposit: &Deposit, version: u32) -> Result<DepositVersion> {
+        if deposit.deleted.is_some() {
+            return Err(Error::not_found("the deposit lies in the bin"));
+        }
+        self.store.deposit_version(deposit.id, version)
     }
 
     pub async fn deposit_versions(

@@ -23,6 +23,8 @@ pub struct Live {
     pending_hours: AtomicI64,
     session_idle: AtomicI64,
     apply: Apply,
+    /// One change at a time.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Live {
@@ -36,6 +38,7 @@ impl Live {
             pending_hours: AtomicI64::new(0),
             session_idle: AtomicI64::new(0),
             apply,
+            turn: tokio::sync::Mutex::default(),
         };
         for setting in setting::ALL {
             let value = stored
@@ -153,6 +156,8 @@ impl Service {
         )?;
         let setting = Setting::find(name)?;
         let value = setting.check(&request.value)?;
+        let _turn = self.settings.turn.lock().await;
+        let before = self.settings.value(setting.name);
         // What cannot take effect is refused before it is kept.
         (self.settings.apply)(setting.name, &value)?;
         let mut change = self.change(
@@ -162,10 +167,16 @@ impl Service {
             clock::now(),
         );
         change.event.detail = format!("{} to {value}", self.settings.value(setting.name));
-        self.store
-            .set_setting(change, setting.name, value.clone())
-            .await?;
-        self.settings.put(setting, value)?;
+        let kept = self.store.set_setting(change, setting.name, value).await;
+        // In force is what is kept: a retry of an older change is answered and changes nothing.
+        let now = match &kept {
+            Ok(()) => self.store.setting(setting.name)?,
+            Err(_) => Some(before),
+        };
+        let now = now.unwrap_or_else(|| setting.default.to_owned());
+        (self.settings.apply)(setting.name, &now)?;
+        self.settings.put(setting, now)?;
+        kept?;
         Ok(self.settings.view(setting))
     }
 }

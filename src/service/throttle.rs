@@ -47,7 +47,9 @@ impl Failures {
 
     /// In whole seconds, from `now`.
     fn left(&self, now: Timestamp) -> Option<u32> {
-        let left = self.last.plus(self.wait() * Timestamp::SECOND).0 - now.0;
+        let wait = self.wait() * Timestamp::SECOND;
+        // Never longer than the wait itself, wherever the clock was set.
+        let left = (self.last.plus(wait).0 - now.0).min(wait);
         (left > 0).then(|| u32::try_from(left / Timestamp::SECOND + 1).unwrap_or(1))
     }
 }

@@ -139,7 +139,7 @@ impl Service {
         self.store.revoke(change, name.clone(), grant).await
     }
 
-    /// Nobody works on users who have rights that he lacks; only a superuser makes superusers.
+    /// Only a superuser works on superusers, and makes them.
     fn may_change(
         &self,
         ctx: &Context,

@@ -41,6 +41,20 @@ pub struct Walked {
     pub below: Option<u64>,
     /// False if the budget ended the walk.
     pub complete: bool,
+    /// When the last event was that the walk looked at.
+    pub last: Option<Timestamp>,
+}
+
+impl Walked {
+    /// Of a chain that nobody asked for.
+    pub fn nothing() -> Self {
+        Self {
+            events: Vec::new(),
+            below: None,
+            complete: true,
+            last: None,
+        }
+    }
 }
 
 /// The head that a query finds (its number and its hash), or the one before the first event.
@@ -78,17 +92,12 @@ pub(super) struct Backwards<'a> {
 
 impl<'a> Backwards<'a> {
     pub fn new(chain: Chain, filter: &'a Filter<ChainedEvent>, limit: usize) -> Self {
-        let walked = Walked {
-            events: Vec::new(),
-            below: None,
-            complete: true,
-        };
         Self {
             chain,
             filter,
             limit,
             budget: Budget::new(),
-            walked,
+            walked: Walked::nothing(),
         }
     }
 
@@ -100,6 +109,7 @@ impl<'a> Backwards<'a> {
             return Ok(false);
         }
         let event = chained(self.chain, number, canonical, hash)?;
+        self.walked.last = Some(event.event.time);
         if self.filter.matches(&event) {
             self.walked.events.push(event);
             if self.walked.events.len() == self.limit {

@@ -6,7 +6,9 @@ use serde::de::DeserializeOwned;
 
 use super::{Once, Store, Touches};
 use crate::clock::Timestamp;
+use crate::crypto::chain::Tagger;
 use crate::crypto::envelope::{self, Aad};
+use crate::crypto::kdf;
 use crate::error::{Error, Kind, Result};
 use crate::secret::Key;
 
@@ -21,6 +23,11 @@ fn aad(once: &Once) -> Aad<'_> {
         object: once.key.as_bytes(),
         version: 1,
     }
+}
+
+/// The request's hash as it is kept: a plain one would let passwords and codes be guessed.
+fn bound(key: &Key, once: &Once) -> [u8; 32] {
+    Tagger::new(&kdf::derive(key, "idempotency-request/v1")).tag(&once.request_hash)
 }
 
 /// The first answer to this key, if there is one.
@@ -43,7 +50,7 @@ pub(super) fn find<T: DeserializeOwned>(
     let Some((request_hash, answer)) = row else {
         return Ok(None);
     };
-    if request_hash != once.request_hash {
+    if request_hash != bound(key, once) {
         return Err(Error::new(
             Kind::KeyReused,
             "key_reused",
@@ -76,7 +83,7 @@ pub(super) fn keep<T: Serialize>(
     db.prepare_cached("INSERT INTO idempotency (caller, key, request_hash, answer, created) VALUES (?1, ?2, ?3, ?4, ?5)")?.execute((
         &once.caller,
         &once.key,
-        once.request_hash,
+        bound(key, once),
         sealed,
         now.0,
     ))?;

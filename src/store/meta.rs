@@ -42,6 +42,10 @@ const CONTRADICTIONS: &[(&str, &str)] = &[
         "SELECT count(DISTINCT parts) FROM deposit_parts WHERE parts NOT IN (SELECT parts FROM deposit_versions WHERE parts IS NOT NULL) AND parts NOT IN (SELECT parts FROM pending_parts)",
     ),
     (
+        "deposits whose owner is no client",
+        "SELECT count(*) FROM deposits d WHERE d.owner IS NOT NULL AND NOT EXISTS (SELECT 1 FROM clients c WHERE c.id = d.owner)",
+    ),
+    (
         "labels that their deposit does not carry",
         "SELECT count(*) FROM deposit_labels l LEFT JOIN deposits d ON d.id = l.deposit WHERE d.id IS NULL OR d.name <> l.name OR d.org <> l.org",
     ),

@@ -1,5 +1,7 @@
 //! Settings that differ from their defaults.
 
+use rusqlite::OptionalExtension;
+
 use super::{Change, Opened, Store};
 use crate::error::Result;
 
@@ -12,6 +14,14 @@ impl Opened {
 }
 
 impl Store {
+    /// A setting's value, where it is not the default.
+    pub fn setting(&self, name: &str) -> Result<Option<String>> {
+        self.readers.point(|db| {
+            let mut statement = db.prepare_cached("SELECT value FROM settings WHERE name = ?1")?;
+            Ok(statement.query_row([name], |row| row.get(0)).optional()?)
+        })
+    }
+
     pub async fn set_setting(
         &self,
         change: Change,

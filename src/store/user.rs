@@ -209,13 +209,18 @@ impl Store {
         .await
     }
 
-    /// Ends the user's sessions, so that rights are those of a new log-in.
+    /// Ends the user's sessions and tokens, so that rights are those of a new log-in: whoever made a
+    /// token before does not get what it may do now.
     pub async fn grant(&self, change: Change, name: UserName, grant: Grant) -> Result<User> {
         self.change(change, 256, move |tx, _| {
             let id = found(tx.db, &name)?.user.id;
             if insert_grant(tx.db, id, &grant)? {
-                tx.db
-                    .execute("DELETE FROM sessions WHERE user_id = ?1", [id.as_bytes()])?;
+                for table in ["sessions", "tokens"] {
+                    tx.db.execute(
+                        &format!("DELETE FROM {table} WHERE user_id = ?1"),
+                        [id.as_bytes()],
+                    )?;
+                }
             }
             Ok(found(tx.db, &name)?.user)
         })

@@ -195,10 +195,7 @@ where
     fn answer(self: Box<Self>, committed: Result<()>) {
         let outcome = match (committed, self.outcome) {
             (Ok(()), Some(outcome)) => outcome,
-            // What was refused is refused, whatever became of the others.
-            (Err(_), Some(Err(refused))) if !matches!(refused.code, FATAL | DISK_FULL) => {
-                Err(refused)
-            }
+            // Also what was refused: perhaps because of another of the group, which is undone now.
             (Err(error), _) => Err(error),
             (Ok(()), None) => Err(Error::internal("a command was not run")),
         };

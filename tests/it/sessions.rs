@@ -292,7 +292,11 @@ fn a_token_ends_with_its_time_its_user_and_its_removal() {
     use_it(&lasting).ok(200);
     server.cli(&["user", "revoke", "ci", "auditor"]).ok();
     use_it(&lasting).refused(403, "denied");
+    // Whoever made a token before a role was granted does not have that role by it.
     server.cli(&["user", "grant", "ci", "auditor"]).ok();
+    use_it(&lasting).refused(401, "token_refused");
+    let lasting = added(&["--scope", "read"]);
+    use_it(&lasting).ok(200);
     let id = lasting["token"]["id"]
         .as_str()
         .unwrap_or_else(|| panic!("{lasting}"));

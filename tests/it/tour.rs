@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::harness::run::{Killed, signal};
 use crate::harness::{Folder, PATIENCE, binary, measured, run, until, until_some};
@@ -88,8 +89,8 @@ impl Tour {
             folder,
             bound: Bound::default(),
             server: None,
-            addresses: ["0.0.0.0:0", "0.0.0.0:0", "127.0.0.1:0"]
-                .map(str::to_owned)
+            addresses: ["0.0.0.0", "0.0.0.0", "127.0.0.1"]
+                .map(|address| format!("{address}:{}", lasting_port()))
                 .to_vec(),
         }
     }
@@ -350,4 +351,16 @@ fn a_difference_in_the_tour_is_found() {
     compare(&mut bound, "3 bytes", "4 bytes").unwrap();
     compare(&mut bound, "201", "200").unwrap_err();
     assert!(bound.compare(&["x".to_owned()], &[]).is_err());
+}
+
+/// A free port that nobody else is given meanwhile: below those that the system hands out.
+fn lasting_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed) + std::process::id();
+        let port = u16::try_from(20_000 + number % 10_000).unwrap();
+        if TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            return port;
+        }
+    }
 }

@@ -59,7 +59,7 @@ pub enum Verb {
         #[arg(long, value_name = "FILE")]
         password_file: PathBuf,
     },
-    /// Give a role, on one organization or on all
+    /// Give a role, on one organization or on all; the user's sessions and tokens end
     Grant {
         /// The user's name
         name: UserName,
@@ -172,7 +172,12 @@ async fn set_disabled(context: &Context, name: &UserName, disabled: bool) -> Res
 
 async fn grant(context: &Context, name: &UserName, grant: Grant) -> Result<()> {
     let call = Call::new(Method::POST, format!("{}/grants", path(name))).json(&grant)?;
-    changed(context, call, "has the role now").await
+    changed(
+        context,
+        call,
+        "has the role now; sessions and tokens from before have ended",
+    )
+    .await
 }
 
 async fn revoke(context: &Context, name: &UserName, grant: Grant) -> Result<()> {

@@ -11,6 +11,9 @@ use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime};
 
 use crate::crypto::x509;
 
+/// A client's certificate with all that it sends along, in bytes.
+const LONGEST_CHAIN: usize = 16 << 10;
+
 /// Takes any X.509 certificate, of version 1 or 3, expired or not, from any issuer, and none at all.
 /// Dates, chain, names and extensions are ignored: a client is its public key, which is looked up at
 /// each request. What is **never** left out is the handshake's signature, which proves that the
@@ -42,9 +45,14 @@ impl ClientCertVerifier for AnyClientCertificate {
     fn verify_client_cert(
         &self,
         end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
+        intermediates: &[CertificateDer<'_>],
         _now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
+        // They are held as long as the connection, by strangers too.
+        let chain = std::iter::once(end_entity).chain(intermediates);
+        if chain.map(|certificate| certificate.len()).sum::<usize>() > LONGEST_CHAIN {
+            return Err(Error::InvalidCertificate(CertificateError::BadEncoding));
+        }
         parse(end_entity).map(|_| ClientCertVerified::assertion())
     }
 

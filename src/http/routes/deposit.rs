@@ -7,7 +7,7 @@ use axum::response::Response;
 use super::super::call::Call;
 use super::super::{headers, reply};
 use crate::api::deposit::{DEPOSIT_ID, ENCRYPTION, VERSION, Versions};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::deposit::{Deposit, DepositVersion, Encryption};
 use crate::model::id::DepositId;
 use crate::service::deposit::PutDeposit;
@@ -42,12 +42,11 @@ pub(super) async fn put(mut call: Call) -> Result<Response> {
 pub(super) async fn get(call: Call) -> Result<Response> {
     let which = call.which()?;
     let version = call.query.number("version", u32::MAX)?;
-    let fetched = call
-        .service()
-        .deposit_get(&call.ctx, &which, version)
-        .await?;
-    let body = call.answer_bytes(fetched.body).await?;
-    bytes(fetched.id, &fetched.version, body)
+    let found = call.service().deposit_find(&call.ctx, &which, version)?;
+    // Before it is opened: what waits for room is still sealed, and not released.
+    let room = call.answer_room(found.bytes()).await?;
+    let fetched = call.service().deposit_get(&call.ctx, found).await?;
+    bytes(fetched.id, &fetched.version, room.body(fetched.body))
 }
 
 /// As GET, but nothing is released: it reads metadata alone.
@@ -55,15 +54,9 @@ pub(super) async fn head(call: Call) -> Result<Response> {
     let which = call.which()?;
     let wanted = call.query.number("version", u32::MAX)?;
     let deposit = call.service().deposit_show(&call.ctx, &which).await?;
-    let versions = call.service().deposit_versions(&call.ctx, &which).await?;
     let wanted = wanted.unwrap_or(deposit.version);
-    let version = versions
-        .iter()
-        .find(|version| version.version == wanted && deposit.deleted.is_none())
-        .ok_or_else(|| {
-            Error::not_found("there is no such version, or the deposit lies in the bin")
-        })?;
-    let mut response = bytes(deposit.id, version, Body::empty())?;
+    let version = call.service().deposit_version(&deposit, wanted)?;
+    let mut response = bytes(deposit.id, &version, Body::empty())?;
     response
         .headers_mut()
         .insert(header::CONTENT_LENGTH, HeaderValue::from(version.size));

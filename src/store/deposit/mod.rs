@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::model::audit::Event;
 use crate::model::deposit::{Deposit, DepositName, DepositVersion, Encryption, Labels};
 use crate::model::id::{ClientId, DepositId, OrgId};
+use crate::secret::Secret;
 
 use body::body_aad;
 pub use body::{Body, Sealed};
@@ -59,7 +60,7 @@ impl Store {
     ///
     /// # Errors
     /// `name_taken` (another client's), `in_bin`, `PreconditionFailed`.
-    pub async fn put_deposit(&self, change: Change, put: Put) -> Result<Stored> {
+    pub async fn put_deposit(&self, change: Change, mut put: Put) -> Result<Stored> {
         let size = put.body.bytes.expose().len();
         if size > PART
             && let Some(once) = &change.once
@@ -68,6 +69,8 @@ impl Store {
             return Ok(first);
         }
         let plain = self.lay_out(&put.body).await?;
+        // It is in `plain` now, or in parts; the queue need not hold it twice.
+        put.body.bytes = Secret::new(Vec::new());
         let laid = plain.parts();
         let weight = plain.bytes.expose().len() + 1_024;
         let stored = self
@@ -169,6 +172,19 @@ impl Store {
         .await
     }
 
+    /// # Errors
+    /// `NotFound`.
+    pub fn deposit_version(&self, id: DepositId, version: u32) -> Result<DepositVersion> {
+        self.readers.point(|db| {
+            let mut statement = db.prepare_cached("SELECT version, size, encryption, content_type, created, created_by FROM deposit_versions WHERE deposit = ?1 AND version = ?2")?;
+            let mut rows = statement.query((id.as_bytes(), version))?;
+            match rows.next()? {
+                Some(row) => read_version(row, 0),
+                None => Err(Error::not_found(format!("the deposit has no version {version}"))),
+            }
+        })
+    }
+
     /// Newest first, 1,000 at most.
     pub fn deposit_versions(&self, id: DepositId) -> Result<Vec<DepositVersion>> {
         self.readers.point(|db| {
@@ -216,6 +232,19 @@ fn label(
 /// The name is another client's.
 pub const NAME_TAKEN: &str = "name_taken";
 
+/// Who was active when the request came may be gone when its body is whole.
+fn still_active(db: &Connection, owner: ClientId) -> Result<()> {
+    let mut active =
+        db.prepare_cached("SELECT 1 FROM clients WHERE id = ?1 AND state = 'active'")?;
+    if active.exists([owner.as_bytes()])? {
+        return Ok(());
+    }
+    Err(Error::denied(
+        "client_disabled",
+        "this client was disabled or removed while the request came in",
+    ))
+}
+
 /// The transaction of `put_deposit`.
 fn write(
     tx: &mut Tx<'_>,
@@ -225,6 +254,9 @@ fn write(
     event: &mut Event,
 ) -> Result<Stored> {
     let db = tx.db;
+    if let Some(owner) = put.owner {
+        still_active(db, owner)?;
+    }
     let which = Which::Name(put.org, put.name.clone());
     let there = find(db, &which)?;
     if let Some(head) = &there {

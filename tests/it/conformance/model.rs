@@ -195,6 +195,10 @@ impl Model {
     }
 
     fn put(&mut self, put: &PutDeposit, now: Timestamp) -> Outcome {
+        let owner = put.owner.map(|owner| self.clients.get(&owner));
+        if owner.is_some_and(|it| it.is_none_or(|it| it.state != ClientState::Active)) {
+            return refused("client_disabled");
+        }
         let there = self
             .deposits
             .values_mut()
