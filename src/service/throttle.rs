@@ -152,6 +152,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_clock_that_was_set_back_makes_no_wait_longer() {
+        let failures = Failures {
+            count: 20,
+            open: 0,
+            last: Timestamp(100 * Timestamp::HOUR),
+        };
+        let left = failures.left(Timestamp(Timestamp::HOUR)).unwrap();
+        assert!(i64::from(left) <= LONGEST + 1, "{left}");
+    }
+
+    #[test]
     fn failures_slow_down_and_are_forgotten() {
         let throttle = Throttle::default();
         let mut now = Timestamp(1_000 * Timestamp::SECOND);

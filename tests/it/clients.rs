@@ -379,3 +379,23 @@ fn the_recovery_recipient_opens_what_clients_encrypt_from_then_on() {
         b"secret"
     );
 }
+
+#[test]
+fn a_client_that_is_disabled_while_it_sends_does_not_store() {
+    let server = Server::start(Options::default());
+    let client = server.client("a", "acme");
+    let mut wire = client.wire();
+    wire.send(b"PUT /v1/deposits/late HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\n\r\nla")
+        .unwrap();
+    // What came before this was taken on by now.
+    client.wire().get("/v1/deposits").ok(200);
+    server
+        .cli(&["client", "disable", &client.fingerprint()])
+        .ok();
+    wire.send(b"te").unwrap();
+    wire.answer(false).unwrap().refused(403, "client_disabled");
+    server
+        .cli(&["client", "enable", &client.fingerprint()])
+        .ok();
+    client.curl("/v1/deposits/late").send().ok(404);
+}

@@ -431,3 +431,83 @@ fn without_admin_table(config: &Path) -> String {
     let text = fs::read_to_string(config).unwrap();
     text.split("[admin").next().unwrap().to_owned()
 }
+
+#[test]
+fn a_retried_change_of_a_setting_is_answered_and_changes_nothing() {
+    let server = Server::start(Options::default());
+    let token = server.token("superuser", &["all"]);
+    let bearer = format!("Bearer {token}");
+    let set = |key: &str, value: &str| {
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("content-type", "application/json"),
+            ("idempotency-key", key),
+        ];
+        let body = json!({ "value": value }).to_string();
+        server
+            .wire(&server.gui_url)
+            .request(
+                "PUT",
+                "/v1/settings/audit.strict",
+                &headers,
+                Some(body.as_bytes()),
+            )
+            .ok(200);
+    };
+    set("first", "false");
+    set("second", "true");
+    set("first", "false");
+    let shown = |server: &Server| server.json(&["setting", "get", "audit.strict"])["value"].clone();
+    assert_eq!(shown(&server), "true");
+    let mut server = server;
+    server.restart();
+    assert_eq!(shown(&server), "true");
+}
+
+#[test]
+fn who_has_an_organization_sees_it_alone_however_he_lists() {
+    let server = Server::start(Options::default());
+    for name in ["acme", "beta", "zulu"] {
+        server.org(name);
+    }
+    server.client("a", "acme");
+    let password = server.password.clone();
+    let roles = [
+        "--role",
+        "org_administrator:acme",
+        "--role",
+        "key_operator:acme",
+    ];
+    let args = [&["user", "add", "olga", "--password-file", "-"][..], &roles];
+    server.cli_with(&args.concat(), password.as_bytes()).ok();
+    let olga = session(&server, "olga", &password);
+    let mut wire = server.wire(&server.gui_url);
+    let mut list = |path: &str| {
+        as_session(&mut wire, &olga, "GET", path, None)
+            .ok(200)
+            .json()
+    };
+    for path in [
+        "/v1/orgs",
+        "/v1/orgs?limit=1",
+        "/v1/orgs?limit=1&filter=name%20%21%3D%20zulu",
+        "/v1/orgs?filter=registration%20%3D%20code",
+    ] {
+        let page = list(path);
+        let names: Vec<&Value> = page["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| &it["name"])
+            .collect();
+        assert_eq!(names, ["acme"], "{path}: {page}");
+        assert_eq!(page["next"], Value::Null, "{path}: {page}");
+    }
+    assert_eq!(
+        list("/v1/orgs?filter=name%20%3D%20beta")["items"],
+        json!([])
+    );
+    // Two roles on one organization are no less than one.
+    assert_eq!(list("/v1/clients")["items"].as_array().unwrap().len(), 1);
+    assert_eq!(list("/v1/deposits")["items"], json!([]));
+}

@@ -1,6 +1,8 @@
 //! What a person meets at the shell before any server: manual pages, completions, the way to a
 //! server.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 
 use crate::harness::{Folder, Output, binary, run};
@@ -31,8 +33,12 @@ fn every_command_has_a_manual_page() {
     ] {
         assert!(pages.iter().any(|it| it == page), "{pages:?}");
     }
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&folder.path().join("new/man1")), 0o755);
     for page in pages {
-        let text = std::fs::read_to_string(folder.path().join("new/man1").join(&page)).unwrap();
+        let path = folder.path().join("new/man1").join(&page);
+        assert_eq!(mode(&path), 0o644, "{page}");
+        let text = std::fs::read_to_string(path).unwrap();
         for section in [".SH NAME", ".SH SYNOPSIS", ".SH DESCRIPTION"] {
             assert!(text.contains(section), "{page}");
         }
