@@ -84,6 +84,17 @@ pub struct Server {
     folder: Folder,
 }
 
+impl Drop for Server {
+    /// The child may be a wrapper that forked, which takes nobody along: the stepped clock's does.
+    fn drop(&mut self) {
+        let own = fs::read(format!("/proc/{}/cmdline", self.pid))
+            .is_ok_and(|line| String::from_utf8_lossy(&line).contains(self.data.to_str().unwrap()));
+        if self.child.is_some() && own {
+            signal(self.pid, "KILL");
+        }
+    }
+}
+
 impl Server {
     /// Makes a data folder and serves it.
     #[track_caller]
