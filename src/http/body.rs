@@ -182,11 +182,11 @@ impl AnswerRoom {
         Ok(Self(held))
     }
 
-    pub(super) fn body(self, bytes: Vec<u8>) -> Body {
+    pub(super) fn body(self, bytes: Bytes) -> Body {
         match self.0 {
             None => Body::from(bytes),
             room => Body::new(Held {
-                bytes: Some(bytes.into()),
+                bytes: Some(bytes),
                 _room: room,
             }),
         }
@@ -355,7 +355,7 @@ mod tests {
     async fn large_answers_leave_in_pieces_and_give_their_room_back() {
         let room = Arc::new(Semaphore::new(64));
         let body = AnswerRoom::wait(200_000, &room).await.unwrap();
-        let body = body.body(vec![9; 200_000]);
+        let body = body.body(vec![9; 200_000].into());
         assert!(room.available_permits() < 64);
         assert_eq!(body.size_hint().exact(), Some(200_000));
         let read = body.collect().await.unwrap().to_bytes();

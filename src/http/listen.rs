@@ -316,8 +316,9 @@ impl Listening {
         place: Place,
     ) -> io::Result<()> {
         stream.set_nodelay(true)?;
+        // Boxed, as what follows is: whoever only waits carries neither.
         let stream = tokio::select! {
-            stream = acceptor.accept(stream) => stream?,
+            stream = Box::pin(acceptor.accept(stream)) => Box::new(stream?),
             _ = place.watch.ordered() => return Err(io::ErrorKind::TimedOut.into()),
         };
         let tls = stream.get_ref().1;
@@ -339,7 +340,6 @@ impl Listening {
         let multiplexed = self.app.listener == Listener::Gui && tls.alpn_protocol() == Some(b"h2");
         place.watch.opened(multiplexed);
         if multiplexed {
-            // Boxed, so that the many HTTP/1.1 connections do not carry its size.
             Box::pin(self.attend_http2(stream, peer, place)).await;
         } else {
             self.attend_http1(stream, peer, place).await;
@@ -387,15 +387,16 @@ impl Listening {
             return;
         }
         // The watch keeps the deadlines, so hyper needs no timer. 100 headers is hyper's bound.
-        let connection = http1::Builder::new()
-            .header_read_timeout(None)
-            .max_header_size(self.app.limits.head_bytes)
-            .max_buf_size(self.app.limits.head_bytes.max(64 << 10))
-            .serve_connection(
-                TokioIo::new(stream),
-                service_fn(move |request| Arc::clone(&door).answer(request, false)),
-            );
-        let mut connection = pin!(connection);
+        let mut connection = Box::pin(
+            http1::Builder::new()
+                .header_read_timeout(None)
+                .max_header_size(self.app.limits.head_bytes)
+                .max_buf_size(self.app.limits.head_bytes.max(64 << 10))
+                .serve_connection(
+                    TokioIo::new(stream),
+                    service_fn(move |request| Arc::clone(&door).answer(request, false)),
+                ),
+        );
         if order == Order::Finish {
             connection.as_mut().graceful_shutdown();
         }

@@ -44,6 +44,9 @@ checked_text!(
     }
 );
 
+/// The content type of bytes of which none was told.
+pub const ANY_TYPE: &str = "application/octet-stream";
+
 /// At most 64 a deposit.
 pub type Labels = BTreeMap<LabelKey, LabelValue>;
 

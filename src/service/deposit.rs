@@ -1,5 +1,7 @@
 //! Deposits: put, get, list, versions, the bin.
 
+use std::sync::Arc;
+
 use super::access::{Action, Target};
 use super::caller::{Context, Identity};
 use super::{ListQuery, Service, by_id, by_text, object, paged, position, short_text};
@@ -74,21 +76,40 @@ pub struct Stored {
 
 /// A deposit that the caller may fetch, still sealed.
 pub struct Found {
-    sealed: std::sync::Arc<store::Sealed>,
+    sealed: Arc<store::Sealed>,
     object: Object,
 }
 
 impl Found {
     /// What it takes up once it is open.
     pub fn bytes(&self) -> usize {
-        usize::try_from(self.sealed.version.size).unwrap_or(usize::MAX)
+        usize::try_from(self.sealed.size).unwrap_or(usize::MAX)
     }
 }
 
+/// A deposit that was released.
 pub struct Fetched {
+    sealed: Arc<store::Sealed>,
+    pub body: store::Unsealed,
+}
+
+impl Fetched {
+    pub fn meta(&self) -> Meta<'_> {
+        Meta {
+            id: self.sealed.head.id,
+            version: self.sealed.version,
+            encryption: self.sealed.encryption,
+            content_type: self.sealed.content_type(),
+        }
+    }
+}
+
+/// What is told beside a deposit's bytes.
+pub struct Meta<'a> {
     pub id: DepositId,
-    pub version: DepositVersion,
-    pub body: Vec<u8>,
+    pub version: u32,
+    pub encryption: Encryption,
+    pub content_type: &'a str,
 }
 
 /// A place for a deposit: its organization, and its name there.
@@ -230,13 +251,9 @@ impl Service {
             self.keyring.org(&self.store, sealed.head.org, version)
         })?;
         let mut event = ctx.event("deposit.get", object, clock::now());
-        event.detail = format!("version {}", sealed.version.version);
+        event.detail = format!("version {}", sealed.version);
         self.release(event).await?;
-        Ok(Fetched {
-            id: sealed.head.id,
-            version: sealed.version.clone(),
-            body: body.expose().clone(),
-        })
+        Ok(Fetched { sealed, body })
     }
 
     pub async fn deposit_show(&self, ctx: &Context, which: &Which) -> Result<Deposit> {

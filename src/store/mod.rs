@@ -35,7 +35,9 @@ use serde::de::DeserializeOwned;
 
 pub use access_log::AccessLog;
 pub use client::{NewClient, Registrant};
-pub use deposit::{Body, Expected, Head as DepositHead, NAME_TAKEN, Put, Sealed, Stored, Which};
+pub use deposit::{
+    Body, Expected, Head as DepositHead, NAME_TAKEN, Put, Sealed, Stored, Unsealed, Which,
+};
 pub use event::{ChainState, ExportedCheckpoint, Head, Walked};
 pub use list::{Rows, Start};
 pub use meta::{First, WrappedKey};

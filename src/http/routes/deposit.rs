@@ -1,6 +1,6 @@
 //! Deposits: bytes in, bytes out, and all about them.
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 
@@ -8,9 +8,8 @@ use super::super::call::Call;
 use super::super::{headers, reply};
 use crate::api::deposit::{DEPOSIT_ID, ENCRYPTION, VERSION, Versions};
 use crate::error::Result;
-use crate::model::deposit::{Deposit, DepositVersion, Encryption};
-use crate::model::id::DepositId;
-use crate::service::deposit::PutDeposit;
+use crate::model::deposit::{ANY_TYPE, Deposit, Encryption};
+use crate::service::deposit::{Meta, PutDeposit};
 
 pub(super) async fn put(mut call: Call) -> Result<Response> {
     let which = call.which()?;
@@ -46,7 +45,9 @@ pub(super) async fn get(call: Call) -> Result<Response> {
     // Before it is opened: what waits for room is still sealed, and not released.
     let room = call.answer_room(found.bytes()).await?;
     let fetched = call.service().deposit_get(&call.ctx, found).await?;
-    bytes(fetched.id, &fetched.version, room.body(fetched.body))
+    let mut response = described_bytes(&fetched.meta())?;
+    *response.body_mut() = room.body(Bytes::from_owner(fetched.body));
+    Ok(response)
 }
 
 /// As GET, but nothing is released: it reads metadata alone.
@@ -56,7 +57,12 @@ pub(super) async fn head(call: Call) -> Result<Response> {
     let deposit = call.service().deposit_show(&call.ctx, &which).await?;
     let wanted = wanted.unwrap_or(deposit.version);
     let version = call.service().deposit_version(&deposit, wanted)?;
-    let mut response = bytes(deposit.id, &version, Body::empty())?;
+    let mut response = described_bytes(&Meta {
+        id: deposit.id,
+        version: version.version,
+        encryption: version.encryption,
+        content_type: &version.content_type,
+    })?;
     response
         .headers_mut()
         .insert(header::CONTENT_LENGTH, HeaderValue::from(version.size));
@@ -137,12 +143,13 @@ fn described(code: StatusCode, deposit: &Deposit) -> Result<Response> {
     )
 }
 
-/// A deposit's bytes with what is known of them. A browser is told to keep them, not to show them.
-fn bytes(id: DepositId, version: &DepositVersion, body: Body) -> Result<Response> {
-    let content_type = HeaderValue::from_str(&version.content_type)
-        .unwrap_or(HeaderValue::from_static("application/octet-stream"));
-    let mut response = reply::of(StatusCode::OK, content_type, body);
-    let encryption = match version.encryption {
+/// What is known of a deposit's bytes, without them. A browser is told to keep them, not to show
+/// them.
+fn described_bytes(meta: &Meta<'_>) -> Result<Response> {
+    let content_type =
+        HeaderValue::from_str(meta.content_type).unwrap_or(HeaderValue::from_static(ANY_TYPE));
+    let mut response = reply::of(StatusCode::OK, content_type, Body::empty());
+    let encryption = match meta.encryption {
         Encryption::None => HeaderValue::from_static("none"),
         Encryption::Age => HeaderValue::from_static("age"),
     };
@@ -150,7 +157,7 @@ fn bytes(id: DepositId, version: &DepositVersion, body: Body) -> Result<Response
     headers.insert(HeaderName::from_static(ENCRYPTION), encryption);
     headers.insert(
         HeaderName::from_static(VERSION),
-        HeaderValue::from(version.version),
+        HeaderValue::from(meta.version),
     );
     headers.insert(
         header::CONTENT_DISPOSITION,
@@ -159,7 +166,7 @@ fn bytes(id: DepositId, version: &DepositVersion, body: Body) -> Result<Response
     let response = reply::with(
         response,
         HeaderName::from_static(DEPOSIT_ID),
-        &id.to_string(),
+        &meta.id.to_string(),
     )?;
-    reply::with(response, header::ETAG, &headers::etag(version.version))
+    reply::with(response, header::ETAG, &headers::etag(meta.version))
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::parts::{INLINE, PARTS};
-use super::row::{Which, no_such, read_version};
+use super::row::{Which, encryption, no_such};
 use crate::clock::Timestamp;
 use crate::crypto::envelope::{self, Aad};
 use crate::error::{Error, Result};
-use crate::model::deposit::DepositVersion;
+use crate::model::deposit::{ANY_TYPE, Encryption};
 use crate::model::id::{ClientId, DepositId, OrgId};
 use crate::secret::{Key, Secret};
 use crate::store::Store;
@@ -19,11 +19,16 @@ pub struct Body {
     pub key_version: u32,
 }
 
-/// A version as it lies in the store.
+/// A version as it lies in the store, packed: many of them are kept in memory.
 pub struct Sealed {
     pub head: Owned,
-    pub version: DepositVersion,
-    body: Vec<u8>,
+    pub version: u32,
+    pub encryption: Encryption,
+    /// In bytes, once it is open.
+    pub size: u64,
+    /// None: `ANY_TYPE`.
+    content_type: Option<Box<str>>,
+    body: Box<[u8]>,
     parts: Option<[u8; 16]>,
 }
 
@@ -37,9 +42,25 @@ pub struct Owned {
 }
 
 impl Sealed {
+    pub fn content_type(&self) -> &str {
+        self.content_type.as_deref().unwrap_or(ANY_TYPE)
+    }
+
     /// What it holds here; parts lie elsewhere.
     pub(super) fn inline_bytes(&self) -> usize {
-        self.body.len() + self.version.content_type.len() + self.version.created_by.len()
+        self.body.len() + self.content_type.as_ref().map_or(0, |own| own.len())
+    }
+}
+
+/// What an envelope held; wiped when it goes.
+pub struct Unsealed {
+    plain: Secret<Vec<u8>>,
+    from: usize,
+}
+
+impl AsRef<[u8]> for Unsealed {
+    fn as_ref(&self) -> &[u8] {
+        self.plain.expose().get(self.from..).unwrap_or_default()
     }
 }
 
@@ -69,7 +90,7 @@ impl Store {
         macro_rules! select {
             ($clause:literal) => {
                 concat!(
-                    "SELECT d.id, d.org, d.owner, d.deleted, v.version, v.size, v.encryption, v.content_type, v.created, v.created_by, v.body, v.parts \
+                    "SELECT d.id, d.org, d.owner, d.deleted, v.version, v.size, v.encryption, v.content_type, v.body, v.parts \
                      FROM deposits d JOIN deposit_versions v ON v.deposit = d.id AND v.version = coalesce(?1, d.version)",
                     $clause
                 )
@@ -105,9 +126,12 @@ impl Store {
                         .map(|id| ClientId(uuid::Uuid::from_bytes(id))),
                     deleted: row.get::<_, Option<i64>>(3)?.map(Timestamp),
                 },
-                version: read_version(row, 4)?,
-                body: row.get(10)?,
-                parts: row.get(11)?,
+                version: row.get(4)?,
+                size: row.get::<_, i64>(5)?.unsigned_abs(),
+                encryption: encryption(row.get_ref(6)?.as_str().unwrap_or_default()),
+                content_type: Some(row.get::<_, Box<str>>(7)?).filter(|own| **own != *ANY_TYPE),
+                body: row.get(8)?,
+                parts: row.get(9)?,
             })
         })
     }
@@ -117,16 +141,19 @@ impl Store {
         &self,
         sealed: &Sealed,
         key: impl FnOnce(u32) -> Result<Arc<Key>>,
-    ) -> Result<Secret<Vec<u8>>> {
+    ) -> Result<Unsealed> {
         let parent = key(envelope::key_id(&sealed.body)?)?;
         let plain = envelope::open(
             &parent,
-            &body_aad(sealed.head.org, &sealed.head.id, sealed.version.version),
+            &body_aad(sealed.head.org, &sealed.head.id, sealed.version),
             &sealed.body,
         )?;
-        match (plain.expose().split_first(), sealed.parts) {
-            (Some((&INLINE, body)), None) => Ok(Secret::new(body.to_vec())),
-            (Some((&PARTS, manifest)), Some(_)) => self.gather(sealed, manifest),
+        match (plain.expose().first(), sealed.parts) {
+            (Some(&INLINE), None) => Ok(Unsealed { plain, from: 1 }),
+            (Some(&PARTS), Some(_)) => Ok(Unsealed {
+                plain: self.gather(sealed, &plain.expose()[1..])?,
+                from: 0,
+            }),
             _ => Err(Error::internal("a deposit's body has an unknown form")),
         }
     }
@@ -135,7 +162,6 @@ impl Store {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::model::deposit::Encryption;
 
     /// Of no deposit that is anywhere.
     pub fn sealed(version: u32, bytes: usize) -> Sealed {
@@ -146,15 +172,11 @@ pub(super) mod tests {
                 owner: None,
                 deleted: None,
             },
-            version: DepositVersion {
-                version,
-                size: bytes as u64,
-                encryption: Encryption::None,
-                content_type: String::new(),
-                created: Timestamp(0),
-                created_by: String::new(),
-            },
-            body: vec![7; bytes],
+            version,
+            encryption: Encryption::None,
+            size: bytes as u64,
+            content_type: None,
+            body: vec![7; bytes].into(),
             parts: None,
         }
     }

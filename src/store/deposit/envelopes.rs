@@ -14,11 +14,11 @@ use super::row::{Head, Which};
 use crate::error::Result;
 
 /// All that is kept, with what keeping it costs.
-const BYTES: u64 = 96 << 20;
+const BYTES: u64 = 144 << 20;
 /// Longer ones are read anew each time: they would push out too many others.
 const LONGEST: usize = 64 << 10;
-/// Beside the bytes: key, head, version, and the cache's own entry.
-const OVERHEAD: usize = 512;
+/// Beside the bytes: key, head, and the cache's own entry.
+const OVERHEAD: usize = 384;
 /// Changes of different stripes do not keep each other's readers out.
 const STRIPES: usize = 256;
 
@@ -144,7 +144,7 @@ mod tests {
 
     fn version(envelopes: &Envelopes, which: &Which, there: u32) -> u32 {
         let found = envelopes.find(which, || Ok(sealed(there, 40)));
-        found.unwrap().version.version
+        found.unwrap().version
     }
 
     #[test]
@@ -175,7 +175,7 @@ mod tests {
             drop(envelopes.outdate(vec![which.clone()]));
             Ok(sealed(1, 40))
         });
-        assert_eq!(overtaken.unwrap().version.version, 1);
+        assert_eq!(overtaken.unwrap().version, 1);
         assert_eq!(version(&envelopes, &which, 2), 2);
     }
 
@@ -184,7 +184,7 @@ mod tests {
         let envelopes = Arc::new(Envelopes::default());
         let which = Which::Id(DepositId::new());
         let long = envelopes.find(&which, || Ok(sealed(1, LONGEST + 1)));
-        assert_eq!(long.unwrap().version.version, 1);
+        assert_eq!(long.unwrap().version, 1);
         let lost = envelopes.find(&which, || Err(Error::not_found("gone")));
         assert!(lost.is_err());
         assert_eq!(version(&envelopes, &which, 3), 3);

@@ -14,12 +14,12 @@ use crate::clock::Timestamp;
 use crate::crypto::envelope;
 use crate::error::{Error, Result};
 use crate::model::audit::Event;
-use crate::model::deposit::{Deposit, DepositName, DepositVersion, Encryption, Labels};
+use crate::model::deposit::{ANY_TYPE, Deposit, DepositName, DepositVersion, Encryption, Labels};
 use crate::model::id::{ClientId, DepositId, OrgId};
 use crate::secret::Secret;
 
 use body::body_aad;
-pub use body::{Body, Sealed};
+pub use body::{Body, Sealed, Unsealed};
 pub(super) use envelopes::Envelopes;
 use envelopes::names_of;
 pub(super) use parts::{Laying, drop_orphans};
@@ -288,7 +288,7 @@ fn write(
     }
     let content_type = put.content_type.unwrap_or_else(|| match &there {
         Some(head) => head.deposit.content_type.clone(),
-        None => "application/octet-stream".to_owned(),
+        None => ANY_TYPE.to_owned(),
     });
     let size = i64::try_from(size).unwrap_or(i64::MAX);
     let body = envelope::seal(

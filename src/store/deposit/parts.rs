@@ -216,7 +216,7 @@ impl Store {
 fn still_there(db: &Connection, sealed: &Sealed) -> Result<bool> {
     Ok(db
         .prepare_cached("SELECT 1 FROM deposit_versions WHERE deposit = ?1 AND version = ?2")?
-        .exists((sealed.head.id.as_bytes(), sealed.version.version))?)
+        .exists((sealed.head.id.as_bytes(), sealed.version))?)
 }
 
 /// Parts whose head was never written: the server ended between the two.

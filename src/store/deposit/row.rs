@@ -69,7 +69,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<Head> {
     })
 }
 
-fn encryption(word: &str) -> Encryption {
+pub(super) fn encryption(word: &str) -> Encryption {
     if word == Encryption::Age.as_str() {
         Encryption::Age
     } else {

@@ -429,7 +429,7 @@ fn bodies(store: &Store, held: &Held) {
         let opened = store
             .open_deposit(&sealed, |_| Ok(Arc::new(key(4))))
             .unwrap();
-        assert!(opened.expose() == body, "version {number} of {id}");
+        assert!(opened.as_ref() == body, "version {number} of {id}");
     }
 }
 
@@ -480,7 +480,7 @@ fn a_put_that_is_given_up_leaves_no_parts() {
         let body = store
             .open_deposit(&sealed, |_| Ok(Arc::new(key(4))))
             .unwrap();
-        assert_eq!(body.expose().len(), 4 << 20);
+        assert_eq!(body.as_ref().len(), 4 << 20);
         assert_eq!(store.drop_loose_parts().await.unwrap(), 0);
     });
     drop(store);
