@@ -10,6 +10,7 @@ pub mod role;
 pub mod server;
 pub mod session;
 pub mod setting;
+pub mod slot;
 pub mod token;
 pub mod user;
 

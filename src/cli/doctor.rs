@@ -211,7 +211,7 @@ fn check_store(
         );
         return;
     }
-    let secret = match args.slot.secret() {
+    let secret = match args.slot.secret.secret() {
         Ok(Some(secret)) => secret,
         Ok(None) => {
             findings.add(
@@ -228,6 +228,9 @@ fn check_store(
         Err(error) => return findings.add("store", Light::Red, error.public),
     };
     findings.add("slot", Light::Green, format!("{} opens", unlocked.slot));
+    if let Some(older) = &unlocked.older {
+        findings.add("seal.json", Light::Red, older.refusal().public);
+    }
     let schema = unlocked.opened.schema();
     findings.judge(
         "schema",

@@ -89,6 +89,9 @@ enum Noun {
     /// Settings, kept in the store; a change takes effect at once
     #[command(subcommand)]
     Setting(noun::setting::Verb),
+    /// Slots of seal.json: the secrets that open the server
+    #[command(subcommand)]
+    Slot(noun::slot::Verb),
     /// Organizations: who may register, and how
     #[command(subcommand)]
     Org(noun::org::Verb),
@@ -155,6 +158,7 @@ fn run(noun: Noun, context: &Context) -> Result<()> {
         Noun::Doctor(args) => doctor::run(args, &context.global, &context.out),
         Noun::Config(verb) => config::run(verb, &context.global, &context.out),
         Noun::Setting(verb) => online(noun::setting::run(verb, context)),
+        Noun::Slot(verb) => online(noun::slot::run(verb, context)),
         Noun::Org(verb) => online(noun::org::run(verb, context)),
         Noun::Client(verb) => online(noun::client::run(verb, context)),
         Noun::Deposit(verb) => online(noun::deposit::run(verb, context)),
@@ -208,6 +212,12 @@ mod tests {
             "setting list",
             "setting get log.level",
             "setting set log.level debug --reason x",
+            "slot list",
+            "slot add passphrase --label L --secret-file F --key-file K",
+            "slot add key-file --label L --secret-file F --passphrase-file P",
+            "slot test 018f3b5e-5b6a-7c3d-8e9f-0123456789ab --passphrase-file P",
+            "slot replace 018f3b5e-5b6a-7c3d-8e9f-0123456789ab --secret-file F --key-file K",
+            "slot remove 018f3b5e-5b6a-7c3d-8e9f-0123456789ab --key-file K",
             "org add acme --contacts a@x,b@y",
             "org list",
             "org show acme",

@@ -25,27 +25,48 @@ pub struct Args {
     pub health_listen: Option<SocketAddr>,
     #[command(flatten)]
     pub slot: SlotArgs,
+    /// Serve although seal.json was put back from an older copy; a slot that was removed since opens
+    /// again. Audited
+    #[arg(long)]
+    pub accept_old_seal: bool,
     /// Write a JSON file when requests are answered: client_url, gui_url, health_url,
     /// server_fingerprint, pid
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
 }
 
-/// What opens the root key.
+/// What opens the root key, and which slot is meant.
 #[derive(clap::Args, Debug, Default)]
 pub struct SlotArgs {
+    #[command(flatten)]
+    pub secret: SecretArgs,
+    /// Try this slot only, instead of all of the secret's kind
+    #[arg(long, value_name = "ID")]
+    pub slot: Option<SlotId>,
+}
+
+/// A slot's secret.
+#[derive(clap::Args, Debug, Default)]
+pub struct SecretArgs {
     /// A file with a slot's passphrase (`-`: stdin)
     #[arg(long, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
     /// The key file of a slot
     #[arg(long, value_name = "FILE", conflicts_with = "passphrase_file")]
     pub key_file: Option<PathBuf>,
-    /// Try this slot only, instead of all of the secret's kind
-    #[arg(long, value_name = "ID")]
-    pub slot: Option<SlotId>,
 }
 
-impl SlotArgs {
+impl SecretArgs {
+    /// The secret that was given, or that is typed on the terminal.
+    pub fn required(&self) -> Result<SlotSecret> {
+        self.secret()?.ok_or_else(|| {
+            Error::invalid(
+                "passphrase_file",
+                "give what opens a slot that is there: --passphrase-file F or --key-file F",
+            )
+        })
+    }
+
     /// The secret that was given, if one was.
     pub fn secret(&self) -> Result<Option<SlotSecret>> {
         match (&self.passphrase_file, &self.key_file) {
@@ -59,7 +80,7 @@ impl SlotArgs {
 pub fn run(args: Args, global: &Global, out: &Printer) -> Result<()> {
     let folder = Folder::new(global.data_dir());
     folder.check_initialised()?;
-    let secret = match args.slot.secret()? {
+    let secret = match args.slot.secret.secret()? {
         Some(secret) => secret,
         None => ask(out)?,
     };
@@ -67,6 +88,7 @@ pub fn run(args: Args, global: &Global, out: &Printer) -> Result<()> {
         folder,
         secret,
         slot: args.slot.slot,
+        accept_old_seal: args.accept_old_seal,
         client_listen: args.client_listen,
         gui_listen: args.gui_listen,
         health_listen: args.health_listen,

@@ -131,9 +131,9 @@ fn of_query(query: Option<&str>) -> Result<()> {
 
 /// The first byte chooses which request; what is read can be written, and reads as the same.
 pub fn json_body(bytes: &[u8]) -> Option<Error> {
-    use api::{client, deposit, org, session, setting, token, user};
+    use api::{client, deposit, org, session, setting, slot, token, user};
     let (which, body) = bytes.split_first()?;
-    match which % 13 {
+    match which % 16 {
         0 => round::<client::Register>(body),
         1 => round::<client::Decision>(body),
         2 => round::<org::AddOrg>(body),
@@ -146,6 +146,9 @@ pub fn json_body(bytes: &[u8]) -> Option<Error> {
         9 => round::<token::AddToken>(body),
         10 => round::<setting::SetSetting>(body),
         11 => round::<deposit::EditDeposit>(body),
+        12 => round::<slot::AddSlot>(body),
+        13 => round::<slot::ReplaceSlot>(body),
+        14 => round::<slot::OpenSlot>(body),
         _ => round::<crate::model::role::Grant>(body),
     }
 }

@@ -48,6 +48,11 @@ use crate::service::caller::Listener;
     api::setting::SetSetting,
     api::setting::SettingView,
     api::setting::Settings,
+    api::slot::AddSlot,
+    api::slot::OpenSlot,
+    api::slot::ReplaceSlot,
+    api::slot::Slot,
+    api::slot::Slots,
     api::token::AddToken,
     api::token::TokenAdded,
     api::user::AddUser,
@@ -196,7 +201,8 @@ fn id(route: &Route) -> String {
 /// The noun: of a path below an organization the last one.
 fn tag(route: &Route) -> &'static str {
     const NOUNS: &[&str] = &[
-        "deposits", "orgs", "clients", "users", "roles", "tokens", "sessions", "settings", "audit",
+        "deposits", "orgs", "clients", "users", "roles", "tokens", "sessions", "settings", "slots",
+        "audit",
     ];
     NOUNS
         .iter()

@@ -24,13 +24,16 @@ use crate::error::{Error, Result};
 use crate::folder::{self, Folder};
 use crate::http::health::{HealthBound, HealthServing};
 use crate::http::{Bound, BoundSocket, Limits, Listeners, Tls};
+use crate::model::audit::{Object, Outcome};
 use crate::model::health::ServerState;
 use crate::model::id::SlotId;
 use crate::os;
 use crate::service::health::Board;
 use crate::service::{Facts, Parts, Service};
+use crate::store::Change;
 use logging::Logging;
-use unlock::{Unlocked, unlock};
+use node::Node;
+use unlock::{Older, Unlocked, unlock};
 
 const MOST_CONFIG: u64 = 1 << 20;
 /// Upkeep that costs little.
@@ -45,6 +48,8 @@ pub struct Start {
     pub folder: Folder,
     pub secret: SlotSecret,
     pub slot: Option<SlotId>,
+    /// Serves with a seal.json that was put back from an older copy.
+    pub accept_old_seal: bool,
     /// These take the place of what strongroom.toml says.
     pub client_listen: Option<SocketAddr>,
     pub gui_listen: Option<SocketAddr>,
@@ -95,12 +100,41 @@ pub fn run(start: Start) -> Result<()> {
     }
     let config = config_with(&start)?;
     let unlocked = unlock(&start.folder, &start.secret, start.slot, clock::now())?;
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("async")
         .build()
-        .map_err(|error| Error::internal(error.to_string()))?
-        .block_on(serve(start, config, unlocked, logging))
+        .map_err(|error| Error::internal(error.to_string()))?;
+    match unlocked.older {
+        Some(older) if !start.accept_old_seal => runtime.block_on(refuse(unlocked, older)),
+        _ => runtime.block_on(serve(start, config, unlocked, logging)),
+    }
+}
+
+/// The refusal of an older seal.json stands in the audit: who put it back had the folder.
+async fn refuse(unlocked: Unlocked, older: Older) -> Result<()> {
+    let instance = unlocked.instance;
+    let store = unlocked
+        .opened
+        .start(unlocked.keys, |what| log::error!("{what}"))?;
+    let mut event = Service::own_context().event(
+        "server.unseal",
+        Object {
+            kind: "server".to_owned(),
+            id: instance.to_string(),
+            name: String::new(),
+        },
+        clock::now(),
+    );
+    event.outcome = Outcome::Refused;
+    event.detail = format!(
+        "seal_older: generation {} after {}, slot {}",
+        older.found, older.known, unlocked.slot
+    );
+    if let Err(error) = store.note(Change { event, once: None }).await {
+        log::warn!(error:? = error; "the refusal of an older seal.json is missing from the audit");
+    }
+    Err(older.refusal())
 }
 
 fn config_with(start: &Start) -> Result<Config> {
@@ -164,6 +198,7 @@ async fn serve(start: Start, config: Config, unlocked: Unlocked, logging: Loggin
         tagger: unlocked.tagger,
         board: Arc::clone(&board),
         settings,
+        folder: start.folder.clone(),
         leaf_sha256: leaf.sha256,
         apply: Box::new(move |name, value| logging.apply(name, value)),
         facts,
@@ -180,6 +215,9 @@ async fn serve(start: Start, config: Config, unlocked: Unlocked, logging: Loggin
         unlocked.slot
     ));
     note_start(&service, &mut unnoted).await?;
+    if let Err(error) = note_seal(&start.folder, &service, unlocked.generation).await {
+        log::warn!(error:? = error; "the generation of seal.json could not be noted");
+    }
     let (stop, stopping) = watch::channel(false);
     let (renewal, shown) = tls::Renewal::new(
         start.folder.clone(),
@@ -316,6 +354,18 @@ async fn note_start(service: &Service, unnoted: &mut Option<String>) -> Result<(
     service.note("server.start", detail).await?;
     *unnoted = None;
     service.checkpoint(&Service::own_context()).await
+}
+
+/// What changed seal.json behind the store's back is entered there: an older file that was accepted,
+/// or a newer one whose event a crash cut off.
+async fn note_seal(folder: &Folder, service: &Service, generation: u64) -> Result<()> {
+    service.seal_is(generation).await?;
+    let mut node = Node::read(folder)?;
+    if node.seal_generation != generation {
+        node.seal_generation = generation;
+        node.write(folder)?;
+    }
+    Ok(())
 }
 
 /// SIGHUP: says what is wrong with strongroom.toml, and which of its keys need a restart.

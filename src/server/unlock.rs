@@ -37,6 +37,9 @@ pub(super) fn system_aad(name: &str) -> Aad<'_> {
 pub struct Unlocked {
     pub instance: InstanceId,
     pub slot: SlotId,
+    pub generation: u64,
+    /// Set where a newer seal.json was there before.
+    pub older: Option<Older>,
     pub kek: Key,
     pub opened: Opened,
     pub identity: InstanceIdentity,
@@ -46,12 +49,32 @@ pub struct Unlocked {
     pub keys: Keys,
 }
 
+/// A seal.json that was put back from an older copy.
+#[derive(Clone, Copy, Debug)]
+pub struct Older {
+    pub found: u64,
+    /// The newest that the store or `node.json` knows.
+    pub known: u64,
+}
+
+impl Older {
+    pub fn refusal(self) -> Error {
+        Error::conflict(
+            "seal_older",
+            format!(
+                "seal.json is of generation {}, and generation {} was there before: it was put back from an older copy, in which a slot may open that was removed since. Put back the newest one; or, if it is lost, serve with --accept-old-seal, and look through `strongroom slot list`",
+                self.found, self.known
+            ),
+        )
+    }
+}
+
 /// Reads `seal.json`.
 pub fn read_seal(folder: &Folder) -> Result<SealFile> {
     SealFile::parse(&folder::read(&folder.seal(), MOST_SEAL)?)
 }
 
-/// Opens the folder with a slot's secret.
+/// Opens the folder with a slot's secret. Whether seal.json is an older one is the caller's to judge.
 ///
 /// # Errors
 /// One of its own for a wrong secret, a damaged file, and a file of another instance.
@@ -61,19 +84,9 @@ pub fn unlock(
     slot: Option<SlotId>,
     now: Timestamp,
 ) -> Result<Unlocked> {
-    let mut node = Node::read(folder)?;
+    let node = Node::read(folder)?;
     let seal = read_seal(folder)?;
     seal.check_instance(node.instance)?;
-    if seal.generation() < node.seal_generation {
-        return Err(Error::conflict(
-            "seal_older",
-            format!(
-                "seal.json is of generation {}, and this machine has seen {}: it was put back from an older copy, in which a slot may open that was removed since. Put back the newest one",
-                seal.generation(),
-                node.seal_generation
-            ),
-        ));
-    }
     let (root, slot) = seal.open(secret, slot)?;
     let kek = kdf::derive(&root, "kek/v1");
     let database_key = node.open_database_key(&kek)?;
@@ -88,10 +101,9 @@ pub fn unlock(
             ),
         ));
     }
-    if seal.generation() > node.seal_generation {
-        node.seal_generation = seal.generation();
-        node.write(folder)?;
-    }
+    let found = seal.generation();
+    let known = node.seal_generation.max(opened.seal_generation()?);
+    let older = (found < known).then_some(Older { found, known });
     let system = SystemKeys {
         kek: &kek,
         keys: opened.system_keys()?,
@@ -110,6 +122,8 @@ pub fn unlock(
     Ok(Unlocked {
         instance: node.instance,
         slot,
+        generation: seal.generation(),
+        older,
         opened,
         identity,
         signer,

@@ -39,11 +39,14 @@ pub enum Action {
     TokenChange,
     SettingRead,
     SettingChange,
+    SlotRead,
+    /// Which secrets open the server.
+    SlotChange,
     AuditRead,
 }
 
 impl Action {
-    pub const ALL: [Action; 21] = [
+    pub const ALL: [Action; 23] = [
         Self::Public,
         Self::Register,
         Self::OwnClient,
@@ -64,6 +67,8 @@ impl Action {
         Self::TokenChange,
         Self::SettingRead,
         Self::SettingChange,
+        Self::SlotRead,
+        Self::SlotChange,
         Self::AuditRead,
     ];
 }
@@ -186,7 +191,7 @@ fn role_allows(role: Role, action: Action) -> bool {
         Role::Superuser => !matches!(action, Register | OwnClient),
         Role::Administrator => !matches!(
             action,
-            Register | OwnClient | DepositFetch | DepositChange | AuditRead
+            Register | OwnClient | DepositFetch | DepositChange | SlotChange | AuditRead
         ),
         Role::OrgAdministrator => matches!(
             action,
@@ -210,6 +215,7 @@ fn only_reads(action: Action) -> bool {
             | UserRead
             | TokenRead
             | SettingRead
+            | SlotRead
             | AuditRead
     )
 }

@@ -14,6 +14,7 @@ pub mod role;
 pub mod server;
 pub mod session;
 pub mod setting;
+pub mod slot;
 mod throttle;
 pub mod token;
 pub mod user;
@@ -27,6 +28,7 @@ use crate::clock::{self, Timestamp};
 use crate::config::Config;
 use crate::crypto::{self, chain::Signer};
 use crate::error::{Error, Kind, Result};
+use crate::folder::Folder;
 use crate::model::audit::{Event, Object, Outcome};
 use crate::model::id::{Fingerprint, InstanceId, OrgId};
 use crate::model::page::{self, Cursor, Direction, Page, Part};
@@ -53,6 +55,7 @@ pub struct Service {
     tagger: crypto::chain::Tagger,
     board: Arc<Board>,
     settings: setting::Live,
+    seal: slot::Seal,
     throttle: throttle::Throttle,
     metrics: metrics::Metrics,
     /// Argon2 takes 64 MiB; two log-ins are checked at a time.
@@ -85,6 +88,8 @@ pub struct Parts {
     pub settings: Vec<(String, String)>,
     /// Called with each setting's value, at the start and when it changes.
     pub apply: setting::Apply,
+    /// Where seal.json lies.
+    pub folder: Folder,
     pub leaf_sha256: Fingerprint,
     pub facts: Facts,
 }
@@ -98,6 +103,7 @@ impl Service {
             tagger: parts.tagger,
             board: parts.board,
             settings: setting::Live::new(parts.settings, parts.apply)?,
+            seal: slot::Seal::new(parts.folder),
             throttle: throttle::Throttle::default(),
             metrics: metrics::Metrics::default(),
             passwords: Semaphore::new(2),

@@ -156,6 +156,26 @@ impl Store {
         self.change(change, 0, |_, _| Ok(())).await
     }
 
+    /// Says which seal.json is the newest; `answer` is what a retry gets.
+    pub async fn set_seal_generation<T>(
+        &self,
+        change: Change,
+        generation: u64,
+        answer: T,
+    ) -> Result<T>
+    where
+        T: serde::Serialize + serde::de::DeserializeOwned + Send + 'static,
+    {
+        self.change(change, 512, move |tx, _| {
+            tx.db.execute(
+                "UPDATE meta SET value = ?1 WHERE name = 'seal_generation'",
+                [generation.to_string()],
+            )?;
+            Ok(answer)
+        })
+        .await
+    }
+
     /// Organizations, clients, deposits: from counters that every change keeps.
     pub fn totals(&self) -> Result<(u64, u64, u64)> {
         self.readers.point(|db| {

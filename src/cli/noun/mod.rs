@@ -9,6 +9,7 @@ pub mod org;
 mod register;
 pub mod role;
 pub mod setting;
+pub mod slot;
 pub mod status;
 pub mod token;
 pub mod user;

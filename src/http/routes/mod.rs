@@ -8,6 +8,7 @@ mod role;
 mod server;
 mod session;
 mod setting;
+mod slot;
 mod token;
 mod user;
 
@@ -709,6 +710,50 @@ static OTHERS: &[Route] = &[
     )
     .takes(Takes::Json("SetSetting"))
     .gives(json!(200, "SettingView")),
+    route(
+        Verb::Get,
+        "/v1/slots",
+        Action::SlotRead,
+        "The slots of seal.json",
+        run!(slot::list),
+    )
+    .gives(json!(200, "Slots")),
+    route(
+        Verb::Post,
+        "/v1/slots",
+        Action::SlotChange,
+        "Make another slot",
+        run!(slot::add),
+    )
+    .takes(Takes::Json("AddSlot"))
+    .gives(json!(201, "Slot")),
+    route(
+        Verb::Put,
+        "/v1/slots/{id}",
+        Action::SlotChange,
+        "Give a slot another secret, and another id",
+        run!(slot::replace),
+    )
+    .takes(Takes::Json("ReplaceSlot"))
+    .gives(json!(200, "Slot")),
+    route(
+        Verb::Delete,
+        "/v1/slots/{id}",
+        Action::SlotChange,
+        "Remove a slot; the last one that opens the server stays",
+        run!(slot::remove),
+    )
+    .takes(Takes::Json("OpenSlot"))
+    .gives(json!(200, "Slot")),
+    route(
+        Verb::Post,
+        "/v1/slots/{id}/test",
+        Action::SlotChange,
+        "See whether a secret opens a slot",
+        run!(slot::test),
+    )
+    .takes(Takes::Json("OpenSlot"))
+    .gives(json!(200, "Slot")),
     route(
         Verb::Get,
         "/v1/audit",

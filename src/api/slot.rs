@@ -1,0 +1,67 @@
+//! Slots of seal.json on the wire. Secrets are base64: they are bytes, not text.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use crate::clock::Timestamp;
+use crate::model::id::SlotId;
+
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Slot {
+    pub id: SlotId,
+    /// Its place in the file, from 1.
+    pub number: u32,
+    /// `passphrase`, `key_file`, or a kind that this version does not know.
+    pub kind: String,
+    pub label: String,
+    pub created: Timestamp,
+    /// For a passphrase what Argon2id costs.
+    #[schema(value_type = Object)]
+    pub parameters: Map<String, Value>,
+    /// Whether this version can open it.
+    pub known: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Slots {
+    /// Goes up with each change.
+    pub generation: u64,
+    pub slots: Vec<Slot>,
+}
+
+/// What opens a slot, in base64.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SlotSecret {
+    Passphrase(String),
+    KeyFile(String),
+}
+
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddSlot {
+    /// For people: up to 128 bytes without control characters.
+    pub label: String,
+    /// What is to open the new slot.
+    pub secret: SlotSecret,
+    /// What opens a slot that is there.
+    pub opener: SlotSecret,
+}
+
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReplaceSlot {
+    /// None keeps the old one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    pub secret: SlotSecret,
+    pub opener: SlotSecret,
+}
+
+/// What opens a slot that is there.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OpenSlot {
+    pub opener: SlotSecret,
+}

@@ -1,0 +1,284 @@
+//! Slots: which secrets open the server. A change needs a secret that opens it already, since the
+//! running server does not keep the root key.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::access::{Action, Target};
+use super::caller::Context;
+use super::{Service, object, once};
+use crate::api::slot::{AddSlot, OpenSlot, ReplaceSlot, Slot, SlotSecret as Given, Slots};
+use crate::clock;
+use crate::crypto::seal::{SealFile, SlotInfo, SlotSecret};
+use crate::error::{Error, Result};
+use crate::folder::{self, Folder};
+use crate::model::id::SlotId;
+use crate::secret::{Key, Secret};
+
+/// The longest seal.json.
+const MOST: u64 = 1 << 20;
+
+/// seal.json, changed by one at a time.
+pub struct Seal {
+    folder: Folder,
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Seal {
+    pub fn new(folder: Folder) -> Self {
+        Self {
+            folder,
+            turn: tokio::sync::Mutex::default(),
+        }
+    }
+
+    fn read(&self) -> Result<(SealFile, Vec<u8>)> {
+        let bytes = folder::read(&self.folder.seal(), MOST)?;
+        Ok((SealFile::parse(&bytes)?, bytes))
+    }
+}
+
+/// What a change makes of the file; the slot that it is about.
+type Alter = Box<dyn FnOnce(&mut SealFile, &Key) -> Result<SlotId> + Send>;
+
+impl Service {
+    pub async fn slot_list(&self, ctx: &Context) -> Result<Slots> {
+        self.allow(
+            ctx,
+            Action::SlotRead,
+            &Target::Server,
+            "slot.list",
+            object("slot", "", ""),
+        )?;
+        let (file, _) = self.seal.read()?;
+        Ok(Slots {
+            generation: file.generation(),
+            slots: file.slots().into_iter().map(wire).collect(),
+        })
+    }
+
+    pub async fn slot_add(&self, ctx: &Context, request: AddSlot) -> Result<Slot> {
+        let AddSlot {
+            label,
+            secret,
+            opener,
+        } = request;
+        let secret = secret_of("secret", secret)?;
+        self.slot_change(
+            ctx,
+            "slot.add",
+            None,
+            opener,
+            Box::new(move |file, root| {
+                let id = file.add_slot(root, &secret, &label, clock::now())?;
+                proven(file, &secret, id)
+            }),
+        )
+        .await
+    }
+
+    /// Another secret, and another id: a slot is never wrapped anew under its old salt.
+    pub async fn slot_replace(
+        &self,
+        ctx: &Context,
+        id: SlotId,
+        request: ReplaceSlot,
+    ) -> Result<Slot> {
+        let ReplaceSlot {
+            label,
+            secret,
+            opener,
+        } = request;
+        let secret = secret_of("secret", secret)?;
+        self.slot_change(
+            ctx,
+            "slot.replace",
+            Some(id),
+            opener,
+            Box::new(move |file, root| {
+                let old = info(file, id)?;
+                let label = label.unwrap_or(old.label);
+                let new = file.add_slot(root, &secret, &label, clock::now())?;
+                proven(file, &secret, new)?;
+                file.remove_slot(root, id)?;
+                Ok(new)
+            }),
+        )
+        .await
+    }
+
+    pub async fn slot_remove(&self, ctx: &Context, id: SlotId, request: OpenSlot) -> Result<Slot> {
+        self.slot_change(
+            ctx,
+            "slot.remove",
+            Some(id),
+            request.opener,
+            Box::new(move |file, root| {
+                file.remove_slot(root, id)?;
+                Ok(id)
+            }),
+        )
+        .await
+    }
+
+    /// Whether a secret opens this slot.
+    pub async fn slot_test(&self, ctx: &Context, id: SlotId, request: OpenSlot) -> Result<Slot> {
+        self.may_change_slots(ctx, "slot.test", Some(id))?;
+        let secret = secret_of("opener", request.opener)?;
+        let (file, _) = self.seal.read()?;
+        let slot = info(&file, id)?;
+        self.open_seal(ctx, "slot.test", file, secret, Some(id))
+            .await?;
+        let event = ctx.event("slot.test", named(&slot), clock::now());
+        self.release(event).await?;
+        Ok(wire(slot))
+    }
+
+    /// At a start: enters the generation of seal.json where it is not the one that the store knows.
+    pub async fn seal_is(&self, generation: u64) -> Result<()> {
+        let known = self.store.meta_number("seal_generation")?;
+        if known == generation {
+            return Ok(());
+        }
+        let ctx = Self::own_context();
+        let mut change = self.change(&ctx, "slot.found", object("slot", "", ""), clock::now());
+        change.event.detail = format!("generation {generation} after {known}");
+        self.store.set_seal_generation(change, generation, ()).await
+    }
+
+    fn may_change_slots(&self, ctx: &Context, verb: &str, id: Option<SlotId>) -> Result<()> {
+        let id = id.map_or_else(String::new, |id| id.to_string());
+        let slot = object("slot", id, "");
+        self.allow(ctx, Action::SlotChange, &Target::Server, verb, slot)
+    }
+
+    /// Reads the file, opens it, alters it, puts it in its place, and enters that in the audit. If the
+    /// store does not take the event, the old file comes back.
+    async fn slot_change(
+        &self,
+        ctx: &Context,
+        verb: &str,
+        id: Option<SlotId>,
+        opener: Given,
+        alter: Alter,
+    ) -> Result<Slot> {
+        self.may_change_slots(ctx, verb, id)?;
+        let opener = secret_of("opener", opener)?;
+        let _turn = self.seal.turn.lock().await;
+        if let Some(once) = once(ctx)
+            && let Some(first) = self.store.first_answer(&once)?
+        {
+            return Ok(first);
+        }
+        let (file, before) = self.seal.read()?;
+        let told = id.map(|id| info(&file, id)).transpose()?;
+        let (mut file, root) = self.open_seal(ctx, verb, file, opener, None).await?;
+        let (file, id) = tokio::task::spawn_blocking(move || {
+            let id = alter(&mut file, &root)?;
+            Ok::<_, Error>((file, id))
+        })
+        .await
+        .map_err(|error| Error::internal(error.to_string()))??;
+        let slot = match told {
+            Some(slot) if slot.id == id => slot,
+            _ => info(&file, id)?,
+        };
+        let path = self.seal.folder.seal();
+        folder::replace(&path, &file.to_json())?;
+        let mut change = self.change(ctx, verb, named(&slot), clock::now());
+        change.event.detail = format!("{}, generation {}", slot.kind, file.generation());
+        let kept = self
+            .store
+            .set_seal_generation(change, file.generation(), wire(slot))
+            .await;
+        if let Err(error) = &kept
+            && let Err(worse) = folder::replace(&path, &before)
+        {
+            log::error!(error:? = error, worse:? = worse; "seal.json was changed, and the change could be neither audited nor undone");
+        }
+        kept
+    }
+
+    /// The file and its root key. Slowed down by address, but not on the socket.
+    async fn open_seal(
+        &self,
+        ctx: &Context,
+        verb: &str,
+        file: SealFile,
+        secret: SlotSecret,
+        slot: Option<SlotId>,
+    ) -> Result<(SealFile, Key)> {
+        let refused = |error: &Error| {
+            let id = slot.map_or_else(String::new, |id| id.to_string());
+            self.refused(ctx, verb, object("slot", id, ""), error);
+        };
+        let attempt = match ctx.source.address {
+            Some(_) => Some(
+                self.throttle
+                    .attempt(format!("slot {}", ctx.neighbour()), clock::now())
+                    .inspect_err(refused)?,
+            ),
+            None => None,
+        };
+        let _turn = self
+            .passwords
+            .acquire()
+            .await
+            .map_err(|_| Error::internal("the log-in queue is closed"))?;
+        let opened = tokio::task::spawn_blocking(move || {
+            let (root, _) = file.open(&secret, slot)?;
+            Ok((file, root))
+        })
+        .await
+        .map_err(|error| Error::internal(error.to_string()))?;
+        if opened.is_err()
+            && let Some(attempt) = attempt
+        {
+            attempt.failed(clock::now());
+        }
+        opened.inspect_err(refused)
+    }
+}
+
+/// The new slot opens the file as it is to be written, before anything old goes.
+fn proven(file: &SealFile, secret: &SlotSecret, id: SlotId) -> Result<SlotId> {
+    SealFile::parse(&file.to_json())?.open(secret, Some(id))?;
+    Ok(id)
+}
+
+fn secret_of(field: &'static str, given: Given) -> Result<SlotSecret> {
+    let bytes = |text: String| {
+        let text = Secret::new(text);
+        STANDARD
+            .decode(text.expose())
+            .map(Secret::new)
+            .map_err(|_| Error::invalid(field, format!("`{field}` is not base64")))
+    };
+    Ok(match given {
+        Given::Passphrase(text) => SlotSecret::Passphrase(bytes(text)?),
+        Given::KeyFile(text) => SlotSecret::KeyFile(bytes(text)?),
+    })
+}
+
+fn info(file: &SealFile, id: SlotId) -> Result<SlotInfo> {
+    let mut slots = file.slots().into_iter();
+    slots
+        .find(|slot| slot.id == id)
+        .ok_or_else(|| Error::not_found(format!("no slot has the id {id}; `slot list` shows them")))
+}
+
+fn named(slot: &SlotInfo) -> crate::model::audit::Object {
+    object("slot", slot.id, &slot.label)
+}
+
+fn wire(slot: SlotInfo) -> Slot {
+    Slot {
+        id: slot.id,
+        number: u32::try_from(slot.number).unwrap_or(u32::MAX),
+        kind: slot.kind,
+        label: slot.label,
+        created: slot.created,
+        parameters: slot.parameters,
+        known: slot.known,
+    }
+}
