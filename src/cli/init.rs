@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Global, Printer, files};
 use crate::clock;
-use crate::crypto::seal::SlotSecret;
+use crate::crypto::seal::{NewSlot, SlotSecret, without_line_end};
 use crate::error::{Error, Result};
 use crate::folder::Folder;
 use crate::secret::Secret;
@@ -48,9 +48,10 @@ pub fn run(args: Args, global: &Global, out: &Printer) -> Result<()> {
     let now = clock::now();
     clock::check(now)?;
     let folder = Folder::new(global.data_dir());
-    let mut slots = vec![(passphrase(&args.passphrase_file)?, "passphrase")];
+    let first = passphrase_bytes(&args.passphrase_file)?;
+    let mut slots = vec![(NewSlot::passphrase(first), "passphrase")];
     if let Some(path) = &args.key_file {
-        slots.push((SlotSecret::KeyFile(files::read(path, LONGEST)?), "key file"));
+        slots.push((NewSlot::key_file(files::read(path, LONGEST)?), "key file"));
     }
     let (password, made_up) = match &args.superuser_password_file {
         Some(path) => (files::read_secret(path)?, false),
@@ -94,13 +95,18 @@ pub fn run(args: Args, global: &Global, out: &Printer) -> Result<()> {
 
 /// A passphrase out of a file, without its line end.
 pub(super) fn passphrase(path: &std::path::Path) -> Result<SlotSecret> {
+    passphrase_bytes(path).map(SlotSecret::Passphrase)
+}
+
+/// The same, for a slot that is to be made.
+pub(super) fn passphrase_bytes(path: &std::path::Path) -> Result<Secret<Vec<u8>>> {
     let bytes = files::read(path, LONGEST)?;
-    let secret = SlotSecret::passphrase_from_file(bytes.expose().clone());
-    match &secret {
-        SlotSecret::Passphrase(bytes) if bytes.expose().is_empty() => Err(Error::invalid(
+    let bytes = without_line_end(bytes.expose().clone());
+    if bytes.expose().is_empty() {
+        return Err(Error::invalid(
             "passphrase",
             format!("the passphrase in {} is empty", path.display()),
-        )),
-        _ => Ok(secret),
+        ));
     }
+    Ok(bytes)
 }

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::{Global, Printer, files};
-use crate::crypto::seal::SlotSecret;
+use crate::crypto::seal::{MAX_SECRET, SlotSecret};
 use crate::error::{Error, Kind, Result};
 use crate::folder::Folder;
 use crate::model::id::SlotId;
-use crate::server::{self, Start};
+use crate::server::{self, Start, unlock};
 
 /// What `serve` takes.
 #[derive(clap::Args, Debug)]
@@ -54,40 +54,53 @@ pub struct SecretArgs {
     /// The key file of a slot
     #[arg(long, value_name = "FILE", conflicts_with = "passphrase_file")]
     pub key_file: Option<PathBuf>,
+    /// The age identity of a recovery slot's recipient (`-`: stdin)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["passphrase_file", "key_file"])]
+    pub slot_identity: Option<PathBuf>,
 }
 
 impl SecretArgs {
-    /// The secret that was given, or that is typed on the terminal.
+    /// The secret that was given.
     pub fn required(&self) -> Result<SlotSecret> {
         self.secret()?.ok_or_else(|| {
             Error::invalid(
-                "passphrase_file",
-                "give what opens a slot that is there: --passphrase-file F or --key-file F",
+                "opener",
+                "give what opens a slot that is there: --passphrase-file F, --key-file F or --slot-identity F",
             )
         })
     }
 
     /// The secret that was given, if one was.
     pub fn secret(&self) -> Result<Option<SlotSecret>> {
-        match (&self.passphrase_file, &self.key_file) {
-            (Some(path), _) => super::init::passphrase(path).map(Some),
-            (None, Some(path)) => Ok(Some(SlotSecret::KeyFile(files::read(path, 1 << 20)?))),
-            (None, None) => Ok(None),
+        if let Some(path) = &self.passphrase_file {
+            return super::init::passphrase(path).map(Some);
         }
+        if let Some(path) = &self.key_file {
+            let bytes = files::read(path, MAX_SECRET as u64)?;
+            return Ok(Some(SlotSecret::KeyFile(bytes)));
+        }
+        if let Some(path) = &self.slot_identity {
+            let bytes = files::read(path, MAX_SECRET as u64)?;
+            return Ok(Some(SlotSecret::Identity(bytes)));
+        }
+        Ok(None)
     }
 }
 
 pub fn run(args: Args, global: &Global, out: &Printer) -> Result<()> {
     let folder = Folder::new(global.data_dir());
     folder.check_initialised()?;
-    let secret = match args.slot.secret.secret()? {
-        Some(secret) => secret,
-        None => ask(out)?,
+    let (secret, slot) = match args.slot.secret.secret()? {
+        Some(secret) => (secret, args.slot.slot),
+        None => match unlock::credential(&folder)? {
+            Some((secret, slot)) => (secret, Some(slot)),
+            None => (ask(out)?, args.slot.slot),
+        },
     };
     server::run(Start {
         folder,
         secret,
-        slot: args.slot.slot,
+        slot,
         accept_old_seal: args.accept_old_seal,
         client_listen: args.client_listen,
         gui_listen: args.gui_listen,

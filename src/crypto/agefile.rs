@@ -38,6 +38,11 @@ pub fn check_recipient(text: &str) -> Result<()> {
     recipient(text).map(|_| ())
 }
 
+/// Refuses a file that holds no identity.
+pub fn check_identity(identity_file_text: &Secret<Vec<u8>>) -> Result<()> {
+    identities(identity_file_text.expose()).map(|_| ())
+}
+
 /// Encrypts for every one of `recipients`; each of them alone opens it.
 pub fn encrypt(recipients: &[String], plaintext: &[u8]) -> Result<Vec<u8>> {
     if recipients.is_empty() || recipients.len() > MOST_RECIPIENTS {

@@ -7,7 +7,7 @@ use std::fs;
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::crypto::chain::Tagger;
-use crate::crypto::seal::{SealFile, SlotSecret};
+use crate::crypto::seal::{NewSlot, SealFile};
 use crate::crypto::x509::InstanceIdentity;
 use crate::crypto::{envelope, kdf, keygen};
 use crate::error::{Error, Result};
@@ -29,7 +29,7 @@ pub const SUPERUSER: &str = "superuser";
 pub struct Plan {
     pub fqdn: String,
     /// At least one; the label is what lists show.
-    pub slots: Vec<(SlotSecret, &'static str)>,
+    pub slots: Vec<(NewSlot, &'static str)>,
     pub superuser_password: Secret<Vec<u8>>,
 }
 
@@ -70,8 +70,8 @@ pub fn init(folder: &Folder, plan: Plan, now: Timestamp) -> Result<Made> {
     let kek = kdf::derive(&root, "kek/v1");
     let database_key = keygen::key();
     let mut seal = SealFile::new(instance);
-    for (secret, label) in &plan.slots {
-        seal.add_slot(&root, secret, label, now)?;
+    for (slot, label) in &plan.slots {
+        seal.add_slot(&root, slot, label, now)?;
     }
     folder::replace(&live.join("seal.json"), &seal.to_json())?;
     folder::replace(&live.join("strongroom.toml"), config.to_toml()?.as_bytes())?;

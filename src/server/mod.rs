@@ -20,7 +20,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::crypto::seal::SlotSecret;
 use crate::crypto::x509;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::folder::{self, Folder};
 use crate::http::health::{HealthBound, HealthServing};
 use crate::http::{Bound, BoundSocket, Limits, Listeners, Tls};
@@ -99,7 +99,8 @@ pub fn run(start: Start) -> Result<()> {
         log::warn!(error = error.to_string().as_str(); "the limit of open files stays as it is");
     }
     let config = config_with(&start)?;
-    let unlocked = unlock(&start.folder, &start.secret, start.slot, clock::now())?;
+    let unlocked =
+        unlock(&start.folder, &start.secret, start.slot, clock::now()).map_err(stays_sealed)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("async")
@@ -109,6 +110,14 @@ pub fn run(start: Start) -> Result<()> {
         Some(older) if !start.accept_old_seal => runtime.block_on(refuse(unlocked, older)),
         _ => runtime.block_on(serve(start, config, unlocked, logging)),
     }
+}
+
+/// To whoever starts a server, a secret that does not open it is a server that stays sealed.
+fn stays_sealed(mut error: Error) -> Error {
+    if error.code.starts_with("wrong_") {
+        error.kind = Kind::Sealed;
+    }
+    error
 }
 
 /// The refusal of an older seal.json stands in the audit: who put it back had the folder.

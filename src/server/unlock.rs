@@ -1,10 +1,12 @@
 //! From a slot's secret to an open store: seal.json, node.json, the system keys.
 
+use std::path::PathBuf;
+
 use crate::clock::Timestamp;
 use crate::crypto::chain::{Signer, Tagger};
 use crate::crypto::envelope::{self, Aad};
 use crate::crypto::kdf;
-use crate::crypto::seal::{SealFile, SlotSecret};
+use crate::crypto::seal::{MAX_SECRET, SealFile, SlotSecret};
 use crate::crypto::x509::InstanceIdentity;
 use crate::error::{Error, Result};
 use crate::folder::{self, Folder};
@@ -72,6 +74,29 @@ impl Older {
 /// Reads `seal.json`.
 pub fn read_seal(folder: &Folder) -> Result<SealFile> {
     SealFile::parse(&folder::read(&folder.seal(), MOST_SEAL)?)
+}
+
+/// Where systemd puts credentials for a service (systemd.exec(5)).
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+
+/// What systemd handed over for one of the folder's slots, and which slot; none if it did not.
+///
+/// # Errors
+/// The credential is there and cannot be read.
+pub fn credential(folder: &Folder) -> Result<Option<(SlotSecret, SlotId)>> {
+    let Some(handed) = std::env::var_os(CREDENTIALS).map(PathBuf::from) else {
+        return Ok(None);
+    };
+    for slot in read_seal(folder)?.slots() {
+        let Some(path) = slot.credential().map(|name| handed.join(name)) else {
+            continue;
+        };
+        if path.exists() {
+            let bytes = Secret::new(folder::read(&path, MAX_SECRET as u64)?);
+            return Ok(Some((SlotSecret::KeyFile(bytes), slot.id)));
+        }
+    }
+    Ok(None)
 }
 
 /// Opens the folder with a slot's secret. Whether seal.json is an older one is the caller's to judge.

@@ -7,9 +7,11 @@ use base64::engine::general_purpose::STANDARD;
 use super::access::{Action, Target};
 use super::caller::Context;
 use super::{Service, object, once};
-use crate::api::slot::{AddSlot, OpenSlot, ReplaceSlot, Slot, SlotSecret as Given, Slots};
+use crate::api::slot::{
+    AddSlot, NewSlot as Asked, OpenSlot, ReplaceSlot, Slot, SlotSecret as Given, Slots,
+};
 use crate::clock;
-use crate::crypto::seal::{SealFile, SlotInfo, SlotSecret};
+use crate::crypto::seal::{NewSlot, SealFile, SlotInfo, SlotSecret};
 use crate::error::{Error, Result};
 use crate::folder::{self, Folder};
 use crate::model::id::SlotId;
@@ -63,15 +65,15 @@ impl Service {
             secret,
             opener,
         } = request;
-        let secret = secret_of("secret", secret)?;
+        let new = new_slot(secret)?;
         self.slot_change(
             ctx,
             "slot.add",
             None,
             opener,
             Box::new(move |file, root| {
-                let id = file.add_slot(root, &secret, &label, clock::now())?;
-                proven(file, &secret, id)
+                let id = file.add_slot(root, &new, &label, clock::now())?;
+                proven(file, &new, id)
             }),
         )
         .await
@@ -89,7 +91,7 @@ impl Service {
             secret,
             opener,
         } = request;
-        let secret = secret_of("secret", secret)?;
+        let new = new_slot(secret)?;
         self.slot_change(
             ctx,
             "slot.replace",
@@ -98,10 +100,10 @@ impl Service {
             Box::new(move |file, root| {
                 let old = info(file, id)?;
                 let label = label.unwrap_or(old.label);
-                let new = file.add_slot(root, &secret, &label, clock::now())?;
-                proven(file, &secret, new)?;
+                let added = file.add_slot(root, &new, &label, clock::now())?;
+                proven(file, &new, added)?;
                 file.remove_slot(root, id)?;
-                Ok(new)
+                Ok(added)
             }),
         )
         .await
@@ -124,7 +126,7 @@ impl Service {
     /// Whether a secret opens this slot.
     pub async fn slot_test(&self, ctx: &Context, id: SlotId, request: OpenSlot) -> Result<Slot> {
         self.may_change_slots(ctx, "slot.test", Some(id))?;
-        let secret = secret_of("opener", request.opener)?;
+        let secret = self::opener(request.opener)?;
         let (file, _) = self.seal.read()?;
         let slot = info(&file, id)?;
         self.open_seal(ctx, "slot.test", file, secret, Some(id))
@@ -163,7 +165,7 @@ impl Service {
         alter: Alter,
     ) -> Result<Slot> {
         self.may_change_slots(ctx, verb, id)?;
-        let opener = secret_of("opener", opener)?;
+        let opener = self::opener(opener)?;
         let _turn = self.seal.turn.lock().await;
         if let Some(once) = once(ctx)
             && let Some(first) = self.store.first_answer(&once)?
@@ -241,22 +243,34 @@ impl Service {
 }
 
 /// The new slot opens the file as it is to be written, before anything old goes.
-fn proven(file: &SealFile, secret: &SlotSecret, id: SlotId) -> Result<SlotId> {
-    SealFile::parse(&file.to_json())?.open(secret, Some(id))?;
+fn proven(file: &SealFile, new: &NewSlot, id: SlotId) -> Result<SlotId> {
+    SealFile::parse(&file.to_json())?.open(new.secret(), Some(id))?;
     Ok(id)
 }
 
-fn secret_of(field: &'static str, given: Given) -> Result<SlotSecret> {
-    let bytes = |text: String| {
-        let text = Secret::new(text);
-        STANDARD
-            .decode(text.expose())
-            .map(Secret::new)
-            .map_err(|_| Error::invalid(field, format!("`{field}` is not base64")))
-    };
+fn bytes(field: &'static str, text: String) -> Result<Secret<Vec<u8>>> {
+    let text = Secret::new(text);
+    STANDARD
+        .decode(text.expose())
+        .map(Secret::new)
+        .map_err(|_| Error::invalid(field, format!("`{field}` is not base64")))
+}
+
+fn new_slot(asked: Asked) -> Result<NewSlot> {
+    match asked {
+        Asked::Passphrase(text) => Ok(NewSlot::passphrase(bytes("secret", text)?)),
+        Asked::KeyFile(text) => Ok(NewSlot::key_file(bytes("secret", text)?)),
+        Asked::Credential(it) => NewSlot::credential(&it.name, bytes("secret", it.secret)?),
+        Asked::Recovery(it) => NewSlot::recovery(&it.recipient),
+    }
+}
+
+/// A secret as it came over the API.
+pub fn opener(given: Given) -> Result<SlotSecret> {
     Ok(match given {
-        Given::Passphrase(text) => SlotSecret::Passphrase(bytes(text)?),
-        Given::KeyFile(text) => SlotSecret::KeyFile(bytes(text)?),
+        Given::Passphrase(text) => SlotSecret::Passphrase(bytes("opener", text)?),
+        Given::KeyFile(text) => SlotSecret::KeyFile(bytes("opener", text)?),
+        Given::Recovered(text) => SlotSecret::Recovered(bytes("opener", text)?),
     })
 }
 

@@ -70,7 +70,7 @@ fn a_swapped_a_newer_and_an_older_seal_json_are_told_apart() {
     let seen = text.replacen("\"seal_generation\": 2", "\"seal_generation\": 9", 1);
     assert_ne!(seen, text);
     replace(&node, seen.as_bytes());
-    refuses(&server, 5, &["generation 2", "seen 9"]);
+    refuses(&server, 5, &["generation 2", "generation 9"]);
     replace(&node, text.as_bytes());
     all_is_there(&mut server);
 }

@@ -22,6 +22,7 @@ mod page;
 mod readme;
 mod sessions;
 mod shell;
+mod slots;
 mod soak;
 mod stalling;
 mod startup;

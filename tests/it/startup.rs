@@ -69,13 +69,13 @@ fn a_wrong_an_empty_and_a_huge_passphrase_are_told_apart() {
     let right = fs::read(server.path("passphrase")).unwrap();
     let with = |bytes: &[u8]| fs::write(server.path("passphrase"), bytes).unwrap();
     with(b"another passphrase\n");
-    refuses(&server, 5, &["passphrase does not open", "slot"]);
+    refuses(&server, 3, &["passphrase does not open", "slot"]);
     for empty in [&b""[..], b"\n"] {
         with(empty);
         refuses(&server, 2, &["passphrase", "empty"]);
     }
     with(&vec![b'x'; 1 << 20]);
-    refuses(&server, 5, &["passphrase"]);
+    refuses(&server, 3, &["passphrase"]);
     with(&vec![b'x'; (1 << 20) + 2]);
     refuses(&server, 5, &["1048576"]);
     fs::remove_file(server.path("passphrase")).unwrap();
@@ -88,11 +88,11 @@ fn a_wrong_an_empty_and_a_huge_passphrase_are_told_apart() {
 fn a_wrong_key_file_and_none_at_all_are_refused() {
     let mut server = stopped(Options::default());
     let right = replace(&server.path("key"), &[7; 32]);
-    refuses(&server, 5, &["key file does not open"]);
+    refuses(&server, 3, &["key file does not open"]);
     replace(&server.path("key"), &[7; 8]);
-    refuses(&server, 5, &["key file does not open"]);
+    refuses(&server, 3, &["key file does not open"]);
     replace(&server.path("key"), b"");
-    let empty = server.serve_fails().fails(5);
+    let empty = server.serve_fails().fails(3);
     assert!(empty.stderr.contains("it is empty"), "{empty:?}");
     replace(&server.path("key"), &right);
     let args = [

@@ -6,14 +6,17 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::Method;
 
-use crate::api::slot::{AddSlot, OpenSlot, ReplaceSlot, Slot, SlotSecret as Sent, Slots};
-use crate::cli::client::Call;
+use crate::api::slot::{
+    AddSlot, Credential, NewSlot, OpenSlot, Recovery, ReplaceSlot, Slot, SlotSecret as Sent, Slots,
+};
+use crate::cli::client::{Call, Client};
 use crate::cli::door::Context;
 use crate::cli::serve::SecretArgs;
 use crate::cli::{files, init};
-use crate::crypto::seal::{MAX_SECRET, SlotSecret};
+use crate::crypto::seal::{MAX_SECRET, SlotSecret, recover};
 use crate::error::{Error, Result};
 use crate::model::id::SlotId;
+use crate::secret::Secret;
 
 /// What the server takes in one request.
 const MOST: usize = 32 << 10;
@@ -29,9 +32,8 @@ pub enum Verb {
         /// For people, such as "safe in Berlin"
         #[arg(long, value_name = "TEXT")]
         label: String,
-        /// A file with the new slot's passphrase, or its key file (`-`: stdin)
-        #[arg(long, value_name = "FILE")]
-        secret_file: PathBuf,
+        #[command(flatten)]
+        new: NewArgs,
         #[command(flatten)]
         opener: SecretArgs,
     },
@@ -52,9 +54,8 @@ pub enum Verb {
         /// Another label; without it, the old one
         #[arg(long, value_name = "TEXT")]
         label: Option<String>,
-        /// A file with the new passphrase, or the new key file (`-`: stdin)
-        #[arg(long, value_name = "FILE")]
-        secret_file: PathBuf,
+        #[command(flatten)]
+        new: NewArgs,
         #[command(flatten)]
         opener: SecretArgs,
     },
@@ -77,6 +78,24 @@ pub enum KindArg {
     Passphrase,
     /// 16 random bytes or more
     KeyFile,
+    /// A key file that systemd hands to the service, sealed by the machine or its TPM (systemd-creds)
+    Credential,
+    /// An age recipient, whose identity lies somewhere safe
+    Recovery,
+}
+
+/// What a new slot is made from.
+#[derive(clap::Args, Debug)]
+pub struct NewArgs {
+    /// Of a passphrase, key file or credential: a file with its bytes (`-`: stdin)
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+    /// Of a credential: its name, as in LoadCredentialEncrypted=
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Of a recovery slot: age1…, or an SSH public key
+    #[arg(long, value_name = "RECIPIENT")]
+    recipient: Option<String>,
 }
 
 pub async fn run(verb: Verb, context: &Context) -> Result<()> {
@@ -101,31 +120,34 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
         Verb::Add {
             kind,
             label,
-            secret_file,
+            new,
             opener,
         } => {
+            let secret = new.slot(kind)?;
+            let mut client = context.admin()?;
             let request = AddSlot {
                 label,
-                secret: sent(&new_secret(kind, &secret_file)?)?,
-                opener: sent(&opener.required()?)?,
+                secret,
+                opener: sent(&mut client, opener.required()?).await?,
             };
             let call = Call::new(Method::POST, "/v1/slots").json(&request)?;
-            let slot: Slot = context.admin()?.json(call).await?;
+            let slot: Slot = client.json(call).await?;
             said(context, &slot, "is there, and opens the server")
         }
         Verb::Test { id, opener } => {
+            let mut client = context.admin()?;
             let request = OpenSlot {
-                opener: sent(&opener.required()?)?,
+                opener: sent(&mut client, opener.required()?).await?,
             };
             let call = Call::new(Method::POST, format!("/v1/slots/{id}/test")).json(&request)?;
-            let slot: Slot = context.admin()?.json(call).await?;
+            let slot: Slot = client.json(call).await?;
             said(context, &slot, "opens with this")
         }
         Verb::Replace {
             id,
             kind,
             label,
-            secret_file,
+            new,
             opener,
         } => {
             let mut client = context.admin()?;
@@ -138,8 +160,8 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
             };
             let request = ReplaceSlot {
                 label,
-                secret: sent(&new_secret(kind, &secret_file)?)?,
-                opener: sent(&opener.required()?)?,
+                secret: new.slot(kind)?,
+                opener: sent(&mut client, opener.required()?).await?,
             };
             let call = Call::new(Method::PUT, format!("/v1/slots/{id}")).json(&request)?;
             let slot: Slot = client.json(call).await?;
@@ -148,7 +170,7 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
         Verb::Remove { id, opener } => {
             let mut client = context.admin()?;
             let request = OpenSlot {
-                opener: sent(&opener.required()?)?,
+                opener: sent(&mut client, opener.required()?).await?,
             };
             out.confirm(&format!(
                 "Remove slot {id}? Its secret opens the server no more."
@@ -176,6 +198,8 @@ fn kind_of(slots: &Slots, id: SlotId) -> Result<KindArg> {
     match slot.kind.as_str() {
         "passphrase" => Ok(KindArg::Passphrase),
         "key_file" => Ok(KindArg::KeyFile),
+        "credential" => Ok(KindArg::Credential),
+        "recovery" => Ok(KindArg::Recovery),
         _ => Err(Error::invalid(
             "kind",
             "this version does not make slots of that kind; give --kind",
@@ -183,15 +207,76 @@ fn kind_of(slots: &Slots, id: SlotId) -> Result<KindArg> {
     }
 }
 
-fn new_secret(kind: KindArg, path: &std::path::Path) -> Result<SlotSecret> {
-    match kind {
-        KindArg::Passphrase => init::passphrase(path),
-        KindArg::KeyFile => Ok(SlotSecret::KeyFile(files::read(path, MAX_SECRET as u64)?)),
+impl NewArgs {
+    /// The slot as the server is asked for it.
+    fn slot(&self, kind: KindArg) -> Result<NewSlot> {
+        let missing = |option: &str| {
+            let text = format!("a slot of this kind is made with {option}");
+            Err(Error::invalid("kind", text))
+        };
+        let (mut file, mut name, mut recipient) = (
+            self.secret_file.as_deref(),
+            self.name.as_deref(),
+            self.recipient.as_deref(),
+        );
+        let slot = match kind {
+            KindArg::Passphrase => match file.take() {
+                Some(path) => NewSlot::Passphrase(encoded(&init::passphrase_bytes(path)?)?),
+                None => return missing("--secret-file F"),
+            },
+            KindArg::KeyFile => match file.take() {
+                Some(path) => NewSlot::KeyFile(encoded(&files::read(path, MAX_SECRET as u64)?)?),
+                None => return missing("--secret-file F"),
+            },
+            KindArg::Credential => match (file.take(), name.take()) {
+                (Some(path), Some(name)) => NewSlot::Credential(Credential {
+                    name: name.to_owned(),
+                    secret: encoded(&files::read(path, MAX_SECRET as u64)?)?,
+                }),
+                _ => return missing("--name NAME --secret-file F"),
+            },
+            KindArg::Recovery => match recipient.take() {
+                Some(recipient) => NewSlot::Recovery(Recovery {
+                    recipient: recipient.to_owned(),
+                }),
+                None => return missing("--recipient RECIPIENT"),
+            },
+        };
+        if file.is_some() || name.is_some() || recipient.is_some() {
+            return Err(Error::invalid(
+                "kind",
+                "one of --secret-file, --name and --recipient does not belong to a slot of this kind",
+            ));
+        }
+        Ok(slot)
     }
 }
 
-fn sent(secret: &SlotSecret) -> Result<Sent> {
-    let (SlotSecret::Passphrase(bytes) | SlotSecret::KeyFile(bytes)) = secret;
+/// What opens a slot, as the server is sent it. An age identity stays here: it opens the age file of
+/// its slot, and what that holds is sent.
+async fn sent(client: &mut Client, secret: SlotSecret) -> Result<Sent> {
+    Ok(match secret {
+        SlotSecret::Passphrase(bytes) => Sent::Passphrase(encoded(&bytes)?),
+        SlotSecret::KeyFile(bytes) => Sent::KeyFile(encoded(&bytes)?),
+        SlotSecret::Recovered(bytes) => Sent::Recovered(encoded(&bytes)?),
+        SlotSecret::Identity(identity) => {
+            let slots: Slots = client.json(Call::get("/v1/slots")).await?;
+            for slot in slots.slots {
+                if let Some(SlotSecret::Recovered(found)) =
+                    recover(&slot.kind, &slot.parameters, &identity)?
+                {
+                    return Ok(Sent::Recovered(encoded(&found)?));
+                }
+            }
+            return Err(Error::denied(
+                "wrong_identity",
+                "this identity opens no recovery slot; `slot list` shows the slots there are",
+            ));
+        }
+    })
+}
+
+fn encoded(bytes: &Secret<Vec<u8>>) -> Result<String> {
     if bytes.expose().len() > MOST {
         return Err(Error::invalid(
             "secret",
@@ -201,9 +286,5 @@ fn sent(secret: &SlotSecret) -> Result<Sent> {
             ),
         ));
     }
-    let text = STANDARD.encode(bytes.expose());
-    Ok(match secret {
-        SlotSecret::Passphrase(_) => Sent::Passphrase(text),
-        SlotSecret::KeyFile(_) => Sent::KeyFile(text),
-    })
+    Ok(STANDARD.encode(bytes.expose()))
 }

@@ -15,7 +15,7 @@ use self::format::Document;
 pub use self::format::{FORMAT, MAX_BYTES, MAX_SLOTS};
 use self::slot::Slot;
 use super::chain::Tagger;
-use super::kdf;
+use super::{agefile, kdf, keygen};
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::model::id::{InstanceId, SlotId, shown};
@@ -31,33 +31,36 @@ pub const MAX_LABEL: usize = 128;
 /// What opens a slot.
 pub enum SlotSecret {
     Passphrase(Secret<Vec<u8>>),
+    /// Also a systemd credential, which is a key file that systemd hands over.
     KeyFile(Secret<Vec<u8>>),
+    /// The age identity of a recovery slot's recipient.
+    Identity(Secret<Vec<u8>>),
+    /// What that identity finds in the slot ([`recover`]).
+    Recovered(Secret<Vec<u8>>),
 }
 
 impl SlotSecret {
     /// A passphrase as read from a file or standard input: one line end at its end is the editor's,
     /// not the passphrase's, and is dropped. All else counts, byte for byte.
-    pub fn passphrase_from_file(mut bytes: Vec<u8>) -> Self {
-        if bytes.last() == Some(&b'\n') {
-            bytes.truncate(bytes.len() - 1);
-            if bytes.last() == Some(&b'\r') {
-                bytes.truncate(bytes.len() - 1);
-            }
-        }
-        Self::Passphrase(Secret::new(bytes))
+    pub fn passphrase_from_file(bytes: Vec<u8>) -> Self {
+        Self::Passphrase(without_line_end(bytes))
     }
 
     fn bytes(&self) -> &[u8] {
         match self {
-            Self::Passphrase(secret) | Self::KeyFile(secret) => secret.expose(),
+            Self::Passphrase(secret)
+            | Self::KeyFile(secret)
+            | Self::Identity(secret)
+            | Self::Recovered(secret) => secret.expose(),
         }
     }
 
-    /// The kind of slot that it opens, as written in the file.
-    pub fn kind(&self) -> &'static str {
+    /// Whether slots of this kind are for such a secret.
+    fn opens(&self, kind: &str) -> bool {
         match self {
-            Self::Passphrase(_) => slot::PASSPHRASE,
-            Self::KeyFile(_) => slot::KEY_FILE,
+            Self::Passphrase(_) => kind == slot::PASSPHRASE,
+            Self::KeyFile(_) => matches!(kind, slot::KEY_FILE | slot::CREDENTIAL),
+            Self::Identity(_) | Self::Recovered(_) => kind == slot::RECOVERY,
         }
     }
 
@@ -66,6 +69,7 @@ impl SlotSecret {
         match self {
             Self::Passphrase(_) => "passphrase",
             Self::KeyFile(_) => "key file",
+            Self::Identity(_) | Self::Recovered(_) => "recovery identity",
         }
     }
 
@@ -73,6 +77,7 @@ impl SlotSecret {
         match self {
             Self::Passphrase(_) => "wrong_passphrase",
             Self::KeyFile(_) => "wrong_key_file",
+            Self::Identity(_) | Self::Recovered(_) => "wrong_identity",
         }
     }
 
@@ -90,7 +95,7 @@ impl SlotSecret {
                     "the key file has {length} bytes; it must have {MIN_KEY_FILE} or more, all random (head -c 32 /dev/urandom)"
                 ),
             )),
-            Self::Passphrase(_) | Self::KeyFile(_) => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -110,20 +115,124 @@ impl SlotSecret {
     }
 }
 
+/// A file's bytes without one line end at their end.
+pub fn without_line_end(mut bytes: Vec<u8>) -> Secret<Vec<u8>> {
+    if bytes.last() == Some(&b'\n') {
+        bytes.truncate(bytes.len() - 1);
+        if bytes.last() == Some(&b'\r') {
+            bytes.truncate(bytes.len() - 1);
+        }
+    }
+    Secret::new(bytes)
+}
+
+/// What a new slot is made from.
+pub struct NewSlot {
+    kind: &'static str,
+    secret: SlotSecret,
+    /// What the kind needs beside the secret; of a passphrase what Argon2id costs, which is not known
+    /// yet.
+    parameters: Map<String, Value>,
+}
+
+impl NewSlot {
+    pub fn passphrase(secret: Secret<Vec<u8>>) -> Self {
+        Self {
+            kind: slot::PASSPHRASE,
+            secret: SlotSecret::Passphrase(secret),
+            parameters: Map::new(),
+        }
+    }
+
+    pub fn key_file(secret: Secret<Vec<u8>>) -> Self {
+        Self {
+            kind: slot::KEY_FILE,
+            secret: SlotSecret::KeyFile(secret),
+            parameters: Map::new(),
+        }
+    }
+
+    /// Bytes that systemd hands over as the credential `name` (systemd.exec(5), `LoadCredential=`).
+    ///
+    /// # Errors
+    /// `Invalid` for what is no name of a credential.
+    pub fn credential(name: &str, secret: Secret<Vec<u8>>) -> Result<Self> {
+        slot::check_credential_name(name)?;
+        Ok(Self {
+            kind: slot::CREDENTIAL,
+            secret: SlotSecret::KeyFile(secret),
+            parameters: Map::from_iter([(slot::NAME.to_owned(), name.into())]),
+        })
+    }
+
+    /// Whoever has the identity of this age recipient opens it.
+    ///
+    /// # Errors
+    /// `Invalid` for what is no recipient.
+    pub fn recovery(recipient: &str) -> Result<Self> {
+        let drawn = keygen::key();
+        let sealed = agefile::encrypt(&[recipient.to_owned()], drawn.expose())?;
+        Ok(Self {
+            kind: slot::RECOVERY,
+            secret: SlotSecret::Recovered(Secret::new(drawn.expose().to_vec())),
+            parameters: Map::from_iter([
+                (slot::RECIPIENT.to_owned(), recipient.into()),
+                (slot::SEALED.to_owned(), hex::encode(sealed).into()),
+            ]),
+        })
+    }
+
+    /// What opens the slot that is made from this.
+    pub fn secret(&self) -> &SlotSecret {
+        &self.secret
+    }
+}
+
+/// What the identity of a recovery slot's recipient finds in that slot; none if it is another's.
+///
+/// # Errors
+/// `Invalid` where `identity` holds no age identity.
+pub fn recover(
+    kind: &str,
+    parameters: &Map<String, Value>,
+    identity: &Secret<Vec<u8>>,
+) -> Result<Option<SlotSecret>> {
+    agefile::check_identity(identity)?;
+    let sealed = parameters.get(slot::SEALED).and_then(Value::as_str);
+    let Some(sealed) = sealed.and_then(|hex| hex::decode(hex).ok()) else {
+        return Ok(None);
+    };
+    if kind != slot::RECOVERY {
+        return Ok(None);
+    }
+    match agefile::decrypt(identity, &sealed) {
+        Ok(found) => Ok(Some(SlotSecret::Recovered(found))),
+        Err(_) => Ok(None),
+    }
+}
+
 /// One slot as `slot list` shows it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SlotInfo {
     pub id: SlotId,
     /// Its place in the file, from 1; the number that messages use.
     pub number: usize,
-    /// `passphrase`, `key_file`, or a kind that this version does not know.
+    /// `passphrase`, `key_file`, `credential`, `recovery`, or a kind that this version does not know.
     pub kind: String,
     pub label: String,
     pub created: Timestamp,
-    /// What the kind needs beside the secret: for a passphrase Argon2id's cost.
+    /// What the kind needs beside the secret (docs/formats/seal.md).
     pub parameters: Map<String, Value>,
     /// Whether this version of the program can open it.
     pub known: bool,
+}
+
+impl SlotInfo {
+    /// The name of the systemd credential that opens it.
+    pub fn credential(&self) -> Option<&str> {
+        let name = self.parameters.get(slot::NAME).and_then(Value::as_str);
+        name.filter(|_| self.kind == slot::CREDENTIAL)
+    }
 }
 
 /// The file.
@@ -193,29 +302,29 @@ impl SealFile {
     pub fn add_slot(
         &mut self,
         root: &Key,
-        secret: &SlotSecret,
+        new: &NewSlot,
         label: &str,
         now: Timestamp,
     ) -> Result<SlotId> {
         // Before the calibration, so that a refusal comes at once.
-        secret.check_new()?;
-        let cost = match secret {
+        new.secret.check_new()?;
+        let cost = match new.secret {
             SlotSecret::Passphrase(_) => kdf::calibrate()?,
-            SlotSecret::KeyFile(_) => kdf::Cost::LEAST,
+            _ => kdf::Cost::LEAST,
         };
-        self.add_slot_at_cost(root, secret, label, cost, now)
+        self.add_slot_at_cost(root, new, label, cost, now)
     }
 
     /// [`SealFile::add_slot`] without the calibration. `cost` counts for passphrases only.
     pub(crate) fn add_slot_at_cost(
         &mut self,
         root: &Key,
-        secret: &SlotSecret,
+        new: &NewSlot,
         label: &str,
         cost: kdf::Cost,
         now: Timestamp,
     ) -> Result<SlotId> {
-        secret.check_new()?;
+        new.secret.check_new()?;
         format::check_label(label)?;
         self.verify_tag(root)?;
         if self.document.slots.len() >= MAX_SLOTS {
@@ -224,7 +333,7 @@ impl SealFile {
                 format!("seal.json has {MAX_SLOTS} slots, the most it can hold; remove one first"),
             ));
         }
-        let slot = Slot::make(self.instance(), root, secret, label, cost, now)?;
+        let slot = Slot::make(self.instance(), root, new, label, cost, now)?;
         let id = slot.id;
         self.document.slots.push(slot);
         self.retag(root);
@@ -259,10 +368,10 @@ impl SealFile {
             Some(id) => vec![self.find(id)?],
             None => self
                 .numbered()
-                .filter(|(_, slot)| slot.kind == secret.kind())
+                .filter(|(_, slot)| secret.opens(&slot.kind))
                 .collect(),
         };
-        if let Some((number, other)) = candidates.iter().find(|(_, it)| it.kind != secret.kind()) {
+        if let Some((number, other)) = candidates.iter().find(|(_, it)| !secret.opens(&it.kind)) {
             return Err(self.other_kind(*number, other, secret));
         }
         for (number, slot) in &candidates {

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! passphrase ─ Argon2id(salt, cost) ┐
-//! key file ─── HKDF(salt) ──────────┴─ slot key ─┬─ "seal-slot-check/v1" ─ check value, stored
+//! key file ─── HKDF(salt) ──────────┤
+//! credential ─ HKDF(salt) ──────────┤
+//! recovery ─── age ─ HKDF(salt) ────┴─ slot key ─┬─ "seal-slot-check/v1" ─ check value, stored
 //!                                                └─ "seal-slot-wrap/v1" ── AES-256-GCM ─ wrapped R
 //! ```
 //!
@@ -15,15 +17,23 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::format::{self, Bytes};
-use super::{SlotSecret, damaged};
+use super::{NewSlot, SlotSecret, damaged};
 use crate::clock::Timestamp;
-use crate::crypto::{kdf, push_field, random, sha256};
+use crate::crypto::{agefile, kdf, push_field, random, sha256};
 use crate::error::{Error, Result};
 use crate::model::id::{InstanceId, SlotId, shown};
 use crate::secret::Key;
 
 pub const PASSPHRASE: &str = "passphrase";
 pub const KEY_FILE: &str = "key_file";
+pub const CREDENTIAL: &str = "credential";
+pub const RECOVERY: &str = "recovery";
+
+/// The parameter of a credential.
+pub const NAME: &str = "name";
+/// The parameters of a recovery slot: an age recipient, and an age file for it, in hex.
+pub const RECIPIENT: &str = "recipient";
+pub const SEALED: &str = "sealed";
 
 const SALT: usize = 32;
 const CHECK: usize = 32;
@@ -52,7 +62,7 @@ impl Slot {
     pub fn make(
         instance: InstanceId,
         root: &Key,
-        secret: &SlotSecret,
+        new: &NewSlot,
         label: &str,
         cost: kdf::Cost,
         now: Timestamp,
@@ -60,16 +70,16 @@ impl Slot {
         let salt = random::<SALT>();
         let mut slot = Self {
             id: SlotId::new(),
-            kind: secret.kind().to_owned(),
+            kind: new.kind.to_owned(),
             label: label.to_owned(),
             created: now,
-            parameters: parameters(secret, cost),
+            parameters: parameters(new, cost),
             salt: Bytes(salt.to_vec()),
             check: Bytes(Vec::new()),
             wrapped: Bytes(Vec::new()),
             checksum: Bytes(Vec::new()),
         };
-        let slot_key = slot.slot_key(secret)?;
+        let slot_key = slot.slot_key(&new.secret)?;
         slot.check = Bytes(check_value(&slot_key).expose().to_vec());
         slot.wrapped = Bytes(wrap(&slot_key, root, &slot.aad(instance))?);
         slot.checksum = Bytes(slot.sum().to_vec());
@@ -78,7 +88,10 @@ impl Slot {
 
     /// Whether this version can open it.
     pub fn known(&self) -> bool {
-        matches!(self.kind.as_str(), PASSPHRASE | KEY_FILE)
+        matches!(
+            self.kind.as_str(),
+            PASSPHRASE | KEY_FILE | CREDENTIAL | RECOVERY
+        )
     }
 
     /// Refuses a slot that is not as it was written, without any secret.
@@ -116,6 +129,12 @@ impl Slot {
 
     /// The slot's key, if `secret` is the slot's; no answer if it is another secret.
     pub fn opener(&self, secret: &SlotSecret) -> Result<Option<Opener<'_>>> {
+        if let SlotSecret::Identity(identity) = secret {
+            return match super::recover(&self.kind, &self.parameters, identity)? {
+                Some(found) => self.opener(&found),
+                None => Ok(None),
+            };
+        }
         let slot_key = self.slot_key(secret)?;
         Ok(check_value(&slot_key)
             .matches(&self.check.0)
@@ -134,23 +153,54 @@ impl Slot {
                 let cost = self.cost()?.unwrap_or(kdf::Cost::LEAST);
                 kdf::argon2id(cost, secret.expose(), salt)
             }
-            SlotSecret::KeyFile(secret) => Ok(kdf::derive_salted(
-                secret.expose(),
-                salt,
-                "seal-slot-key-file/v1",
-            )),
+            SlotSecret::KeyFile(secret)
+            | SlotSecret::Identity(secret)
+            | SlotSecret::Recovered(secret) => {
+                let purpose = match self.kind.as_str() {
+                    CREDENTIAL => "seal-slot-credential/v1",
+                    RECOVERY => "seal-slot-recovery/v1",
+                    _ => "seal-slot-key-file/v1",
+                };
+                Ok(kdf::derive_salted(secret.expose(), salt, purpose))
+            }
         }
     }
 
-    /// Argon2id's cost, for a passphrase; a key file has no parameters.
+    /// Argon2id's cost, for a passphrase. Refuses parameters that are not those of the kind.
     fn cost(&self) -> Result<Option<kdf::Cost>> {
-        if self.kind != PASSPHRASE {
-            return if self.parameters.is_empty() {
-                Ok(None)
-            } else {
-                Err(Error::invalid("parameters", "a key file has none"))
-            };
+        let expected: &[&str] = match self.kind.as_str() {
+            PASSPHRASE => return self.passphrase_cost().map(Some),
+            CREDENTIAL => &[NAME],
+            RECOVERY => &[RECIPIENT, SEALED],
+            _ => &[],
+        };
+        let text = |name: &str| self.parameters.get(name).and_then(Value::as_str);
+        if self.parameters.len() != expected.len() || expected.iter().any(|it| text(it).is_none()) {
+            return Err(Error::invalid(
+                "parameters",
+                format!(
+                    "expected {}",
+                    if expected.is_empty() {
+                        "none".to_owned()
+                    } else {
+                        expected.join(" and ")
+                    }
+                ),
+            ));
         }
+        if let Some(name) = text(NAME) {
+            check_credential_name(name)?;
+        }
+        if let Some(recipient) = text(RECIPIENT) {
+            agefile::check_recipient(recipient)?;
+        }
+        if text(SEALED).is_some_and(|sealed| hex::decode(sealed).is_err()) {
+            return Err(Error::invalid("parameters", "`sealed` is not hex digits"));
+        }
+        Ok(None)
+    }
+
+    fn passphrase_cost(&self) -> Result<kdf::Cost> {
         let Parameters {
             kdf,
             memory_kib,
@@ -170,7 +220,7 @@ impl Slot {
             lanes,
         };
         cost.check()?;
-        Ok(Some(cost))
+        Ok(cost)
     }
 
     /// What the wrapped root key is bound to.
@@ -235,16 +285,35 @@ struct Parameters {
     lanes: u32,
 }
 
-fn parameters(secret: &SlotSecret, cost: kdf::Cost) -> Map<String, Value> {
-    match secret {
+fn parameters(new: &NewSlot, cost: kdf::Cost) -> Map<String, Value> {
+    match new.secret {
         SlotSecret::Passphrase(_) => Map::from_iter([
             ("kdf".to_owned(), ARGON2ID.into()),
             ("memory_kib".to_owned(), cost.memory_kib.into()),
             ("passes".to_owned(), cost.passes.into()),
             ("lanes".to_owned(), cost.lanes.into()),
         ]),
-        SlotSecret::KeyFile(_) => Map::new(),
+        _ => new.parameters.clone(),
     }
+}
+
+/// systemd takes any file name; these are the ones that need no quotes anywhere.
+pub fn check_credential_name(name: &str) -> Result<()> {
+    let fits = (1..=128).contains(&name.len())
+        && name.as_bytes()[0].is_ascii_alphanumeric()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+    if fits {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        "name",
+        format!(
+            "`{}` is not a credential's name: a letter or digit, then up to 127 of A-Z a-z 0-9 . _ -",
+            shown(name)
+        ),
+    ))
 }
 
 /// Only values that have one way to be written, at any depth.

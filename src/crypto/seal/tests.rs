@@ -21,8 +21,17 @@ fn key_file(bytes: &[u8]) -> SlotSecret {
     SlotSecret::KeyFile(Secret::new(bytes.to_vec()))
 }
 
+fn new(secret: &SlotSecret) -> NewSlot {
+    let copy = |bytes: &Secret<Vec<u8>>| Secret::new(bytes.expose().clone());
+    match secret {
+        SlotSecret::Passphrase(bytes) => NewSlot::passphrase(copy(bytes)),
+        SlotSecret::KeyFile(bytes) => NewSlot::key_file(copy(bytes)),
+        _ => panic!("a recovery slot is made for a recipient"),
+    }
+}
+
 fn add(file: &mut SealFile, root: &Key, secret: &SlotSecret, label: &str) -> SlotId {
-    file.add_slot_at_cost(root, secret, label, CHEAP, NOW)
+    file.add_slot_at_cost(root, &new(secret), label, CHEAP, NOW)
         .unwrap()
 }
 
@@ -64,6 +73,75 @@ fn any_slot_opens_the_same_root_key() {
 }
 
 #[test]
+fn a_credential_is_a_key_file_with_a_name() {
+    let (mut file, root) = two_slots();
+    let bytes = || Secret::new(vec![9; 32]);
+    let new = NewSlot::credential("strongroom.slot", bytes()).unwrap();
+    let id = file
+        .add_slot_at_cost(&root, &new, "tpm", CHEAP, NOW)
+        .unwrap();
+    let file = SealFile::parse(&file.to_json()).unwrap();
+    let info = &file.slots()[2];
+    assert_eq!(info.credential(), Some("strongroom.slot"));
+    assert!(file.slots()[1].credential().is_none());
+    let (opened, slot) = file.open(&key_file(&[9; 32]), None).unwrap();
+    assert!(opened.matches(root.expose()) && slot == id);
+    for name in ["", ".hidden", "a/b", "a b", "\u{e4}", &"x".repeat(129)] {
+        let error = refusal(NewSlot::credential(name, bytes()));
+        assert_eq!(error.field, Some("name"), "{name}");
+    }
+}
+
+#[test]
+fn a_recovery_slot_opens_with_its_identity_alone() {
+    let (mut file, root) = two_slots();
+    let (identity, recipient) = agefile::generate_identity();
+    let (other, _) = agefile::generate_identity();
+    let bytes = |text: &Secret<String>| Secret::new(text.expose().clone().into_bytes());
+    let new = NewSlot::recovery(&recipient).unwrap();
+    let id = file
+        .add_slot_at_cost(&root, &new, "safe", CHEAP, NOW)
+        .unwrap();
+    let file = SealFile::parse(&file.to_json()).unwrap();
+    let slots = file.slots();
+    let as_secret = |text: &Secret<String>| SlotSecret::Identity(bytes(text));
+    let (opened, slot) = file.open(&as_secret(&identity), None).unwrap();
+    assert!(opened.matches(root.expose()) && slot == id);
+    let found = recover("recovery", &slots[2].parameters, &bytes(&identity));
+    let (opened, _) = file.open(&found.unwrap().unwrap(), Some(id)).unwrap();
+    assert!(opened.matches(root.expose()));
+    let error = refusal(file.open(&as_secret(&other), None));
+    assert_eq!((error.kind, error.code), (Kind::Denied, "wrong_identity"));
+    let error = refusal(file.open(&as_secret(&identity), Some(slots[1].id)));
+    assert_eq!(error.code, "wrong_identity");
+    let none = SlotSecret::Identity(Secret::new(b"no identity".to_vec()));
+    assert_eq!(refusal(file.open(&none, None)).field, Some("identity"));
+    assert_eq!(refusal(NewSlot::recovery("age1")).field, Some("recipient"));
+    let wrong = SlotSecret::Recovered(Secret::new(vec![0; 32]));
+    assert_eq!(refusal(file.open(&wrong, None)).code, "wrong_identity");
+}
+
+#[test]
+fn parameters_that_are_not_the_kinds_own_are_damage() {
+    let (mut file, root) = two_slots();
+    let new = NewSlot::credential("name", Secret::new(vec![9; 32])).unwrap();
+    file.add_slot_at_cost(&root, &new, "tpm", CHEAP, NOW)
+        .unwrap();
+    for (at, parameters) in [
+        (1, serde_json::json!({"name": "x"})),
+        (2, serde_json::json!({})),
+        (2, serde_json::json!({"name": "a/b"})),
+        (2, serde_json::json!({"name": "a", "more": "b"})),
+    ] {
+        let mut changed = file.clone();
+        changed.document.slots[at].parameters = parameters.as_object().unwrap().clone();
+        changed.document.slots[at].mend_checksum();
+        let error = refusal(SealFile::parse(&changed.to_json()));
+        assert_eq!(error.code, "seal_damaged", "{parameters}");
+    }
+}
+
+#[test]
 fn a_wrong_secret_names_the_slots_tried() {
     let (file, _) = two_slots();
     let error = refusal(file.open(&passphrase("open says me"), None));
@@ -98,8 +176,9 @@ fn a_slot_of_another_kind_or_none_is_said_so() {
 #[test]
 fn secrets_have_a_least_and_a_greatest_length() {
     let (mut file, root) = (SealFile::new(InstanceId::new()), keygen::key());
-    let mut refused =
-        |secret: &SlotSecret| refusal(file.add_slot_at_cost(&root, secret, "", CHEAP, NOW)).code;
+    let mut refused = |secret: &SlotSecret| {
+        refusal(file.add_slot_at_cost(&root, &new(secret), "", CHEAP, NOW)).code
+    };
     assert_eq!(refused(&passphrase("")), "invalid");
     assert_eq!(refused(&key_file(&[7; MIN_KEY_FILE - 1])), "invalid");
     let long = vec![b'x'; MAX_SECRET + 1];
@@ -196,7 +275,7 @@ fn only_the_files_own_root_key_changes_it() {
     let before = file.clone();
     let other = keygen::key();
     let secret = passphrase("mine");
-    let error = refusal(file.add_slot_at_cost(&other, &secret, "", CHEAP, NOW));
+    let error = refusal(file.add_slot_at_cost(&other, &new(&secret), "", CHEAP, NOW));
     assert_eq!(error.code, "seal_damaged");
     let id = file.slots()[0].id;
     assert_eq!(refusal(file.remove_slot(&other, id)).code, "seal_damaged");
@@ -207,7 +286,7 @@ fn only_the_files_own_root_key_changes_it() {
 fn slots_and_labels_are_bounded() {
     let (mut file, root) = (SealFile::new(InstanceId::new()), keygen::key());
     let mut labelled = |label: &str| {
-        file.add_slot_at_cost(&root, &key_file(&[7; 32]), label, CHEAP, NOW)
+        file.add_slot_at_cost(&root, &new(&key_file(&[7; 32])), label, CHEAP, NOW)
             .map_err(|error| error.code)
     };
     assert_eq!(labelled("two\nlines"), Err("invalid"));
@@ -231,10 +310,10 @@ fn the_released_format_reads_opens_and_writes() {
         assert!(file.open(&secret, None).unwrap().0.matches(&root));
     }
     let safe = file.slots().pop().unwrap();
-    assert_eq!((safe.kind.as_str(), safe.known), ("recovery", false));
+    assert_eq!((safe.kind.as_str(), safe.known), ("hsm", false));
     assert_eq!(safe.parameters["recipient"], "age1example");
     let error = refusal(file.open(&key_file(RELEASED_KEY_FILE), Some(safe.id)));
-    assert!(error.public.contains("`recovery`"), "{error}");
+    assert!(error.public.contains("`hsm`"), "{error}");
     assert!(error.public.contains("newer Strongroom"), "{error}");
 }
 
@@ -459,7 +538,7 @@ fn arbitrary_bytes_are_never_more_than_damage() {
 fn new_passphrase_slots_are_calibrated() {
     let (mut file, root) = (SealFile::new(InstanceId::new()), keygen::key());
     let secret = passphrase("open sesame");
-    file.add_slot(&root, &secret, "laptop", NOW).unwrap();
+    file.add_slot(&root, &new(&secret), "laptop", NOW).unwrap();
     let parameters = file.slots().remove(0).parameters;
     assert_eq!(parameters["memory_kib"], 64 * 1024);
     assert!(parameters["passes"].as_u64().unwrap() >= 3);

@@ -717,6 +717,7 @@ static OTHERS: &[Route] = &[
         "The slots of seal.json",
         run!(slot::list),
     )
+    .on(NEAR)
     .gives(json!(200, "Slots")),
     route(
         Verb::Post,
@@ -725,6 +726,7 @@ static OTHERS: &[Route] = &[
         "Make another slot",
         run!(slot::add),
     )
+    .on(NEAR)
     .takes(Takes::Json("AddSlot"))
     .gives(json!(201, "Slot")),
     route(
@@ -734,6 +736,7 @@ static OTHERS: &[Route] = &[
         "Give a slot another secret, and another id",
         run!(slot::replace),
     )
+    .on(NEAR)
     .takes(Takes::Json("ReplaceSlot"))
     .gives(json!(200, "Slot")),
     route(
@@ -743,6 +746,7 @@ static OTHERS: &[Route] = &[
         "Remove a slot; the last one that opens the server stays",
         run!(slot::remove),
     )
+    .on(NEAR)
     .takes(Takes::Json("OpenSlot"))
     .gives(json!(200, "Slot")),
     route(
@@ -752,6 +756,7 @@ static OTHERS: &[Route] = &[
         "See whether a secret opens a slot",
         run!(slot::test),
     )
+    .on(NEAR)
     .takes(Takes::Json("OpenSlot"))
     .gives(json!(200, "Slot")),
     route(

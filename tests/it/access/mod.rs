@@ -44,6 +44,11 @@ impl Caller {
     }
 }
 
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
 /// A server with an object of each kind in two organizations.
 struct World {
     server: Server,
@@ -100,6 +105,10 @@ fn world() -> World {
         ("$acme_deposit", acme_deposit),
         ("$other_deposit", other_deposit),
         ("$password", password.clone()),
+        (
+            "$key_file",
+            base64(&std::fs::read(server.path("key")).unwrap()),
+        ),
     ]);
     World {
         server,

@@ -725,6 +725,40 @@ pub const CASES: &[Case] = &[
         r#"{"value":"info"}"#,
         ADMINISTRATORS,
     ),
+    // Slots.
+    case("GET", "/v1/slots", "/v1/slots", "", "SAU125L").on("GS"),
+    case(
+        "POST",
+        "/v1/slots",
+        "/v1/slots",
+        r#"{"label":"x","secret":{"key_file":"$key_file"},"opener":{"key_file":"$key_file"}}"#,
+        "S1L",
+    )
+    .on("GS"),
+    case(
+        "PUT",
+        "/v1/slots/{id}",
+        "/v1/slots/018f3b5e-5b6a-7c3d-8e9f-0123456789ab",
+        r#"{"secret":{"key_file":"$key_file"},"opener":{"key_file":"$key_file"}}"#,
+        "S1L",
+    )
+    .on("GS"),
+    case(
+        "DELETE",
+        "/v1/slots/{id}",
+        "/v1/slots/018f3b5e-5b6a-7c3d-8e9f-0123456789ab",
+        r#"{"opener":{"key_file":"$key_file"}}"#,
+        "S1L",
+    )
+    .on("GS"),
+    case(
+        "POST",
+        "/v1/slots/{id}/test",
+        "/v1/slots/018f3b5e-5b6a-7c3d-8e9f-0123456789ab/test",
+        r#"{"opener":{"key_file":"$key_file"}}"#,
+        "S1L",
+    )
+    .on("GS"),
     case("GET", "/v1/audit", "/v1/audit", "", "tSU125L"),
     case("GET", "/v1/audit/verify", "/v1/audit/verify", "", "tSU125L"),
     case("GET", "/v1/audit/export", "/v1/audit/export", "", "tSU125L"),

@@ -47,6 +47,8 @@ impl Options {
 pub enum Opens {
     KeyFile,
     Passphrase,
+    /// Whatever `args` and `env` give.
+    Nothing,
 }
 
 impl Default for Options {
@@ -182,6 +184,7 @@ impl Server {
             Opens::Passphrase => command
                 .arg("--passphrase-file")
                 .arg(self.path("passphrase")),
+            Opens::Nothing => &mut command,
         };
         for (name, value) in &self.options.env {
             command.env(name, value);
