@@ -27,6 +27,22 @@ pub struct Config {
     pub health_listen: SocketAddr,
     #[serde(default)]
     pub admin: Admin,
+    #[serde(default)]
+    pub unseal: Unseal,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Unseal {
+    /// Whether a sealed server can be opened over the network, on the GUI's listener; else on its own
+    /// machine alone.
+    pub network: bool,
+}
+
+impl Default for Unseal {
+    fn default() -> Self {
+        Self { network: true }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +77,7 @@ impl Config {
             gui_listen: gui_listen(),
             health_listen: health_listen(),
             admin: Admin::default(),
+            unseal: Unseal::default(),
         };
         config.check()?;
         Ok(config)
@@ -168,6 +185,9 @@ impl Config {
         }
         if self.admin.socket_users != other.admin.socket_users {
             keys.push("admin.socket_users");
+        }
+        if self.unseal != other.unseal {
+            keys.push("unseal");
         }
         keys
     }

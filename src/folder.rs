@@ -56,6 +56,11 @@ impl Folder {
         self.root.join("node.json")
     }
 
+    /// What was tried while the server was sealed.
+    pub fn attempts(&self) -> PathBuf {
+        self.root.join("attempts.json")
+    }
+
     pub fn log(&self) -> PathBuf {
         self.root.join("log")
     }
@@ -213,6 +218,14 @@ pub fn make_folder(path: &Path) -> Result<()> {
         .mode(0o700)
         .create(path)
         .map_err(|error| failed("make", path, error))
+}
+
+/// Takes a file away, if it is there.
+pub fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path, error)),
+        _ => Ok(()),
+    }
 }
 
 /// Replaces a file: beside it, synced, renamed, the folder synced. After a crash it is the old one

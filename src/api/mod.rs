@@ -7,6 +7,7 @@ pub mod deposit;
 pub mod error;
 pub mod org;
 pub mod role;
+pub mod seal;
 pub mod server;
 pub mod session;
 pub mod setting;

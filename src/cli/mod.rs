@@ -89,6 +89,10 @@ enum Noun {
     /// Settings, kept in the store; a change takes effect at once
     #[command(subcommand)]
     Setting(noun::setting::Verb),
+    /// Close the store and forget the keys, until `unseal`
+    Seal,
+    /// Open a sealed server with what opens one of its slots
+    Unseal(noun::seal::Args),
     /// Slots of seal.json: the secrets that open the server
     #[command(subcommand)]
     Slot(noun::slot::Verb),
@@ -158,6 +162,8 @@ fn run(noun: Noun, context: &Context) -> Result<()> {
         Noun::Doctor(args) => doctor::run(args, &context.global, &context.out),
         Noun::Config(verb) => config::run(verb, &context.global, &context.out),
         Noun::Setting(verb) => online(noun::setting::run(verb, context)),
+        Noun::Seal => online(noun::seal::seal(context)),
+        Noun::Unseal(args) => online(noun::seal::unseal(args, context)),
         Noun::Slot(verb) => online(noun::slot::run(verb, context)),
         Noun::Org(verb) => online(noun::org::run(verb, context)),
         Noun::Client(verb) => online(noun::client::run(verb, context)),
@@ -212,6 +218,10 @@ mod tests {
             "setting list",
             "setting get log.level",
             "setting set log.level debug --reason x",
+            "seal",
+            "unseal --passphrase-file P",
+            "unseal --slot-identity F --slot 018f3b5e-5b6a-7c3d-8e9f-0123456789ab --accept-old-seal",
+            "serve --sealed",
             "slot list",
             "slot add passphrase --label L --secret-file F --key-file K",
             "slot add key-file --label L --secret-file F --passphrase-file P",

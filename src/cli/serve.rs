@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{Global, Printer, files};
 use crate::crypto::seal::{MAX_SECRET, SlotSecret};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::folder::Folder;
 use crate::model::id::SlotId;
 use crate::server::{self, Start, unlock};
@@ -25,6 +25,10 @@ pub struct Args {
     pub health_listen: Option<SocketAddr>,
     #[command(flatten)]
     pub slot: SlotArgs,
+    /// Start sealed, whatever could open it; `strongroom unseal` or the page of the GUI's listener opens
+    /// it
+    #[arg(long, conflicts_with_all = ["passphrase_file", "key_file", "slot_identity", "slot"])]
+    pub sealed: bool,
     /// Serve although seal.json was put back from an older copy; a slot that was removed since opens
     /// again. Audited
     #[arg(long)]
@@ -70,6 +74,14 @@ impl SecretArgs {
         })
     }
 
+    /// The secret that was given, or is typed on a terminal.
+    pub fn required_or_typed(&self, out: &Printer) -> Result<SlotSecret> {
+        match self.secret()? {
+            Some(secret) => Ok(secret),
+            None => ask(out)?.map_or_else(|| self.required(), Ok),
+        }
+    }
+
     /// The secret that was given, if one was.
     pub fn secret(&self) -> Result<Option<SlotSecret>> {
         if let Some(path) = &self.passphrase_file {
@@ -90,13 +102,7 @@ impl SecretArgs {
 pub fn run(args: Args, global: &Global, out: &Printer) -> Result<()> {
     let folder = Folder::new(global.data_dir());
     folder.check_initialised()?;
-    let (secret, slot) = match args.slot.secret.secret()? {
-        Some(secret) => (secret, args.slot.slot),
-        None => match unlock::credential(&folder)? {
-            Some((secret, slot)) => (secret, Some(slot)),
-            None => (ask(out)?, args.slot.slot),
-        },
-    };
+    let (secret, slot) = source(&args, &folder, out)?;
     server::run(Start {
         folder,
         secret,
@@ -109,17 +115,32 @@ pub fn run(args: Args, global: &Global, out: &Printer) -> Result<()> {
     })
 }
 
-/// Asks on the terminal, without echo.
-fn ask(out: &Printer) -> Result<SlotSecret> {
+/// What opens the server: what was given, else a credential of systemd, else what is typed. None: the
+/// server is sealed at first.
+fn source(
+    args: &Args,
+    folder: &Folder,
+    out: &Printer,
+) -> Result<(Option<SlotSecret>, Option<SlotId>)> {
+    if args.sealed {
+        return Ok((None, None));
+    }
+    if let Some(secret) = args.slot.secret.secret()? {
+        return Ok((Some(secret), args.slot.slot));
+    }
+    if let Some((secret, slot)) = unlock::credential(folder)? {
+        return Ok((Some(secret), Some(slot)));
+    }
+    Ok((ask(out)?, args.slot.slot))
+}
+
+/// Asks on the terminal, without echo. Nothing typed, or no terminal: none.
+fn ask(out: &Printer) -> Result<Option<SlotSecret>> {
     use std::io::IsTerminal as _;
     if !std::io::stdin().is_terminal() {
-        return Err(Error::new(
-            Kind::Sealed,
-            "no_slot_secret",
-            "nothing was given that opens a slot: --passphrase-file F or --key-file F, or start it on a terminal to be asked",
-        ));
+        return Ok(None);
     }
-    out.talk("Passphrase of a slot:");
+    out.talk("Passphrase of a slot (none: start sealed):");
     let typed = rpassword::read_password().map_err(|error| Error::internal(error.to_string()))?;
-    Ok(SlotSecret::passphrase_from_file(typed.into_bytes()))
+    Ok((!typed.is_empty()).then(|| SlotSecret::passphrase_from_file(typed.into_bytes())))
 }

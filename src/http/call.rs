@@ -14,7 +14,7 @@ use super::body::{self, AnswerRoom, Read};
 use super::caller::{self, Caller};
 use super::door::Arrival;
 use super::query::Query;
-use super::routes::{Route, Takes};
+use super::routes::{Route, Run, Takes};
 use super::{App, headers, json, openapi, reply};
 use crate::error::{Error, Kind, Result};
 use crate::model::deposit::DepositName;
@@ -23,10 +23,12 @@ use crate::secret::Secret;
 use crate::service::Service;
 use crate::service::caller::{Context, Idempotency, Identity};
 use crate::service::deposit::Which;
+use crate::service::gate::Gate;
 
-/// One request, checked and read.
+/// One request to an open server, checked and read.
 pub(super) struct Call {
     app: Arc<App>,
+    service: Arc<Service>,
     pub(super) ctx: Context,
     pub(super) headers: HeaderMap,
     pub(super) query: Query,
@@ -36,23 +38,58 @@ pub(super) struct Call {
     body: Read,
 }
 
+/// One request to a server that may be sealed: nobody was asked who he is.
+pub(super) struct Knocking {
+    app: Arc<App>,
+    headers: HeaderMap,
+    arrival: Arrival,
+    body: Read,
+}
+
 /// Runs a route for a request.
 pub(super) async fn run(app: Arc<App>, route: &'static Route, request: Request) -> Response {
-    match prepare(app, route, request).await {
-        Ok(call) => (route.run)(call).await.unwrap_or_else(reply::refusal),
-        Err(error) => reply::refusal(error),
-    }
+    let answer = match route.run {
+        Run::Open(run) => match prepare(app, route, request).await {
+            Ok(call) => run(call).await,
+            Err(error) => Err(error),
+        },
+        Run::Always(run) => match knock(app, route, request).await {
+            Ok(knocking) => run(knocking).await,
+            Err(error) => Err(error),
+        },
+    };
+    answer.unwrap_or_else(reply::refusal)
+}
+
+/// What came through the door, at a listener that has the route.
+fn arrived(app: &App, route: &Route, parts: &mut Parts) -> Result<Arrival> {
+    route.check_listener(app.listener)?;
+    parts
+        .extensions
+        .remove()
+        .ok_or_else(|| Error::internal("a request came past the door"))
+}
+
+async fn knock(app: Arc<App>, route: &'static Route, request: Request) -> Result<Knocking> {
+    let (mut parts, body) = request.into_parts();
+    let arrival = arrived(&app, route, &mut parts)?;
+    Query::parse(parts.uri.query(), route.query)?;
+    let cap = app.limits.json_bytes;
+    let body = take(&app, route, cap, &app.bodies.unknown, &parts, body).await?;
+    Ok(Knocking {
+        app,
+        headers: parts.headers,
+        arrival,
+        body,
+    })
 }
 
 async fn prepare(app: Arc<App>, route: &'static Route, request: Request) -> Result<Call> {
     let (mut parts, body) = request.into_parts();
-    let arrival: Arrival = parts
-        .extensions
-        .remove()
-        .ok_or_else(|| Error::internal("a request came past the door"))?;
-    route.check_listener(app.listener)?;
+    let arrival = arrived(&app, route, &mut parts)?;
+    let service = Arc::clone(app.gate.service()?);
     let caller = caller::identify(
-        &app,
+        &service,
         route.action,
         route.method.changes(),
         &arrival,
@@ -61,7 +98,21 @@ async fn prepare(app: Arc<App>, route: &'static Route, request: Request) -> Resu
     .await?;
     let params = params(&mut parts).await?;
     let query = Query::parse(parts.uri.query(), route.query)?;
-    let body = take(&app, route, &caller.context.identity, &parts, body).await?;
+    let cap = match route.takes {
+        Takes::Bytes => {
+            headers::encryption(&parts.headers)?.longest_body(service.deposit_max_bytes())
+        }
+        Takes::Nothing | Takes::Json(_) | Takes::MaybeJson(_) | Takes::Form => {
+            app.limits.json_bytes
+        }
+    };
+    let room = room(&app, &caller.context.identity);
+    let body = take(&app, route, cap, room, &parts, body)
+        .await
+        .map_err(|error| match (error.kind, route.takes) {
+            (Kind::TooLarge, Takes::Bytes) => service.deposit_too_large(),
+            _ => error,
+        })?;
     let Caller {
         mut context,
         cookie,
@@ -76,6 +127,7 @@ async fn prepare(app: Arc<App>, route: &'static Route, request: Request) -> Resu
     }
     Ok(Call {
         app,
+        service,
         ctx: context,
         headers: parts.headers,
         query,
@@ -90,28 +142,19 @@ async fn prepare(app: Arc<App>, route: &'static Route, request: Request) -> Resu
 async fn take(
     app: &App,
     route: &Route,
-    identity: &Identity,
+    cap: usize,
+    room: &Arc<Semaphore>,
     parts: &Parts,
     body: Body,
 ) -> Result<Read> {
-    let cap = match route.takes {
-        Takes::Nothing => return Ok(Read::nothing()),
-        Takes::Json(_) | Takes::MaybeJson(_) => app.limits.json_bytes,
-        Takes::Bytes => {
-            headers::encryption(&parts.headers)?.longest_body(app.service.deposit_max_bytes())
-        }
-    };
-    let room = room(app, identity);
-    let read = body::read(body, cap, &app.limits, room)
-        .await
-        .map_err(|error| match (error.kind, route.takes) {
-            (Kind::TooLarge, Takes::Bytes) => app.service.deposit_too_large(),
-            _ => error,
-        })?;
+    if route.takes == Takes::Nothing {
+        return Ok(Read::nothing());
+    }
+    let read = body::read(body, cap, &app.limits, room).await?;
     let json = match route.takes {
         Takes::Json(_) => true,
         Takes::MaybeJson(_) => !read.bytes.expose().is_empty(),
-        Takes::Nothing | Takes::Bytes => false,
+        Takes::Nothing | Takes::Bytes | Takes::Form => false,
     };
     if json && !headers::is_json(&parts.headers) {
         return Err(Error::new(
@@ -165,9 +208,9 @@ fn digest(parts: &Parts, body: &[u8]) -> [u8; 32] {
     Service::digest(&all)
 }
 
-impl Call {
-    pub(super) fn service(&self) -> &Arc<Service> {
-        &self.app.service
+impl Knocking {
+    pub(super) fn gate(&self) -> &Gate {
+        &self.app.gate
     }
 
     /// The API's description, made when it is first asked for.
@@ -177,6 +220,53 @@ impl Call {
         }
         let made = openapi::json()?.into();
         Ok(self.app.description.get_or_init(|| made).clone())
+    }
+
+    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T> {
+        json::parse(self.body.bytes.expose())
+    }
+
+    /// A field of a form that a browser sent from a page of this server.
+    pub(super) fn form_field(&self, wanted: &str) -> Result<Secret<String>> {
+        // Every browser says whose page it was; an address typed by hand is none's.
+        let site = headers::text(&self.headers, "sec-fetch-site")?;
+        if !matches!(site, None | Some("same-origin" | "none")) {
+            return Err(Error::denied(
+                "other_site",
+                "a page of another site sent this form; open the server's own page",
+            ));
+        }
+        let fields = form_urlencoded::parse(self.body.bytes.expose());
+        let mut found = fields.filter(|(name, _)| name == wanted);
+        match (found.next(), found.next()) {
+            (Some((_, value)), None) => Ok(Secret::new(value.into_owned())),
+            _ => Err(Error::invalid(
+                "body",
+                format!("the form has the field `{wanted}`, once"),
+            )),
+        }
+    }
+
+    /// Whom the kernel names, on the admin socket.
+    pub(super) fn uid(&self) -> Option<u32> {
+        self.arrival.peer.uid
+    }
+
+    /// Nobody's, until the gate knows better.
+    pub(super) fn context(&self) -> Result<Context> {
+        Ok(Context {
+            identity: Identity::Nobody,
+            source: self.arrival.source,
+            request: self.arrival.request,
+            reason: headers::reason(&self.headers)?,
+            idempotency: None,
+        })
+    }
+}
+
+impl Call {
+    pub(super) fn service(&self) -> &Arc<Service> {
+        &self.service
     }
 
     /// A part of the path, parsed.

@@ -3,10 +3,11 @@
 use axum::http::HeaderMap;
 
 use super::door::Arrival;
-use super::{App, headers};
+use super::headers;
 use crate::api;
 use crate::error::{Error, Result};
 use crate::secret::Secret;
+use crate::service::Service;
 use crate::service::access::{self, Action, Target};
 use crate::service::caller::{Context, Credentials, Identity, Listener};
 
@@ -19,7 +20,7 @@ pub(super) struct Caller {
 /// Identifies the caller, and refuses at once whom no target could help: before the body is read.
 /// Public paths ask for nobody, so they answer while the server is sealed, too.
 pub(super) async fn identify(
-    app: &App,
+    service: &Service,
     action: Action,
     changes: bool,
     arrival: &Arrival,
@@ -40,7 +41,7 @@ pub(super) async fn identify(
         });
     }
     let credentials = credentials(arrival, headers)?;
-    let identified = app.service.identify(arrival.source, &credentials).await;
+    let identified = service.identify(arrival.source, &credentials).await;
     let (identity, refused) = match identified {
         Ok(identity) => {
             let unknown = matches!(identity, Identity::Nobody | Identity::Key { .. });
@@ -53,12 +54,12 @@ pub(super) async fn identify(
     };
     let context = context(identity);
     if let Some(error) = refused {
-        app.service.turned_away(&context, &error);
+        service.turned_away(&context, &error);
         return Err(error);
     }
     if let (true, Some(cookie)) = (changes, &credentials.session) {
-        check_csrf(app, cookie, headers)
-            .inspect_err(|error| app.service.turned_away(&context, error))?;
+        check_csrf(service, cookie, headers)
+            .inspect_err(|error| service.turned_away(&context, error))?;
     }
     Ok(Caller {
         context,
@@ -93,9 +94,9 @@ fn credentials(arrival: &Arrival, headers: &HeaderMap) -> Result<Credentials> {
 }
 
 /// A browser sends the cookie along with what other sites make it send; those cannot know this.
-fn check_csrf(app: &App, cookie: &Secret<String>, headers: &HeaderMap) -> Result<()> {
+fn check_csrf(service: &Service, cookie: &Secret<String>, headers: &HeaderMap) -> Result<()> {
     let given = headers::text(headers, api::session::CSRF)?.unwrap_or_default();
-    if app.service.session_csrf_matches(cookie, given) {
+    if service.session_csrf_matches(cookie, given) {
         return Ok(());
     }
     Err(Error::denied(

@@ -85,7 +85,7 @@ impl Door {
 
         let status = response.status().as_u16();
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.app.service.request_answered(status, micros);
+        self.app.gate.request_answered(status, micros);
         reply::finish(&mut response, id, &asked.method, source.listener);
         asked.log(&mut response, id, source, micros);
         work.waits_for_us(false);

@@ -131,9 +131,9 @@ fn of_query(query: Option<&str>) -> Result<()> {
 
 /// The first byte chooses which request; what is read can be written, and reads as the same.
 pub fn json_body(bytes: &[u8]) -> Option<Error> {
-    use api::{client, deposit, org, session, setting, slot, token, user};
+    use api::{client, deposit, org, seal, session, setting, slot, token, user};
     let (which, body) = bytes.split_first()?;
-    match which % 16 {
+    match which % 17 {
         0 => round::<client::Register>(body),
         1 => round::<client::Decision>(body),
         2 => round::<org::AddOrg>(body),
@@ -149,6 +149,7 @@ pub fn json_body(bytes: &[u8]) -> Option<Error> {
         12 => round::<slot::AddSlot>(body),
         13 => round::<slot::ReplaceSlot>(body),
         14 => round::<slot::OpenSlot>(body),
+        15 => round::<seal::Unseal>(body),
         _ => round::<crate::model::role::Grant>(body),
     }
 }

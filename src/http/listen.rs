@@ -24,8 +24,8 @@ use super::{App, Bodies, Limits, Tls, routes};
 use crate::error::{Error, Result};
 use crate::model::id::Fingerprint;
 use crate::os;
-use crate::service::Service;
 use crate::service::caller::Listener;
+use crate::service::gate::Gate;
 
 const BACKLOG: u32 = 4_096;
 
@@ -166,7 +166,7 @@ impl Listeners {
     /// connections close, and requests taken on are finished within `limits.drain`.
     pub fn serve(
         self,
-        service: &Arc<Service>,
+        gate: &Arc<Gate>,
         tls: &Tls,
         limits: Limits,
         stop: &watch::Receiver<bool>,
@@ -174,7 +174,7 @@ impl Listeners {
         let bodies = Arc::new(Bodies::new(&limits));
         let listening = |listener| {
             let app = Arc::new(App {
-                service: Arc::clone(service),
+                gate: Arc::clone(gate),
                 listener,
                 limits,
                 bodies: Arc::clone(&bodies),

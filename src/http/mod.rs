@@ -24,8 +24,8 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::error::Result;
 use crate::model::id::Fingerprint;
-use crate::service::Service;
 use crate::service::caller::Listener;
+use crate::service::gate::Gate;
 
 pub use listen::{Bound, BoundSocket, Listeners, Serving};
 
@@ -99,7 +99,7 @@ pub struct Tls {
 
 /// What a listener's requests share.
 struct App {
-    service: Arc<Service>,
+    gate: Arc<Gate>,
     listener: Listener,
     limits: Limits,
     bodies: Arc<Bodies>,

@@ -48,6 +48,8 @@ use crate::service::caller::Listener;
     api::setting::SetSetting,
     api::setting::SettingView,
     api::setting::Settings,
+    api::seal::Unseal,
+    api::seal::Unsealed,
     api::slot::AddSlot,
     api::slot::Credential,
     api::slot::NewSlot,
@@ -263,7 +265,7 @@ fn refusals(route: &Route) -> Vec<Kind> {
     if route.action != Action::Public {
         kinds.extend([Kind::Unauthenticated, Kind::Denied, Kind::Limited]);
     }
-    if route.path == "/v1/sessions" {
+    if matches!(route.path, "/v1/sessions" | "/v1/unseal") {
         kinds.extend([Kind::Unauthenticated, Kind::Denied, Kind::Limited]);
     }
     if route.method.changes() {
@@ -274,7 +276,7 @@ fn refusals(route: &Route) -> Vec<Kind> {
         Takes::Json(_) | Takes::MaybeJson(_) => {
             kinds.extend([Kind::TooLarge, Kind::TooSlow, Kind::UnsupportedType])
         }
-        Takes::Bytes => kinds.extend([Kind::TooLarge, Kind::TooSlow]),
+        Takes::Bytes | Takes::Form => kinds.extend([Kind::TooLarge, Kind::TooSlow]),
     }
     kinds
 }
@@ -371,6 +373,10 @@ fn request_body(route: &Route) -> Option<utoipa::openapi::request_body::RequestB
         Takes::Bytes => body
             .description(Some("The bytes, as they are to be given back; up to the setting deposit.max_bytes. Any type may be given and is kept."))
             .content("application/octet-stream", ContentBuilder::new().schema(Some(binary())).build())
+            .required(Some(Required::True))
+            .build(),
+        Takes::Form => body
+            .content("application/x-www-form-urlencoded", ContentBuilder::new().build())
             .required(Some(Required::True))
             .build(),
     })

@@ -7,35 +7,40 @@ pub mod tls;
 pub mod unlock;
 
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::clock;
 use crate::config::Config;
 use crate::crypto::seal::SlotSecret;
-use crate::crypto::x509;
 use crate::error::{Error, Kind, Result};
 use crate::folder::{self, Folder};
 use crate::http::health::{HealthBound, HealthServing};
-use crate::http::{Bound, BoundSocket, Limits, Listeners, Tls};
+use crate::http::{Bound, BoundSocket, Limits, Listeners, Serving};
 use crate::model::audit::{Object, Outcome};
 use crate::model::health::ServerState;
 use crate::model::id::SlotId;
 use crate::os;
+use crate::service::caller::Context;
+use crate::service::gate::{Gate, Knock};
 use crate::service::health::Board;
 use crate::service::{Facts, Parts, Service};
 use crate::store::Change;
 use logging::Logging;
 use node::Node;
-use unlock::{Older, Unlocked, unlock};
+use unlock::{Unlocked, unlock};
 
 const MOST_CONFIG: u64 = 1 << 20;
+/// The part of health that is about being open.
+const SEAL: &str = "seal";
 /// Upkeep that costs little.
 const MINUTE: Duration = Duration::from_secs(60);
 /// Between two looks at the disk and the access log.
@@ -46,7 +51,8 @@ const CHECKPOINT_MINUTES: u32 = 60;
 /// How a server is started.
 pub struct Start {
     pub folder: Folder,
-    pub secret: SlotSecret,
+    /// What opens a slot; without it the server is sealed at first.
+    pub secret: Option<SlotSecret>,
     pub slot: Option<SlotId>,
     /// Serves with a seal.json that was put back from an older copy.
     pub accept_old_seal: bool,
@@ -65,6 +71,7 @@ struct Ready {
     health_url: String,
     server_fingerprint: String,
     pid: u32,
+    state: ServerState,
 }
 
 /// Reads and checks `strongroom.toml`.
@@ -80,7 +87,7 @@ pub fn read_config(folder: &Folder) -> Result<Config> {
 }
 
 /// Serves until it is told to stop (SIGTERM, SIGINT) or the store fails.
-pub fn run(start: Start) -> Result<()> {
+pub fn run(mut start: Start) -> Result<()> {
     clock::check(clock::now())?;
     start.folder.check_initialised()?;
     let repaired = start.folder.tighten()?;
@@ -99,16 +106,30 @@ pub fn run(start: Start) -> Result<()> {
         log::warn!(error = error.to_string().as_str(); "the limit of open files stays as it is");
     }
     let config = config_with(&start)?;
-    let unlocked =
-        unlock(&start.folder, &start.secret, start.slot, clock::now()).map_err(stays_sealed)?;
+    // Dropped, and so wiped, as soon as it has opened.
+    let unlocked = match start.secret.take() {
+        Some(secret) => {
+            Some(unlock(&start.folder, &secret, start.slot, clock::now()).map_err(stays_sealed)?)
+        }
+        None => None,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("async")
         .build()
         .map_err(|error| Error::internal(error.to_string()))?;
-    match unlocked.older {
-        Some(older) if !start.accept_old_seal => runtime.block_on(refuse(unlocked, older)),
-        _ => runtime.block_on(serve(start, config, unlocked, logging)),
+    let sealed = runtime.block_on(async {
+        match unlocked {
+            Some(unlocked) if unlocked.older.is_some() && !start.accept_old_seal => {
+                refuse(unlocked).await.map(|()| None)
+            }
+            unlocked => serve(start, config, unlocked, logging).await,
+        }
+    })?;
+    drop(runtime);
+    match sealed {
+        None => Ok(()),
+        Some(sealed) => Err(sealed.begin()),
     }
 }
 
@@ -121,7 +142,10 @@ fn stays_sealed(mut error: Error) -> Error {
 }
 
 /// The refusal of an older seal.json stands in the audit: who put it back had the folder.
-async fn refuse(unlocked: Unlocked, older: Older) -> Result<()> {
+async fn refuse(unlocked: Unlocked) -> Result<()> {
+    let Some(older) = unlocked.older else {
+        return Ok(());
+    };
     let instance = unlocked.instance;
     let store = unlocked
         .opened
@@ -154,7 +178,12 @@ fn config_with(start: &Start) -> Result<Config> {
     Ok(config)
 }
 
-async fn serve(start: Start, config: Config, unlocked: Unlocked, logging: Logging) -> Result<()> {
+async fn serve(
+    start: Start,
+    config: Config,
+    unlocked: Option<Unlocked>,
+    logging: Logging,
+) -> Result<Option<Sealed>> {
     let mut signals = Signals::listen()?;
     // Ports first: a taken one must not cost a start of everything else.
     let health = HealthBound::bind(config.health_listen, "health_listen")?;
@@ -167,104 +196,289 @@ async fn serve(start: Start, config: Config, unlocked: Unlocked, logging: Loggin
         gui: Bound::bind(config.gui_listen, "gui_listen")?,
         sockets,
     };
-    let leaf = tls::load(
-        &start.folder,
-        &unlocked.identity,
-        &config.fqdn,
-        clock::now(),
-    )?;
-    let board = Arc::new(Board::new());
-    let failing = Failing::default();
+    let sealed = Sealed::of(&start, &listeners, health.address());
+    let (leaf, server_fingerprint, ca_pem) = match &unlocked {
+        Some(it) => (
+            tls::load(&start.folder, &it.identity, &config.fqdn, clock::now())?,
+            it.identity.fingerprint(),
+            it.identity.ca_pem(),
+        ),
+        None => {
+            let sealed = tls::read_sealed(&start.folder)?;
+            (sealed.leaf, sealed.server_fingerprint, sealed.ca_pem)
+        }
+    };
     let facts = Facts {
-        instance: unlocked.instance,
-        server_fingerprint: unlocked.identity.fingerprint(),
-        ca_pem: unlocked.identity.ca_pem(),
-        client_listen: listeners.client.address().to_string(),
-        gui_listen: listeners.gui.address().to_string(),
-        health_listen: health.address().to_string(),
-        config: config.clone(),
-    };
-    let ready = Ready {
-        client_url: url("https", &config.fqdn, listeners.client.address()),
-        gui_url: url("https", &config.fqdn, listeners.gui.address()),
-        health_url: url("http", &health.address().ip().to_string(), health.address()),
-        server_fingerprint: facts.server_fingerprint.to_string(),
-        pid: std::process::id(),
-    };
-    #[cfg(debug_assertions)]
-    if let Some(planted) = unlocked.opened.planted() {
-        log::error!("{}", planted.warning());
-        board.red("planted defect", &planted.warning(), "unset the variable");
-    }
-    let settings = unlocked.opened.settings()?;
-    let store = unlocked
-        .opened
-        .start(unlocked.keys, failing.reporter(&board))?;
-    let service = Arc::new(Service::new(Parts {
-        store,
-        kek: unlocked.kek,
-        signer: unlocked.signer,
-        tagger: unlocked.tagger,
-        board: Arc::clone(&board),
-        settings,
-        folder: start.folder.clone(),
-        leaf_sha256: leaf.sha256,
-        apply: Box::new(move |name, value| logging.apply(name, value)),
-        facts,
-    })?);
-    for subsystem in ["store", "audit", "certificates"] {
-        board.green(subsystem);
-    }
-    let known = Arc::new(OnceLock::new());
-    let _ = known.set(Arc::clone(&service));
-    let health = health.serve(Arc::clone(&board), tokio::runtime::Handle::current(), known)?;
-    let mut unnoted = Some(format!(
-        "version {}, slot {}",
-        env!("CARGO_PKG_VERSION"),
-        unlocked.slot
-    ));
-    note_start(&service, &mut unnoted).await?;
-    if let Err(error) = note_seal(&start.folder, &service, unlocked.generation).await {
-        log::warn!(error:? = error; "the generation of seal.json could not be noted");
-    }
-    let (stop, stopping) = watch::channel(false);
-    let (renewal, shown) = tls::Renewal::new(
-        start.folder.clone(),
-        unlocked.identity,
-        config.fqdn.clone(),
-        leaf,
-    );
-    let serving = listeners.serve(
-        &service,
-        &Tls {
-            client: shown.client,
-            gui: shown.gui,
-            fingerprint: x509::spki_fingerprint,
-        },
-        Limits::default(),
-        &stopping,
-    );
-    board.server(ServerState::Serving);
-    log::info!(client = ready.client_url.as_str(), gui = ready.gui_url.as_str(), health = ready.health_url.as_str(), fingerprint = ready.server_fingerprint.as_str(); "serving");
-    if let Some(path) = &start.ready_file {
-        let text =
-            serde_json::to_vec(&ready).map_err(|error| Error::internal(error.to_string()))?;
-        write_ready(path, &text)?;
-    }
-    let mut running = Running {
-        service,
-        start,
+        instance: Node::read(&start.folder)?.instance,
+        server_fingerprint,
+        ca_pem,
+        client_listen: sealed.client.to_string(),
+        gui_listen: sealed.gui.to_string(),
+        health_listen: sealed.health.to_string(),
         config,
-        renewal,
-        failing: failing.clone(),
-        unnoted,
     };
-    running.until_stopped(&mut signals).await;
-    board.server(ServerState::Stopping);
+    let board = Arc::new(Board::new());
+    let (show, shown) = tls::Show::new(&leaf);
+    let (gate, knocks) = Gate::new(
+        facts.clone(),
+        Arc::clone(&board),
+        leaf.sha256,
+        start.folder.clone(),
+    );
+    let gate = Arc::new(gate);
+    let health = health.serve(
+        Arc::clone(&board),
+        tokio::runtime::Handle::current(),
+        gate.opened(),
+    )?;
+    let (stop, stopping) = watch::channel(false);
+    let house = House {
+        start,
+        facts,
+        board,
+        failing: Failing::default(),
+        gate,
+        logging: Arc::new(logging),
+        show,
+    };
+    let serving;
+    let running = match unlocked {
+        Some(unlocked) => {
+            let running = house.open(unlocked, None).await?;
+            serving = listeners.serve(&running.house.gate, &shown, Limits::default(), &stopping);
+            Some(running)
+        }
+        None => {
+            serving = listeners.serve(&house.gate, &shown, Limits::default(), &stopping);
+            house.sealed()?;
+            house.until_opened(knocks, &mut signals).await?
+        }
+    };
+    let Some(mut running) = running else {
+        let _ = stop.send(true);
+        end(serving, None, health).await?;
+        return Ok(None);
+    };
+    running.house.tell_ready(ServerState::Serving)?;
+    let why = running.until_stopped(&mut signals).await;
+    running.house.board.server(ServerState::Stopping);
     log::info!("stopping: what was taken on is finished");
     let _ = stop.send(true);
-    serving.ended().await;
-    finish(running.service, health, &failing).await
+    end(serving, Some(running), health).await?;
+    Ok((why == Why::Sealed).then_some(sealed))
+}
+
+/// How the program starts anew when the server is sealed: as it was, but for what opens it.
+struct Sealed {
+    root: PathBuf,
+    client: SocketAddr,
+    gui: SocketAddr,
+    health: SocketAddr,
+    ready_file: Option<PathBuf>,
+}
+
+impl Sealed {
+    fn of(start: &Start, listeners: &Listeners, health: SocketAddr) -> Self {
+        Self {
+            root: start.folder.root().to_owned(),
+            client: listeners.client.address(),
+            gui: listeners.gui.address(),
+            health,
+            ready_file: start.ready_file.clone(),
+        }
+    }
+
+    /// Puts the program anew in this process's place: all memory, and every key in it, is gone.
+    /// Returns only if that fails.
+    fn begin(self) -> Error {
+        let mut again = Command::new("/proc/self/exe");
+        again
+            .arg0("strongroom")
+            .args(["serve", "--sealed", "--data-dir"])
+            .arg(self.root);
+        for (option, address) in [
+            ("--client-listen", self.client),
+            ("--gui-listen", self.gui),
+            ("--health-listen", self.health),
+        ] {
+            again.arg(option).arg(address.to_string());
+        }
+        if let Some(path) = self.ready_file {
+            again.arg("--ready-file").arg(path);
+        }
+        Error::internal("the program could not be started anew").because(again.exec())
+    }
+}
+
+/// What a server has before it is open, and keeps when it is.
+struct House {
+    start: Start,
+    facts: Facts,
+    board: Arc<Board>,
+    failing: Failing,
+    gate: Arc<Gate>,
+    logging: Arc<Logging>,
+    show: tls::Show,
+}
+
+impl House {
+    /// Says that it is sealed, and how to open it.
+    fn sealed(&self) -> Result<()> {
+        self.board.server(ServerState::Sealed);
+        self.board.amber(
+            SEAL,
+            "the server is sealed: it has no root key",
+            "`strongroom unseal`, or the page of the GUI's listener",
+        );
+        log::warn!(gui = self.facts.gui_listen.as_str(); "sealed: open it with `strongroom unseal`, or on the page of the GUI's listener");
+        self.tell_ready(ServerState::Sealed)
+    }
+
+    /// Waits until something opens it; none if it is stopped before.
+    async fn until_opened(
+        self,
+        mut knocks: mpsc::Receiver<Knock>,
+        signals: &mut Signals,
+    ) -> Result<Option<Running>> {
+        loop {
+            let knock = tokio::select! {
+                _ = signals.terminate.recv() => return Ok(None),
+                _ = signals.interrupt.recv() => return Ok(None),
+                _ = signals.hangup.recv() => {
+                    reread(&self.start, &self.facts.config);
+                    continue;
+                }
+                knock = knocks.recv() => knock,
+            };
+            let Some(knock) = knock else {
+                return Ok(None);
+            };
+            let unlocked = match self
+                .unlock(knock.secret, knock.slot, knock.accept_old_seal)
+                .await
+            {
+                Ok(unlocked) => unlocked,
+                Err(error) => {
+                    let _ = knock.answer.send(Err(error));
+                    continue;
+                }
+            };
+            let slot = unlocked.slot;
+            let opened = self.open(unlocked, Some(&knock.ctx)).await;
+            let _ = knock.answer.send(match &opened {
+                Ok(_) => Ok(slot),
+                Err(error) => Err(Error::new(error.kind, error.code, error.public.clone())),
+            });
+            return opened.map(Some);
+        }
+    }
+
+    async fn unlock(
+        &self,
+        secret: SlotSecret,
+        slot: Option<SlotId>,
+        accept_old_seal: bool,
+    ) -> Result<Unlocked> {
+        let folder = self.start.folder.clone();
+        let unlocking =
+            tokio::task::spawn_blocking(move || unlock(&folder, &secret, slot, clock::now()));
+        let unlocked = unlocking
+            .await
+            .map_err(|error| Error::internal(error.to_string()))??;
+        match unlocked.older {
+            Some(older) if !accept_old_seal => Err(older.refusal()),
+            _ => Ok(unlocked),
+        }
+    }
+
+    /// Starts the store and the service, and lets requests through. `by`: who unsealed it.
+    async fn open(self, unlocked: Unlocked, by: Option<&Context>) -> Result<Running> {
+        let (folder, fqdn) = (self.start.folder.clone(), self.facts.config.fqdn.clone());
+        let leaf = tls::load(&folder, &unlocked.identity, &fqdn, clock::now())?;
+        self.show.put(&leaf);
+        #[cfg(debug_assertions)]
+        if let Some(planted) = unlocked.opened.planted() {
+            log::error!("{}", planted.warning());
+            self.board
+                .red("planted defect", &planted.warning(), "unset the variable");
+        }
+        let settings = unlocked.opened.settings()?;
+        let store = unlocked
+            .opened
+            .start(unlocked.keys, self.failing.reporter(&self.board))?;
+        let (sealing, logging) = (Arc::new(Notify::new()), Arc::clone(&self.logging));
+        let service = Arc::new(Service::new(Parts {
+            store,
+            kek: unlocked.kek,
+            signer: unlocked.signer,
+            tagger: unlocked.tagger,
+            board: Arc::clone(&self.board),
+            settings,
+            folder: folder.clone(),
+            sealing: Arc::clone(&sealing),
+            leaf_sha256: leaf.sha256,
+            apply: Box::new(move |name, value| logging.apply(name, value)),
+            facts: Facts {
+                server_fingerprint: unlocked.identity.fingerprint(),
+                ca_pem: unlocked.identity.ca_pem(),
+                ..self.facts.clone()
+            },
+        })?);
+        for subsystem in ["store", "audit", "certificates", SEAL] {
+            self.board.green(subsystem);
+        }
+        let mut unnoted = Some(format!(
+            "version {}, slot {}",
+            env!("CARGO_PKG_VERSION"),
+            unlocked.slot
+        ));
+        if let Err(error) = service.note_attempts(&folder).await {
+            log::warn!(error:? = error; "attempts to unseal are not in the audit yet");
+        }
+        if let Some(ctx) = by
+            && let Err(error) = service.note_unsealed(ctx, unlocked.slot).await
+        {
+            log::warn!(error:? = error; "that the server was unsealed is missing from the audit");
+        }
+        note_start(&service, &mut unnoted).await?;
+        if let Err(error) = note_seal(&folder, &service, unlocked.generation).await {
+            log::warn!(error:? = error; "the generation of seal.json could not be noted");
+        }
+        let show = self.show.clone();
+        let renewal = tls::Renewal::new(folder, unlocked.identity, fqdn, &leaf, show);
+        self.gate.open(&service);
+        self.board.server(ServerState::Serving);
+        Ok(Running {
+            service,
+            house: self,
+            renewal,
+            sealing,
+            unnoted,
+        })
+    }
+
+    /// Says where requests are answered.
+    fn tell_ready(&self, state: ServerState) -> Result<()> {
+        let fqdn = &self.facts.config.fqdn;
+        let ready = Ready {
+            client_url: url("https", fqdn, &self.facts.client_listen),
+            gui_url: url("https", fqdn, &self.facts.gui_listen),
+            health_url: format!("http://{}", self.facts.health_listen),
+            server_fingerprint: self.facts.server_fingerprint.to_string(),
+            pid: std::process::id(),
+            state,
+        };
+        log::info!(client = ready.client_url.as_str(), gui = ready.gui_url.as_str(), health = ready.health_url.as_str(), fingerprint = ready.server_fingerprint.as_str(); "{}", match state {
+            ServerState::Sealed => "listening, sealed",
+            _ => "serving",
+        });
+        let Some(path) = &self.start.ready_file else {
+            return Ok(());
+        };
+        let text =
+            serde_json::to_vec(&ready).map_err(|error| Error::internal(error.to_string()))?;
+        write_ready(path, &text)
+    }
 }
 
 /// A device or a pipe is written to, not replaced, and so is what lies in /dev.
@@ -278,26 +492,34 @@ fn write_ready(path: &Path, text: &[u8]) -> Result<()> {
 /// What a serving server keeps at hand.
 struct Running {
     service: Arc<Service>,
-    start: Start,
-    config: Config,
+    house: House,
     renewal: tls::Renewal,
-    failing: Failing,
+    sealing: Arc<Notify>,
     /// What the event of the start says, until the disk takes it.
     unnoted: Option<String>,
 }
 
+/// Why a server stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    Told,
+    Sealed,
+    Failed,
+}
+
 impl Running {
     /// Works off what comes up while it serves.
-    async fn until_stopped(&mut self, signals: &mut Signals) {
+    async fn until_stopped(&mut self, signals: &mut Signals) -> Why {
         let mut minutes = tokio::time::interval(MINUTE);
         let mut looks = tokio::time::interval(LOOK);
         let mut minute: u32 = 0;
         loop {
             tokio::select! {
-                () = self.failing.happened() => return,
-                _ = signals.terminate.recv() => return,
-                _ = signals.interrupt.recv() => return,
-                _ = signals.hangup.recv() => reread(&self.start, &self.config),
+                () = self.house.failing.happened() => return Why::Failed,
+                () = self.sealing.notified() => return Why::Sealed,
+                _ = signals.terminate.recv() => return Why::Told,
+                _ = signals.interrupt.recv() => return Why::Told,
+                _ = signals.hangup.recv() => reread(&self.house.start, &self.house.facts.config),
                 _ = looks.tick() => self.service.report(),
                 _ = minutes.tick() => {
                     self.look_after(minute).await;
@@ -392,20 +614,27 @@ fn reread(start: &Start, running: &Config) {
     }
 }
 
-/// The last checkpoint, then the store's queues, then the health listener.
-async fn finish(service: Arc<Service>, health: HealthServing, failing: &Failing) -> Result<()> {
-    if !failing.has_failed() {
+/// What was taken on is finished; then the last checkpoint, the store's queues, the health listener.
+async fn end(serving: Serving, running: Option<Running>, health: HealthServing) -> Result<()> {
+    serving.ended().await;
+    let failing = running
+        .as_ref()
+        .map_or_else(Failing::default, |it| it.house.failing.clone());
+    if let Some(running) = &running
+        && !failing.has_failed()
+    {
         let last = async {
-            service.note("server.stop", "").await?;
-            service.checkpoint(&Service::own_context()).await
+            running.service.note("server.stop", "").await?;
+            running.service.checkpoint(&Service::own_context()).await
         };
         if let Err(error) = last.await {
             log::warn!(error = format!("{error:?}").as_str(); "the last checkpoint is missing");
         }
     }
     let stopped = tokio::task::spawn_blocking(move || {
-        drop(service);
+        // The last ones that hold the service, and with it the store.
         health.stop();
+        drop(running);
     });
     stopped
         .await
@@ -417,13 +646,13 @@ async fn finish(service: Arc<Service>, health: HealthServing, failing: &Failing)
     Ok(())
 }
 
-fn url(scheme: &str, host: &str, address: SocketAddr) -> String {
-    let host = if host.contains(':') {
-        format!("[{host}]")
-    } else {
-        host.to_owned()
-    };
-    format!("{scheme}://{host}:{}", address.port())
+/// `listening` is an address and port as bound; clients use the host's name.
+fn url(scheme: &str, host: &str, listening: &str) -> String {
+    let port = listening.rsplit(':').next().unwrap_or_default();
+    match host.contains(':') {
+        true => format!("{scheme}://[{host}]:{port}"),
+        false => format!("{scheme}://{host}:{port}"),
+    }
 }
 
 /// The store's failure, from whichever thread it comes.

@@ -42,11 +42,13 @@ pub enum Action {
     SlotRead,
     /// Which secrets open the server.
     SlotChange,
+    /// Closing the store.
+    Seal,
     AuditRead,
 }
 
 impl Action {
-    pub const ALL: [Action; 23] = [
+    pub const ALL: [Action; 24] = [
         Self::Public,
         Self::Register,
         Self::OwnClient,
@@ -69,6 +71,7 @@ impl Action {
         Self::SettingChange,
         Self::SlotRead,
         Self::SlotChange,
+        Self::Seal,
         Self::AuditRead,
     ];
 }
@@ -191,7 +194,7 @@ fn role_allows(role: Role, action: Action) -> bool {
         Role::Superuser => !matches!(action, Register | OwnClient),
         Role::Administrator => !matches!(
             action,
-            Register | OwnClient | DepositFetch | DepositChange | SlotChange | AuditRead
+            Register | OwnClient | DepositFetch | DepositChange | SlotChange | Seal | AuditRead
         ),
         Role::OrgAdministrator => matches!(
             action,

@@ -6,6 +6,7 @@ pub mod audit;
 pub mod caller;
 pub mod client;
 pub mod deposit;
+pub mod gate;
 pub mod health;
 mod keyring;
 mod metrics;
@@ -22,8 +23,9 @@ pub mod user;
 use std::sync::{Arc, RwLock};
 
 use serde::de::DeserializeOwned;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
+use crate::api::server::ServerInfo;
 use crate::clock::{self, Timestamp};
 use crate::config::Config;
 use crate::crypto::{self, chain::Signer};
@@ -56,6 +58,8 @@ pub struct Service {
     board: Arc<Board>,
     settings: setting::Live,
     seal: slot::Seal,
+    /// Told when the server is to be sealed.
+    sealing: Arc<Notify>,
     throttle: throttle::Throttle,
     metrics: metrics::Metrics,
     /// Argon2 takes 64 MiB; two log-ins are checked at a time.
@@ -66,6 +70,7 @@ pub struct Service {
 }
 
 /// What does not change while the server runs.
+#[derive(Clone)]
 pub struct Facts {
     pub instance: InstanceId,
     pub server_fingerprint: Fingerprint,
@@ -75,6 +80,21 @@ pub struct Facts {
     pub client_listen: String,
     pub gui_listen: String,
     pub health_listen: String,
+}
+
+impl Facts {
+    /// For anyone.
+    fn info(&self, board: &Board, leaf_sha256: Fingerprint) -> ServerInfo {
+        ServerInfo {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            state: board.health().server,
+            instance: self.instance,
+            fqdn: self.config.fqdn.clone(),
+            server_fingerprint: self.server_fingerprint,
+            leaf_sha256,
+            time: clock::now(),
+        }
+    }
 }
 
 /// What `server.rs` builds the service from.
@@ -90,6 +110,8 @@ pub struct Parts {
     pub apply: setting::Apply,
     /// Where seal.json lies.
     pub folder: Folder,
+    /// Told when the server is to be sealed.
+    pub sealing: Arc<Notify>,
     pub leaf_sha256: Fingerprint,
     pub facts: Facts,
 }
@@ -104,6 +126,7 @@ impl Service {
             board: parts.board,
             settings: setting::Live::new(parts.settings, parts.apply)?,
             seal: slot::Seal::new(parts.folder),
+            sealing: parts.sealing,
             throttle: throttle::Throttle::default(),
             metrics: metrics::Metrics::default(),
             passwords: Semaphore::new(2),

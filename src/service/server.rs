@@ -7,22 +7,14 @@ use super::access::{Action, Target};
 use super::caller::Context;
 use super::object;
 use crate::api::server::{ServerInfo, Status};
-use crate::clock;
 use crate::error::Result;
 use crate::model::id::Fingerprint;
 
 impl Service {
     /// For anyone.
     pub fn server_info(&self) -> ServerInfo {
-        ServerInfo {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            state: self.board.health().server,
-            instance: self.facts.instance,
-            fqdn: self.facts.config.fqdn.clone(),
-            server_fingerprint: self.facts.server_fingerprint,
-            leaf_sha256: *self.leaf.read().unwrap_or_else(PoisonError::into_inner),
-            time: clock::now(),
-        }
+        let leaf = *self.leaf.read().unwrap_or_else(PoisonError::into_inner);
+        self.facts.info(&self.board, leaf)
     }
 
     /// The listeners show another certificate from now on.

@@ -7,6 +7,7 @@ use super::caller::{Context, Credentials, Identity, Source};
 use super::{Service, object, token};
 use crate::api::session::{LogIn, Session};
 use crate::clock::{self, Timestamp};
+use crate::config::Config;
 use crate::crypto::{self, kdf};
 use crate::error::{Error, Kind, Result};
 use crate::model::client::ClientState;
@@ -38,6 +39,26 @@ fn csrf(cookie: &str) -> String {
     URL_SAFE_NO_PAD.encode(Service::digest(&[b"csrf/v1", cookie.as_bytes()]))
 }
 
+/// The kernel names the caller: root and the server's own user, and those that the configuration maps
+/// to a role.
+pub(super) fn local(config: &Config, uid: u32) -> Result<Identity> {
+    if uid == 0 || uid == crate::os::effective_uid() {
+        return Ok(Identity::Local {
+            uid,
+            role: Role::Superuser,
+        });
+    }
+    match config.admin.socket_users.get(&uid.to_string()) {
+        Some(role) => Ok(Identity::Local { uid, role: *role }),
+        None => Err(Error::denied(
+            "denied",
+            format!(
+                "uid {uid} may not use the admin socket; root maps it to a role in strongroom.toml under [admin.socket_users]"
+            ),
+        )),
+    }
+}
+
 fn unauthenticated(code: &'static str, text: &str) -> Error {
     Error::new(Kind::Unauthenticated, code, text)
 }
@@ -46,7 +67,7 @@ impl Service {
     /// Who shows these credentials. Wrong or ended ones are an error, none at all is `Nobody`.
     pub async fn identify(&self, _source: Source, credentials: &Credentials) -> Result<Identity> {
         if let Some(uid) = credentials.uid {
-            return self.local(uid);
+            return local(&self.facts.config, uid);
         }
         if let Some(token) = &credentials.token {
             return self.by_token(token);
@@ -86,26 +107,6 @@ impl Service {
                         .map(|known| known.client.state),
                 },
             }),
-        }
-    }
-
-    /// The kernel names the caller: root and the server's own user, and those that the
-    /// configuration maps to a role.
-    fn local(&self, uid: u32) -> Result<Identity> {
-        if uid == 0 || uid == crate::os::effective_uid() {
-            return Ok(Identity::Local {
-                uid,
-                role: Role::Superuser,
-            });
-        }
-        match self.facts.config.admin.socket_users.get(&uid.to_string()) {
-            Some(role) => Ok(Identity::Local { uid, role: *role }),
-            None => Err(Error::denied(
-                "denied",
-                format!(
-                    "uid {uid} may not use the admin socket; root maps it to a role in strongroom.toml under [admin.socket_users]"
-                ),
-            )),
         }
     }
 

@@ -40,6 +40,15 @@ impl Seal {
     }
 }
 
+/// The slots in a folder's seal.json.
+pub(super) fn listed(folder: &Folder) -> Result<Slots> {
+    let file = SealFile::parse(&folder::read(&folder.seal(), MOST)?)?;
+    Ok(Slots {
+        generation: file.generation(),
+        slots: file.slots().into_iter().map(wire).collect(),
+    })
+}
+
 /// What a change makes of the file; the slot that it is about.
 type Alter = Box<dyn FnOnce(&mut SealFile, &Key) -> Result<SlotId> + Send>;
 
@@ -52,11 +61,7 @@ impl Service {
             "slot.list",
             object("slot", "", ""),
         )?;
-        let (file, _) = self.seal.read()?;
-        Ok(Slots {
-            generation: file.generation(),
-            slots: file.slots().into_iter().map(wire).collect(),
-        })
+        listed(&self.seal.folder)
     }
 
     pub async fn slot_add(&self, ctx: &Context, request: AddSlot) -> Result<Slot> {
@@ -266,7 +271,7 @@ fn new_slot(asked: Asked) -> Result<NewSlot> {
 }
 
 /// A secret as it came over the API.
-pub fn opener(given: Given) -> Result<SlotSecret> {
+pub(super) fn opener(given: Given) -> Result<SlotSecret> {
     Ok(match given {
         Given::Passphrase(text) => SlotSecret::Passphrase(bytes("opener", text)?),
         Given::KeyFile(text) => SlotSecret::KeyFile(bytes("opener", text)?),

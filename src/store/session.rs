@@ -80,6 +80,15 @@ impl Store {
         .await
     }
 
+    /// Ends everyone's session.
+    pub async fn end_sessions(&self, change: Change) -> Result<()> {
+        self.change(change, 64, |tx, _| {
+            tx.db.execute("DELETE FROM sessions", ())?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Drops sessions that nobody used since `before`; returns how many.
     pub async fn prune_sessions(&self, before: Timestamp) -> Result<u64> {
         let old = self.readers.point(|db| {

@@ -20,6 +20,7 @@ mod layers;
 mod lists;
 mod page;
 mod readme;
+mod sealing;
 mod sessions;
 mod shell;
 mod slots;

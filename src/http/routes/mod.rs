@@ -5,6 +5,7 @@ mod client;
 mod deposit;
 mod org;
 mod role;
+mod seal;
 mod server;
 mod session;
 mod setting;
@@ -20,7 +21,7 @@ use axum::extract::{MatchedPath, Request};
 use axum::response::Response;
 use axum::routing::{MethodFilter, on};
 
-use super::call::{self, Call};
+use super::call::{self, Call, Knocking};
 use super::{App, reply};
 use crate::api::deposit::{DEPOSIT_ID, DESCRIPTION, ENCRYPTION, LABELS, VERSION};
 use crate::error::{Error, Kind, Result};
@@ -45,7 +46,15 @@ pub struct Route {
     pub(super) run: Run,
 }
 
-type Run = fn(Call) -> Pin<Box<dyn Future<Output = Result<Response>> + Send>>;
+type Answering = Pin<Box<dyn Future<Output = Result<Response>> + Send>>;
+
+/// What answers.
+#[derive(Clone, Copy)]
+pub(super) enum Run {
+    /// Of an open server; a sealed one refuses.
+    Open(fn(Call) -> Answering),
+    Always(fn(Knocking) -> Answering),
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verb {
@@ -65,6 +74,8 @@ pub enum Takes {
     MaybeJson(&'static str),
     /// A deposit's bytes, of any type.
     Bytes,
+    /// What a browser sends.
+    Form,
 }
 
 /// A status, what the body is, and headers beside the request's id.
@@ -110,6 +121,7 @@ impl Verb {
 
 const CLIENT: &[Listener] = &[Listener::Client];
 const GUI: &[Listener] = &[Listener::Gui];
+const SOCKET: &[Listener] = &[Listener::Socket];
 const NEAR: &[Listener] = &[Listener::Gui, Listener::Socket];
 const ALL: &[Listener] = &[Listener::Client, Listener::Gui, Listener::Socket];
 
@@ -194,7 +206,12 @@ impl Route {
 
 /// A handler as the table holds it.
 macro_rules! run {
-    ($($handler:tt)+) => { |call| Box::pin($($handler)+(call)) };
+    ($($handler:tt)+) => { Run::Open(|call| Box::pin($($handler)+(call))) };
+}
+
+/// The same for one that a sealed server has, too.
+macro_rules! always {
+    ($($handler:tt)+) => { Run::Always(|knocking| Box::pin($($handler)+(knocking))) };
 }
 
 /// The answers of most routes: one status, one schema.
@@ -354,7 +371,7 @@ static OTHERS: &[Route] = &[
         "/",
         Action::Public,
         "A page for people",
-        run!(server::page),
+        always!(server::page),
     )
     .on(GUI)
     .undescribed(),
@@ -363,7 +380,7 @@ static OTHERS: &[Route] = &[
         "/style.css",
         Action::Public,
         "How the page looks",
-        run!(server::style),
+        always!(server::style),
     )
     .on(GUI)
     .undescribed(),
@@ -372,7 +389,7 @@ static OTHERS: &[Route] = &[
         "/v1/server",
         Action::Public,
         "What the server says of itself",
-        run!(server::info),
+        always!(server::info),
     )
     .gives(json!(200, "ServerInfo")),
     route(
@@ -380,7 +397,7 @@ static OTHERS: &[Route] = &[
         "/v1/server/ca.pem",
         Action::Public,
         "The instance identity's certificate, for curl's --cacert",
-        run!(server::ca_pem),
+        always!(server::ca_pem),
     )
     .gives(&[Gives(200, Content::Text("application/x-pem-file"), &[])]),
     route(
@@ -388,7 +405,7 @@ static OTHERS: &[Route] = &[
         "/v1/openapi.json",
         Action::Public,
         "This description",
-        run!(server::openapi),
+        always!(server::openapi),
     )
     .gives(json!(200, "")),
     route(
@@ -710,6 +727,44 @@ static OTHERS: &[Route] = &[
     )
     .takes(Takes::Json("SetSetting"))
     .gives(json!(200, "SettingView")),
+    route(
+        Verb::Post,
+        "/v1/seal",
+        Action::Seal,
+        "Close the store and forget the keys, until something opens the server again",
+        run!(seal::seal),
+    )
+    .on(NEAR)
+    .gives(NOTHING),
+    route(
+        Verb::Post,
+        "/v1/unseal",
+        Action::Public,
+        "Open a sealed server with what opens one of its slots",
+        always!(seal::unseal),
+    )
+    .on(NEAR)
+    .takes(Takes::Json("Unseal"))
+    .gives(json!(200, "Unsealed")),
+    route(
+        Verb::Get,
+        "/v1/unseal",
+        Action::Public,
+        "The slots of a server that may be sealed, for those who may unseal it here",
+        always!(seal::slots),
+    )
+    .on(SOCKET)
+    .gives(json!(200, "Slots")),
+    route(
+        Verb::Post,
+        "/unseal",
+        Action::Public,
+        "Open a sealed server from its page",
+        always!(seal::form),
+    )
+    .on(GUI)
+    .takes(Takes::Form)
+    .undescribed(),
     route(
         Verb::Get,
         "/v1/slots",

@@ -3,23 +3,24 @@
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 
-use super::super::call::Call;
+use super::super::call::{Call, Knocking};
 use super::super::reply;
 use crate::error::Result;
+use crate::service::gate::Gate;
 
-pub(super) async fn info(call: Call) -> Result<Response> {
-    reply::ok(&call.service().server_info())
+pub(super) async fn info(knocking: Knocking) -> Result<Response> {
+    reply::ok(&knocking.gate().server_info())
 }
 
-pub(super) async fn ca_pem(call: Call) -> Result<Response> {
+pub(super) async fn ca_pem(knocking: Knocking) -> Result<Response> {
     Ok(reply::text(
         "application/x-pem-file",
-        call.service().server_ca_pem().to_owned(),
+        knocking.gate().server_ca_pem().to_owned(),
     ))
 }
 
-pub(super) async fn openapi(call: Call) -> Result<Response> {
-    Ok(reply::text("application/json", call.description()?))
+pub(super) async fn openapi(knocking: Knocking) -> Result<Response> {
+    Ok(reply::text("application/json", knocking.description()?))
 }
 
 pub(super) async fn status(call: Call) -> Result<Response> {
@@ -32,29 +33,34 @@ pub(super) async fn metrics(call: Call) -> Result<Response> {
 }
 
 /// One plain page, until the GUI comes.
-pub(super) async fn page(call: Call) -> Result<Response> {
+pub(super) async fn page(knocking: Knocking) -> Result<Response> {
+    page_with(knocking.gate(), None)
+}
+
+/// The page, and why the server did not open.
+pub(super) fn page_with(gate: &Gate, refused: Option<&str>) -> Result<Response> {
     let mut response = reply::text(
         "text/html; charset=utf-8",
-        page_of(&call.service().server_info()),
+        page_of(&gate.server_info(), refused),
     );
     response.headers_mut().insert(
         header::CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(
-            "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+            "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
         ),
     );
     Ok(response)
 }
 
 /// The page's looks.
-pub(super) async fn style(_: Call) -> Result<Response> {
+pub(super) async fn style(_: Knocking) -> Result<Response> {
     Ok(reply::text(
         "text/css; charset=utf-8",
         include_str!("../../../static/style.css").to_owned(),
     ))
 }
 
-fn page_of(server: &crate::api::server::ServerInfo) -> String {
+fn page_of(server: &crate::api::server::ServerInfo, refused: Option<&str>) -> String {
     use crate::model::health::ServerState;
     let state = match server.state {
         ServerState::Starting => "starting",
@@ -62,7 +68,16 @@ fn page_of(server: &crate::api::server::ServerInfo) -> String {
         ServerState::Serving => "serving",
         ServerState::Stopping => "stopping",
     };
+    let refusal = refused.map_or_else(String::new, |why| {
+        format!("<p class=\"refusal\" role=\"alert\">{}</p>", escaped(why))
+    });
+    let unseal = match server.state {
+        ServerState::Sealed => include_str!("../../../static/unseal.html"),
+        _ => "",
+    };
     include_str!("../../../static/index.html")
+        .replace("{{unseal}}", unseal)
+        .replace("{{refusal}}", &refusal)
         .replace("{{state}}", state)
         .replace("{{version}}", &escaped(&server.version))
         .replace("{{fqdn}}", &escaped(&server.fqdn))
@@ -87,17 +102,21 @@ mod tests {
 
     #[test]
     fn the_page_tells_state_version_and_fingerprint_and_runs_nothing() {
-        let page = page_of(&ServerInfo {
-            version: "1.2.3<script>".to_owned(),
-            state: ServerState::Sealed,
-            instance: InstanceId::new(),
-            fqdn: "vault.example".to_owned(),
-            server_fingerprint: Fingerprint([0xab; 32]),
-            leaf_sha256: Fingerprint([0xcd; 32]),
-            time: Timestamp(0),
-        });
+        let page = page_of(
+            &ServerInfo {
+                version: "1.2.3<script>".to_owned(),
+                state: ServerState::Sealed,
+                instance: InstanceId::new(),
+                fqdn: "vault.example".to_owned(),
+                server_fingerprint: Fingerprint([0xab; 32]),
+                leaf_sha256: Fingerprint([0xcd; 32]),
+                time: Timestamp(0),
+            },
+            Some("no <b>"),
+        );
         assert!(page.contains("sealed") && page.contains("vault.example"));
         assert!(page.contains(&"ab".repeat(32)) && page.contains(&"cd".repeat(32)));
+        assert!(page.contains("no &lt;b&gt;") && page.contains("<form"));
         assert!(!page.contains("{{") && !page.contains("<script"), "{page}");
     }
 }

@@ -296,6 +296,8 @@ fn every_route_lets_through_whom_the_table_names_and_nobody_else() {
         let (may, may_not): (Vec<char>, Vec<char>) = CALLERS
             .chars()
             .partition(|letter| case.may.contains(*letter));
+        let first = if case.ends { may.len() - 1 } else { 0 };
+        let may = may.into_iter().skip(first);
         for letter in may_not.into_iter().chain(may) {
             let caller = callers.get_mut(&letter).unwrap();
             let answer = caller.ask(case, &path, &body);

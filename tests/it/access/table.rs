@@ -19,6 +19,8 @@ pub struct Case {
     pub on: &'static str,
     /// Who is let through, of those whose listener has it.
     pub may: &'static str,
+    /// It ends the server, so only one of those who may asks.
+    pub ends: bool,
 }
 
 pub const CALLERS: &str = "nkctSAOPQUE12345gL";
@@ -37,10 +39,16 @@ const fn case(
         body,
         on: "CGS",
         may,
+        ends: false,
     }
 }
 
 impl Case {
+    const fn ends(mut self) -> Self {
+        self.ends = true;
+        self
+    }
+
     const fn on(mut self, listeners: &'static str) -> Self {
         self.on = listeners;
         self
@@ -725,6 +733,24 @@ pub const CASES: &[Case] = &[
         r#"{"value":"info"}"#,
         ADMINISTRATORS,
     ),
+    // Unsealing; the server is open, and says so.
+    case(
+        "POST",
+        "/v1/unseal",
+        "/v1/unseal",
+        r#"{"opener":{"key_file":"$key_file"}}"#,
+        "SAOPQUE12345gL",
+    )
+    .on("GS"),
+    case("GET", "/v1/unseal", "/v1/unseal", "", "L").on("S"),
+    case(
+        "POST",
+        "/unseal",
+        "/unseal",
+        "passphrase=x",
+        "SAOPQUE12345g",
+    )
+    .on("G"),
     // Slots.
     case("GET", "/v1/slots", "/v1/slots", "", "SAU125L").on("GS"),
     case(
@@ -795,4 +821,7 @@ pub const CASES: &[Case] = &[
         "SAOPQUE",
     )
     .on("G"),
+    case("POST", "/v1/seal", "/v1/seal", "", "S1L")
+        .on("GS")
+        .ends(),
 ];

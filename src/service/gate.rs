@@ -1,0 +1,365 @@
+//! The server as its listeners see it: sealed, until something opens it; then open until it ends.
+//! While sealed there is no store, so who may try is decided here, and what was tried is kept in a
+//! file until the audit can take it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::caller::{Context, Identity, Listener};
+use super::health::Board;
+use super::{Facts, Service, limited, object, session, slot};
+use crate::api::seal::{Unseal, Unsealed};
+use crate::api::server::ServerInfo;
+use crate::api::slot::Slots;
+use crate::clock::{self, Timestamp};
+use crate::crypto::seal::SlotSecret;
+use crate::error::{Error, Kind, Result};
+use crate::folder::{self, Folder};
+use crate::model::audit::{Event, Outcome};
+use crate::model::id::{Fingerprint, SlotId};
+use crate::model::role::Role;
+
+/// Attempts of one address in a minute.
+const A_MINUTE: usize = 5;
+/// Addresses that are remembered; beyond, those that tried longest ago are forgotten.
+const ADDRESSES: usize = 10_000;
+/// Attempts that are kept for the audit, the newest.
+const KEPT: usize = 1_000;
+const MOST_BYTES: u64 = 4 << 20;
+
+/// The verb under which attempts stand in the audit.
+pub const UNSEAL: &str = "server.unseal";
+
+/// What a sealed server is asked to open with.
+pub struct Knock {
+    pub ctx: Context,
+    pub secret: SlotSecret,
+    pub slot: Option<SlotId>,
+    pub accept_old_seal: bool,
+    pub answer: oneshot::Sender<Result<SlotId>>,
+}
+
+pub struct Gate {
+    facts: Facts,
+    board: Arc<Board>,
+    leaf: Fingerprint,
+    folder: Folder,
+    open: Arc<OnceLock<Arc<Service>>>,
+    knocks: mpsc::Sender<Knock>,
+    /// One attempt at a time: each may cost a gigabyte and a second.
+    turn: tokio::sync::Mutex<()>,
+    recent: Mutex<HashMap<String, VecDeque<Timestamp>>>,
+}
+
+impl Gate {
+    /// A sealed server's gate, and where attempts to open it come out.
+    pub fn new(
+        facts: Facts,
+        board: Arc<Board>,
+        leaf: Fingerprint,
+        folder: Folder,
+    ) -> (Self, mpsc::Receiver<Knock>) {
+        let (knocks, knocked) = mpsc::channel(1);
+        let gate = Self {
+            facts,
+            board,
+            leaf,
+            folder,
+            open: Arc::default(),
+            knocks,
+            turn: tokio::sync::Mutex::default(),
+            recent: Mutex::default(),
+        };
+        (gate, knocked)
+    }
+
+    /// Lets requests through, from now on.
+    pub fn open(&self, service: &Arc<Service>) {
+        let _ = self.open.set(Arc::clone(service));
+    }
+
+    /// # Errors
+    /// `sealed`.
+    pub fn service(&self) -> Result<&Arc<Service>> {
+        self.open.get().ok_or_else(|| {
+            Error::new(
+                Kind::Sealed,
+                "sealed",
+                "the server is sealed: it has no root key yet; open it with `strongroom unseal` on its machine, or on the page of its GUI's listener",
+            )
+        })
+    }
+
+    /// For those who look at it without asking the async runtime.
+    pub fn opened(&self) -> Arc<OnceLock<Arc<Service>>> {
+        Arc::clone(&self.open)
+    }
+
+    pub fn server_info(&self) -> ServerInfo {
+        match self.open.get() {
+            Some(service) => service.server_info(),
+            None => self.facts.info(&self.board, self.leaf),
+        }
+    }
+
+    pub fn server_ca_pem(&self) -> &str {
+        match self.open.get() {
+            Some(service) => service.server_ca_pem(),
+            None => &self.facts.ca_pem,
+        }
+    }
+
+    pub fn request_answered(&self, status: u16, micros: u64) {
+        if let Some(service) = self.open.get() {
+            service.request_answered(status, micros);
+        }
+    }
+
+    /// The slots of a server that may be sealed, for whoever may unseal it from its machine.
+    pub fn slots(&self, ctx: &Context, uid: Option<u32>) -> Result<Slots> {
+        self.may_unseal(ctx, uid)?;
+        slot::listed(&self.folder)
+    }
+
+    /// Opens the server.
+    ///
+    /// # Errors
+    /// `not_sealed`; `unseal_local`; `too_many_attempts`; what is wrong with the secret or the folder.
+    pub async fn unseal(
+        &self,
+        mut ctx: Context,
+        uid: Option<u32>,
+        request: Unseal,
+    ) -> Result<Unsealed> {
+        if self.open.get().is_some() {
+            return Err(Error::conflict("not_sealed", "the server is not sealed"));
+        }
+        ctx.identity = self.may_unseal(&ctx, uid)?;
+        let secret = slot::opener(request.opener)?;
+        let network = ctx.source.listener != Listener::Socket;
+        let _turn = if network {
+            self.slow_down(&ctx, clock::now())?;
+            self.turn.try_lock().map_err(|_| limited(1))?
+        } else {
+            self.turn.lock().await
+        };
+        let (answer, answered) = oneshot::channel();
+        let knock = Knock {
+            ctx: ctx.clone(),
+            secret,
+            slot: request.slot,
+            accept_old_seal: request.accept_old_seal,
+            answer,
+        };
+        let gone = || Error::conflict("not_sealed", "the server is not sealed, or is stopping");
+        self.knocks.send(knock).await.map_err(|_| gone())?;
+        let opened = answered.await.map_err(|_| gone())?;
+        if let Err(error) = &opened
+            && let Err(worse) = self.keep(&ctx, error)
+        {
+            log::warn!(error:? = worse; "an attempt to unseal could not be kept for the audit");
+        }
+        opened.map(|slot| Unsealed { slot })
+    }
+
+    fn may_unseal(&self, ctx: &Context, uid: Option<u32>) -> Result<Identity> {
+        if ctx.source.listener == Listener::Socket {
+            let local = session::local(&self.facts.config, uid.unwrap_or(u32::MAX))?;
+            return match local {
+                Identity::Local {
+                    role: Role::Superuser,
+                    ..
+                } => Ok(local),
+                _ => Err(Error::denied(
+                    "denied",
+                    "only a superuser unseals the server",
+                )),
+            };
+        }
+        if !self.facts.config.unseal.network {
+            return Err(Error::denied(
+                "unseal_local",
+                "this server is unsealed on its own machine alone (unseal.network in strongroom.toml)",
+            ));
+        }
+        Ok(Identity::Nobody)
+    }
+
+    /// At most so many attempts of one address in a minute, whatever comes of them.
+    fn slow_down(&self, ctx: &Context, now: Timestamp) -> Result<()> {
+        let minute = 60 * Timestamp::SECOND;
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        // A clock that was set back forgets rather than locks out.
+        let counts = |at: &Timestamp| (0..minute).contains(&(now.0 - at.0));
+        if recent.len() >= ADDRESSES {
+            recent.retain(|_, times| times.back().is_some_and(counts));
+            if recent.len() >= ADDRESSES {
+                return Err(limited(60));
+            }
+        }
+        let times = recent.entry(ctx.neighbour()).or_default();
+        times.retain(counts);
+        if times.len() >= A_MINUTE {
+            let oldest = times.front().map_or(now.0, |at| at.0);
+            let left = (oldest + minute - now.0) / Timestamp::SECOND + 1;
+            return Err(limited(u32::try_from(left).unwrap_or(60)));
+        }
+        times.push_back(now);
+        Ok(())
+    }
+
+    /// Adds a refused attempt to the file.
+    fn keep(&self, ctx: &Context, error: &Error) -> Result<()> {
+        let mut kept = kept(&self.folder)?;
+        while kept.len() >= KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(Event {
+            outcome: Outcome::Refused,
+            detail: error.code.to_owned(),
+            ..ctx.event(
+                UNSEAL,
+                object("server", self.facts.instance, &self.facts.config.fqdn),
+                clock::now(),
+            )
+        });
+        let json = serde_json::to_vec(&kept).map_err(|why| Error::internal(why.to_string()))?;
+        folder::replace(&self.folder.attempts(), &json)
+    }
+}
+
+/// What was tried while the server was sealed.
+fn kept(folder: &Folder) -> Result<VecDeque<Event>> {
+    let path = folder.attempts();
+    if !path.exists() {
+        return Ok(VecDeque::new());
+    }
+    serde_json::from_slice(&folder::read(&path, MOST_BYTES)?).map_err(|why| {
+        Error::unavailable(
+            "attempts_damaged",
+            format!("{} is damaged: {why}", path.display()),
+        )
+    })
+}
+
+impl Service {
+    /// Enters in the audit what was tried while the server was sealed. Cut off half-way, it enters
+    /// some of it twice, with the same request id.
+    pub async fn note_attempts(&self, folder: &Folder) -> Result<()> {
+        let path = folder.attempts();
+        let attempts = match kept(folder) {
+            Ok(attempts) if attempts.is_empty() => return Ok(()),
+            Ok(attempts) => attempts,
+            Err(damaged) => {
+                log::warn!(error = damaged.public.as_str(); "attempts to unseal are missing from the audit");
+                return folder::remove(&path);
+            }
+        };
+        for attempt in attempts {
+            self.store.access().record(attempt)?;
+        }
+        self.store.access().flush().await?;
+        folder::remove(&path)
+    }
+
+    /// Who opened the server, and with which slot.
+    pub async fn note_unsealed(&self, ctx: &Context, slot: SlotId) -> Result<()> {
+        let server = object("server", self.facts.instance, &self.facts.config.fqdn);
+        let mut change = self.change(ctx, UNSEAL, server, clock::now());
+        change.event.detail = format!("slot {slot}");
+        self.store.note(change).await
+    }
+
+    /// Closes the store and forgets the keys: requests taken on are finished, then the program starts
+    /// anew, sealed.
+    pub async fn seal(&self, ctx: &Context) -> Result<()> {
+        use super::access::{Action, Target};
+        let server = || object("server", self.facts.instance, &self.facts.config.fqdn);
+        self.allow(ctx, Action::Seal, &Target::Server, "server.seal", server())?;
+        let change = self.change(ctx, "server.seal", server(), clock::now());
+        self.store.end_sessions(change).await?;
+        self.sealing.notify_one();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::model::id::{InstanceId, RequestId};
+    use crate::service::caller::Source;
+
+    fn gate(folder: &std::path::Path) -> Gate {
+        let facts = Facts {
+            instance: InstanceId::new(),
+            server_fingerprint: Fingerprint([0; 32]),
+            ca_pem: String::new(),
+            config: Config::first("localhost").unwrap(),
+            client_listen: String::new(),
+            gui_listen: String::new(),
+            health_listen: String::new(),
+        };
+        let board = Arc::new(Board::new());
+        Gate::new(facts, board, Fingerprint([0; 32]), Folder::new(folder)).0
+    }
+
+    fn from(address: &str) -> Context {
+        Context {
+            identity: Identity::Nobody,
+            source: Source {
+                listener: Listener::Gui,
+                address: Some(address.parse().unwrap()),
+            },
+            request: RequestId::new(),
+            reason: String::new(),
+            idempotency: None,
+        }
+    }
+
+    #[test]
+    fn an_address_tries_five_times_a_minute() {
+        let gate = gate(std::path::Path::new("/nonexistent"));
+        let start = Timestamp(1_795_000_000_000_000);
+        for _ in 0..A_MINUTE {
+            gate.slow_down(&from("192.0.2.1"), start).unwrap();
+        }
+        let error = gate.slow_down(&from("192.0.2.1"), start).unwrap_err();
+        assert_eq!((error.kind, error.retry_after), (Kind::Limited, Some(61)));
+        gate.slow_down(&from("192.0.2.2"), start).unwrap();
+        let later = start.plus(61 * Timestamp::SECOND);
+        gate.slow_down(&from("192.0.2.1"), later).unwrap();
+        // The clock went back: nobody waits for it to come again.
+        gate.slow_down(&from("192.0.2.1"), Timestamp(0)).unwrap();
+        for number in 0..2 * ADDRESSES {
+            let address = std::net::Ipv4Addr::from(number as u32).to_string();
+            let _ = gate.slow_down(&from(&address), start);
+        }
+        assert!(gate.recent.lock().unwrap().len() <= ADDRESSES);
+    }
+
+    #[test]
+    fn the_newest_thousand_attempts_are_kept() {
+        let folder = std::env::temp_dir().join(format!("strongroom-gate-{}", RequestId::new()));
+        std::fs::create_dir(&folder).unwrap();
+        let gate = gate(&folder);
+        let wrong = Error::denied("wrong_passphrase", "no");
+        let first = from("192.0.2.1");
+        gate.keep(&first, &wrong).unwrap();
+        let many: VecDeque<Event> = kept(&gate.folder)
+            .unwrap()
+            .into_iter()
+            .cycle()
+            .take(KEPT)
+            .collect();
+        std::fs::write(gate.folder.attempts(), serde_json::to_vec(&many).unwrap()).unwrap();
+        gate.keep(&from("192.0.2.2"), &wrong).unwrap();
+        let kept = kept(&gate.folder).unwrap();
+        assert_eq!(kept.len(), KEPT);
+        assert_eq!(kept.back().unwrap().actor.source, "192.0.2.2");
+        assert_eq!(kept.back().unwrap().detail, "wrong_passphrase");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
