@@ -115,6 +115,7 @@ fn rule(path: &str, message: &str) -> (String, String) {
 /// The names of fields in request bodies, so that a refusal can point at one. A test holds them
 /// against the schemas.
 pub(super) const FIELDS: &[&str] = &[
+    "accept_old_seal",
     "auth_code",
     "contacts",
     "current_password",
@@ -134,6 +135,7 @@ pub(super) const FIELDS: &[&str] = &[
     "scopes",
     "secret",
     "signature",
+    "slot",
     "user",
     "value",
 ];
