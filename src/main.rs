@@ -2,10 +2,14 @@
 
 use std::process::ExitCode;
 
-/// A request takes some dozens of small pieces: with this allocator a fifth more of them are answered
-/// in the same time than with glibc's.
+use mimalloc::MiMalloc;
+use zeroizing_alloc::ZeroAlloc;
+
+/// A request takes some dozens of small pieces: with mimalloc a fifth more of them are answered in the
+/// same time than with glibc's. Whatever is freed is wiped: a secret passes through buffers of many
+/// libraries.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 fn main() -> ExitCode {
     strongroom::cli::main(std::env::args_os())

@@ -79,10 +79,21 @@ pub fn raise_open_files() -> io::Result<u64> {
     }
 }
 
-/// Keeps `bytes` out of swap. They must stay where they are.
-pub fn lock_memory(bytes: &[u8]) -> io::Result<()> {
+/// Keeps the pages of `what` out of swap. It must stay where it is.
+pub fn lock_memory<T>(what: &[T]) -> io::Result<()> {
     // SAFETY: the range is that of a live slice; locking does not change it.
-    let done = unsafe { libc::mlock(bytes.as_ptr().cast(), bytes.len()) };
+    let done = unsafe { libc::mlock(what.as_ptr().cast(), size_of_val(what)) };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Undoes `lock_memory`, for whatever else lies on these pages, too.
+pub fn unlock_memory<T>(what: &[T]) -> io::Result<()> {
+    // SAFETY: the range is that of a live slice; unlocking does not change it.
+    let done = unsafe { libc::munlock(what.as_ptr().cast(), size_of_val(what)) };
     if done == 0 {
         Ok(())
     } else {

@@ -181,11 +181,7 @@ fn describe_slots(folder: &Folder) -> Result<String> {
 fn check_memory_locking(findings: &mut Findings) {
     let page = vec![0_u8; LOCKED_BYTES];
     match os::lock_memory(&page) {
-        Ok(()) => findings.add(
-            "memory locking",
-            Light::Green,
-            "allowed; this version does not lock its keys yet, so turn swap off",
-        ),
+        Ok(()) => findings.add("memory locking", Light::Green, "allowed"),
         Err(error) => findings.add(
             "memory locking",
             Light::Amber,

@@ -1,21 +1,22 @@
 //! The key-encryption key, and the organizations' keys that it unwrapped.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock};
 
 use crate::crypto::envelope::{self, Aad};
 use crate::crypto::keygen;
 use crate::error::{Error, Result};
 use crate::model::id::OrgId;
-use crate::secret::Key;
+use crate::secret::{Arena, Key, Locked};
 use crate::store::{Store, WrappedKey};
 
 /// The version of the key-encryption key that wraps from now on.
 const KEK: u32 = 1;
 
 pub struct Keyring {
-    kek: Key,
-    orgs: RwLock<HashMap<(OrgId, u32), Arc<Key>>>,
+    arena: Arena,
+    kek: Locked,
+    orgs: RwLock<HashMap<(OrgId, u32), Locked>>,
 }
 
 fn aad(org: &OrgId, version: u32) -> Aad<'_> {
@@ -30,8 +31,10 @@ fn aad(org: &OrgId, version: u32) -> Aad<'_> {
 
 impl Keyring {
     pub fn new(kek: Key) -> Self {
+        let arena = Arena::default();
         Self {
-            kek,
+            kek: arena.keep(kek),
+            arena,
             orgs: RwLock::new(HashMap::new()),
         }
     }
@@ -48,7 +51,7 @@ impl Keyring {
     }
 
     /// The organization's newest key and its version.
-    pub fn newest(&self, store: &Store, org: OrgId) -> Result<(u32, Arc<Key>)> {
+    pub fn newest(&self, store: &Store, org: OrgId) -> Result<(u32, Locked)> {
         // Versions only grow, so the newest known is the newest until keys rotate.
         if let Some(key) = self.known(org, 1) {
             return Ok((1, key));
@@ -63,7 +66,7 @@ impl Keyring {
     }
 
     /// The organization's key of a version.
-    pub fn org(&self, store: &Store, org: OrgId, version: u32) -> Result<Arc<Key>> {
+    pub fn org(&self, store: &Store, org: OrgId, version: u32) -> Result<Locked> {
         if let Some(key) = self.known(org, version) {
             return Ok(key);
         }
@@ -73,11 +76,12 @@ impl Keyring {
             .find(|key| key.version == version)
             .ok_or_else(|| missing(org))?;
         let opened = envelope::open(&self.kek, &aad(&org, version), &wrapped.wrapped)?;
-        let key = Arc::new(Key::from_slice(opened.expose()).ok_or_else(|| missing(org))?);
+        let key = Key::from_slice(opened.expose()).ok_or_else(|| missing(org))?;
+        let key = self.arena.keep(key);
         self.orgs
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert((org, version), Arc::clone(&key));
+            .insert((org, version), key.clone());
         Ok(key)
     }
 
@@ -86,7 +90,12 @@ impl Keyring {
         crate::crypto::kdf::derive(&self.kek, info)
     }
 
-    fn known(&self, org: OrgId, version: u32) -> Option<Arc<Key>> {
+    /// Whether the system keeps the keys out of swap.
+    pub fn is_locked(&self) -> bool {
+        self.arena.is_locked()
+    }
+
+    fn known(&self, org: OrgId, version: u32) -> Option<Locked> {
         self.orgs
             .read()
             .unwrap_or_else(PoisonError::into_inner)

@@ -262,6 +262,15 @@ impl Service {
                 "see the server's log and the disk's; stop the server, run `strongroom doctor`, restore a backup",
             );
         }
+        if self.keyring.is_locked() {
+            self.board.green("memory");
+        } else {
+            self.board.amber(
+                "memory",
+                "the system does not let the keys be kept out of swap",
+                "raise the limit (LimitMEMLOCK=, ulimit -l), or turn swap off",
+            );
+        }
         match self.store.room() {
             Ok(()) => self.board.green("disk"),
             Err(full) => self

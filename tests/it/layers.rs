@@ -26,7 +26,8 @@ fn may_import(file: &str) -> Vec<&'static str> {
     let room = room(file);
     let with = |rooms: &[&[&'static str]]| rooms.concat();
     match room {
-        "error" | "secret" | "os" => vec![],
+        "error" | "os" => vec![],
+        "secret" => vec!["os"],
         "clock" => vec!["error"],
         "folder" => vec!["error", "secret", "os"],
         "model" => vec!["error", "secret", "clock"],

@@ -2,13 +2,14 @@
 //! how an open one is sealed again.
 
 use std::fs;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::harness::{Opens, Options, PATIENCE, Server, until, wire};
+use crate::harness::{Opens, Options, PATIENCE, Server, run, until, wire};
 
 const BYTES: &[u8] = b"bytes behind the seal";
 
@@ -457,4 +458,102 @@ fn an_old_seal_json_is_not_taken_from_the_network_either_unless_by_name() {
             "nobody 127.0.0.1 refused seal_older",
         ]
     );
+}
+
+/// What a process's memory holds of these bytes: how often each. Only root reads another's memory.
+fn in_memory(pid: u32, wanted: &[&[u8]]) -> Vec<u64> {
+    const SCAN: &str = r#"
+import sys
+wanted = [bytes.fromhex(word) for word in sys.argv[2:]]
+found = [0] * len(wanted)
+with open(f"/proc/{sys.argv[1]}/maps") as maps, open(f"/proc/{sys.argv[1]}/mem", "rb", 0) as memory:
+    for line in maps:
+        places, mode, *_ = line.split()
+        if mode[0] != "r" or "[v" in line:
+            continue
+        begin, end = (int(place, 16) for place in places.split("-"))
+        memory.seek(begin)
+        held = memory.read(end - begin)
+        found = [count + held.count(word) for count, word in zip(found, wanted)]
+print(*found)
+"#;
+    let mut command = match strongroom::os::effective_uid() {
+        0 => Command::new("python3"),
+        _ => {
+            let mut sudo = Command::new("sudo");
+            sudo.args(["-n", "python3"]);
+            sudo
+        }
+    };
+    command.args(["-c", SCAN, &pid.to_string()]);
+    let said = run(command.args(wanted.iter().map(hex::encode)))
+        .ok()
+        .text();
+    said.split_whitespace()
+        .map(|count| count.parse().unwrap())
+        .collect()
+}
+
+#[test]
+fn secrets_do_not_stay_in_memory_and_keys_are_locked() {
+    let mut server = Server::start(Options {
+        opens: Opens::Passphrase,
+        ..Options::default()
+    });
+    let client = server.client("a", "acme");
+    let body = hex::encode(strongroom::crypto::random::<40>());
+    let args = ["deposit", "put", "key", "-", "--raw"];
+    client.cli_with(&args, body.as_bytes()).ok();
+    client.cli(&["deposit", "get", "key"]).ok();
+    // The same secret in all the ways that it takes: at the start, with a command, through the page.
+    let passphrase = server.options.passphrase.clone();
+    let key = fs::read(server.path("key")).unwrap();
+    let file_of = file(&server, "passphrase");
+    server
+        .cli(&[
+            "slot",
+            "add",
+            "key-file",
+            "--label",
+            "x",
+            "--secret-file",
+            &file(&server, "key"),
+            "--passphrase-file",
+            &file_of,
+        ])
+        .ok();
+    let gone = |server: &Server, keys: bool| {
+        let encoded = [STANDARD.encode(&passphrase), STANDARD.encode(&key)];
+        let fingerprint = hex::decode(&server.fingerprint).unwrap();
+        // The last groups depend on what follows.
+        let encoded: Vec<&[u8]> = encoded.iter().map(|text| &text.as_bytes()[..24]).collect();
+        let wanted = [
+            &fingerprint,
+            &passphrase,
+            &key,
+            encoded[0],
+            encoded[1],
+            body.as_bytes(),
+        ];
+        let found = in_memory(server.pid, &wanted);
+        assert!(found[0] > 0, "the scan finds nothing at all: {found:?}");
+        assert_eq!(found[1..], [0; 5], "{found:?}");
+        let status = fs::read_to_string(format!("/proc/{}/status", server.pid)).unwrap();
+        let locked = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmLck:"))
+            .unwrap();
+        assert_eq!(locked.trim() != "0 kB", keys, "{locked}");
+    };
+    gone(&server, true);
+    server.cli(&["seal", "--yes"]).ok();
+    gone(&server, false);
+    let right = String::from_utf8(server.options.passphrase.clone()).unwrap();
+    let page = server.curl(&format!("{}/unseal", server.gui_url));
+    let opened = page
+        .option("--data-urlencode", &format!("passphrase={right}"))
+        .send();
+    assert_eq!(opened.status, 303);
+    gone(&server, true);
+    server.stop();
 }

@@ -9,13 +9,13 @@ use crate::crypto::envelope::{self, Aad};
 use crate::error::{Error, Result};
 use crate::model::deposit::{ANY_TYPE, Encryption};
 use crate::model::id::{ClientId, DepositId, OrgId};
-use crate::secret::{Key, Secret};
+use crate::secret::{Locked, Secret};
 use crate::store::Store;
 
 /// A body with the organization's key that seals it.
 pub struct Body {
     pub bytes: Secret<Vec<u8>>,
-    pub key: Arc<Key>,
+    pub key: Locked,
     pub key_version: u32,
 }
 
@@ -140,7 +140,7 @@ impl Store {
     pub fn open_deposit(
         &self,
         sealed: &Sealed,
-        key: impl FnOnce(u32) -> Result<Arc<Key>>,
+        key: impl FnOnce(u32) -> Result<Locked>,
     ) -> Result<Unsealed> {
         let parent = key(envelope::key_id(&sealed.body)?)?;
         let plain = envelope::open(

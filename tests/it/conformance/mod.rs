@@ -19,7 +19,7 @@ use strongroom::model::deposit::Encryption;
 use strongroom::model::filter::Filter;
 use strongroom::model::id::{ClientId, DepositId, Fingerprint, InstanceId, OrgId, RequestId};
 use strongroom::model::org::{Org, Registration};
-use strongroom::secret::{Key, Secret};
+use strongroom::secret::{Arena, Key, Locked, Secret};
 use strongroom::store::{self, Body, Change, Expected, Keys, Opened, Start, Store, Which};
 
 use crate::harness::{Dice, Folder, seed};
@@ -30,6 +30,10 @@ const BEGIN: i64 = 1_795_000_000 * Timestamp::SECOND;
 
 fn key(byte: u8) -> Key {
     Secret::new([byte; 32])
+}
+
+fn locked(byte: u8) -> Locked {
+    Arena::default().keep(key(byte))
 }
 
 /// Opens the store in a folder, filling it if it is new.
@@ -157,7 +161,7 @@ fn for_store(put: PutDeposit, now: Timestamp) -> store::Put {
         labels: put.labels,
         body: Body {
             bytes: Secret::new(put.body),
-            key: Arc::new(key(4)),
+            key: locked(4),
             key_version: 1,
         },
         now,
@@ -426,9 +430,7 @@ fn bodies(store: &Store, held: &Held) {
     assert_eq!(versions.len(), held.bodies.len());
     for (number, body) in (1..).zip(&held.bodies) {
         let sealed = store.sealed_deposit(&Which::Id(id), Some(number)).unwrap();
-        let opened = store
-            .open_deposit(&sealed, |_| Ok(Arc::new(key(4))))
-            .unwrap();
+        let opened = store.open_deposit(&sealed, |_| Ok(locked(4))).unwrap();
         assert!(opened.as_ref() == body, "version {number} of {id}");
     }
 }
@@ -477,9 +479,7 @@ fn a_put_that_is_given_up_leaves_no_parts() {
         let sealed = store
             .sealed_deposit(&Which::Name(org.id, "a".parse().unwrap()), None)
             .unwrap();
-        let body = store
-            .open_deposit(&sealed, |_| Ok(Arc::new(key(4))))
-            .unwrap();
+        let body = store.open_deposit(&sealed, |_| Ok(locked(4))).unwrap();
         assert_eq!(body.as_ref().len(), 4 << 20);
         assert_eq!(store.drop_loose_parts().await.unwrap(), 0);
     });
