@@ -220,6 +220,11 @@ pub fn make_folder(path: &Path) -> Result<()> {
         .map_err(|error| failed("make", path, error))
 }
 
+/// Gives a file another name, in the same folder.
+pub fn rename(path: &Path, to: &Path) -> Result<()> {
+    fs::rename(path, to).map_err(|error| failed("rename", path, error))
+}
+
 /// Takes a file away, if it is there.
 pub fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {

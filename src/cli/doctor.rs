@@ -12,8 +12,9 @@ use crate::error::{Error, Kind, Result};
 use crate::folder::Folder;
 use crate::model::health::Light;
 use crate::os;
-use crate::server::unlock::{Unlocked, read_seal, unlock};
+use crate::server::unlock::{Unlocked, unlock};
 use crate::server::{self, tls};
+use crate::service::slot;
 
 /// Below so much free space writes are refused; twice that is worth a warning.
 const NEEDED_FREE: u64 = 256 << 20;
@@ -159,7 +160,7 @@ fn check_ports(config: &Config, running: bool, findings: &mut Findings) {
 }
 
 fn describe_slots(folder: &Folder) -> Result<String> {
-    let seal = read_seal(folder)?;
+    let (seal, _) = slot::read(folder)?;
     let slots = seal.slots();
     if slots.is_empty() {
         return Err(Error::unavailable(
@@ -219,7 +220,7 @@ fn check_store(
         }
         Err(error) => return findings.add("slot secret", Light::Red, error.public),
     };
-    let unlocked = match unlock(folder, &secret, args.slot.slot, now) {
+    let unlocked = match unlock(folder, &secret, args.slot.slot, false, now) {
         Ok(unlocked) => unlocked,
         Err(error) => return findings.add("store", Light::Red, error.public),
     };

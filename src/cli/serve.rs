@@ -78,7 +78,7 @@ impl SecretArgs {
     pub fn required_or_typed(&self, out: &Printer) -> Result<SlotSecret> {
         match self.secret()? {
             Some(secret) => Ok(secret),
-            None => ask(out)?.map_or_else(|| self.required(), Ok),
+            None => ask(out, "Passphrase of a slot:")?.map_or_else(|| self.required(), Ok),
         }
     }
 
@@ -128,19 +128,20 @@ fn source(
     if let Some(secret) = args.slot.secret.secret()? {
         return Ok((Some(secret), args.slot.slot));
     }
-    if let Some((secret, slot)) = unlock::credential(folder)? {
-        return Ok((Some(secret), Some(slot)));
+    if let Some(secret) = unlock::credential(folder)? {
+        return Ok((Some(secret), args.slot.slot));
     }
-    Ok((ask(out)?, args.slot.slot))
+    let typed = ask(out, "Passphrase of a slot (none: start sealed):")?;
+    Ok((typed, args.slot.slot))
 }
 
 /// Asks on the terminal, without echo. Nothing typed, or no terminal: none.
-fn ask(out: &Printer) -> Result<Option<SlotSecret>> {
+fn ask(out: &Printer, prompt: &str) -> Result<Option<SlotSecret>> {
     use std::io::IsTerminal as _;
     if !std::io::stdin().is_terminal() {
         return Ok(None);
     }
-    out.talk("Passphrase of a slot (none: start sealed):");
+    out.talk(prompt);
     let typed = rpassword::read_password().map_err(|error| Error::internal(error.to_string()))?;
     Ok((!typed.is_empty()).then(|| SlotSecret::passphrase_from_file(typed.into_bytes())))
 }

@@ -36,7 +36,7 @@ use crate::service::{Facts, Parts, Service};
 use crate::store::Change;
 use logging::Logging;
 use node::Node;
-use unlock::{Unlocked, unlock};
+use unlock::{Older, Unlocked, unlock};
 
 const MOST_CONFIG: u64 = 1 << 20;
 /// The part of health that is about being open.
@@ -108,9 +108,16 @@ pub fn run(mut start: Start) -> Result<()> {
     let config = config_with(&start)?;
     // Dropped, and so wiped, as soon as it has opened.
     let unlocked = match start.secret.take() {
-        Some(secret) => {
-            Some(unlock(&start.folder, &secret, start.slot, clock::now()).map_err(stays_sealed)?)
-        }
+        Some(secret) => Some(
+            unlock(
+                &start.folder,
+                &secret,
+                start.slot,
+                start.accept_old_seal,
+                clock::now(),
+            )
+            .map_err(stays_sealed)?,
+        ),
         None => None,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -185,17 +192,8 @@ async fn serve(
     logging: Logging,
 ) -> Result<Option<Sealed>> {
     let mut signals = Signals::listen()?;
-    // Ports first: a taken one must not cost a start of everything else.
-    let health = HealthBound::bind(config.health_listen, "health_listen")?;
-    let mut sockets = vec![BoundSocket::bind(&start.folder.socket())?];
-    if let Some(path) = &config.admin.socket {
-        sockets.push(BoundSocket::bind_for_all(path)?);
-    }
-    let listeners = Listeners {
-        client: Bound::bind(config.client_listen, "client_listen")?,
-        gui: Bound::bind(config.gui_listen, "gui_listen")?,
-        sockets,
-    };
+    // First: a taken port must not cost a start of everything else.
+    let (listeners, health) = bind(&start.folder, &config)?;
     let sealed = Sealed::of(&start, &listeners, health.address());
     let (leaf, server_fingerprint, ca_pem) = match &unlocked {
         Some(it) => (
@@ -246,26 +244,49 @@ async fn serve(
         Some(unlocked) => {
             let running = house.open(unlocked, None).await?;
             serving = listeners.serve(&running.house.gate, &shown, Limits::default(), &stopping);
-            Some(running)
+            Ok(Some(running))
         }
         None => {
             serving = listeners.serve(&house.gate, &shown, Limits::default(), &stopping);
-            house.sealed()?;
-            house.until_opened(knocks, &mut signals).await?
+            house.sealed();
+            house.until_opened(knocks, &mut signals).await
         }
     };
-    let Some(mut running) = running else {
-        let _ = stop.send(true);
-        end(serving, None, health).await?;
-        return Ok(None);
+    let (running, why) = match running {
+        Ok(Some(mut running)) => match running.house.tell_ready(ServerState::Serving) {
+            Ok(()) => {
+                let why = running.until_stopped(&mut signals).await;
+                (Some(running), Ok(why))
+            }
+            Err(error) => (Some(running), Err(error)),
+        },
+        Ok(None) => (None, Ok(Why::Told)),
+        Err(error) => (None, Err(error)),
     };
-    running.house.tell_ready(ServerState::Serving)?;
-    let why = running.until_stopped(&mut signals).await;
-    running.house.board.server(ServerState::Stopping);
+    if let Some(running) = &running {
+        running.house.board.server(ServerState::Stopping);
+    }
     log::info!("stopping: what was taken on is finished");
     let _ = stop.send(true);
-    end(serving, Some(running), health).await?;
-    Ok((why == Why::Sealed).then_some(sealed))
+    let sealing = matches!(why, Ok(Why::Sealed));
+    end(serving, running, sealing, health).await?;
+    // Whoever told it to end meanwhile meant that it ends.
+    let again = why? == Why::Sealed && !signals.told_to_end().await;
+    Ok(again.then_some(sealed))
+}
+
+fn bind(folder: &Folder, config: &Config) -> Result<(Listeners, HealthBound)> {
+    let health = HealthBound::bind(config.health_listen, "health_listen")?;
+    let mut sockets = vec![BoundSocket::bind(&folder.socket())?];
+    if let Some(path) = &config.admin.socket {
+        sockets.push(BoundSocket::bind_for_all(path)?);
+    }
+    let listeners = Listeners {
+        client: Bound::bind(config.client_listen, "client_listen")?,
+        gui: Bound::bind(config.gui_listen, "gui_listen")?,
+        sockets,
+    };
+    Ok((listeners, health))
 }
 
 /// How the program starts anew when the server is sealed: as it was, but for what opens it.
@@ -291,7 +312,9 @@ impl Sealed {
     /// Puts the program anew in this process's place: all memory, and every key in it, is gone.
     /// Returns only if that fails.
     fn begin(self) -> Error {
-        let mut again = Command::new("/proc/self/exe");
+        // By its path, so that lists of processes name it as before; an upgrade may have replaced it.
+        let program = std::env::current_exe().ok().filter(|path| path.exists());
+        let mut again = Command::new(program.unwrap_or_else(|| PathBuf::from("/proc/self/exe")));
         again
             .arg0("strongroom")
             .args(["serve", "--sealed", "--data-dir"])
@@ -323,7 +346,7 @@ struct House {
 
 impl House {
     /// Says that it is sealed, and how to open it.
-    fn sealed(&self) -> Result<()> {
+    fn sealed(&self) {
         self.board.server(ServerState::Sealed);
         self.board.amber(
             SEAL,
@@ -331,7 +354,9 @@ impl House {
             "`strongroom unseal`, or the page of the GUI's listener",
         );
         log::warn!(gui = self.facts.gui_listen.as_str(); "sealed: open it with `strongroom unseal`, or on the page of the GUI's listener");
-        self.tell_ready(ServerState::Sealed)
+        if let Err(error) = self.tell_ready(ServerState::Sealed) {
+            log::warn!(error = error.public.as_str(); "the ready file could not be written");
+        }
     }
 
     /// Waits until something opens it; none if it is stopped before.
@@ -359,12 +384,16 @@ impl House {
             {
                 Ok(unlocked) => unlocked,
                 Err(error) => {
+                    // Here, since whoever knocked may not wait for the answer.
+                    if let Err(worse) = self.gate.keep(&knock.ctx, &error) {
+                        log::warn!(error:? = worse; "an attempt to unseal could not be kept for the audit");
+                    }
                     let _ = knock.answer.send(Err(error));
                     continue;
                 }
             };
             let slot = unlocked.slot;
-            let opened = self.open(unlocked, Some(&knock.ctx)).await;
+            let opened = self.open(unlocked, Some(knock.ctx)).await;
             let _ = knock.answer.send(match &opened {
                 Ok(_) => Ok(slot),
                 Err(error) => Err(Error::new(error.kind, error.code, error.public.clone())),
@@ -380,8 +409,9 @@ impl House {
         accept_old_seal: bool,
     ) -> Result<Unlocked> {
         let folder = self.start.folder.clone();
-        let unlocking =
-            tokio::task::spawn_blocking(move || unlock(&folder, &secret, slot, clock::now()));
+        let unlocking = tokio::task::spawn_blocking(move || {
+            unlock(&folder, &secret, slot, accept_old_seal, clock::now())
+        });
         let unlocked = unlocking
             .await
             .map_err(|error| Error::internal(error.to_string()))??;
@@ -392,7 +422,7 @@ impl House {
     }
 
     /// Starts the store and the service, and lets requests through. `by`: who unsealed it.
-    async fn open(self, unlocked: Unlocked, by: Option<&Context>) -> Result<Running> {
+    async fn open(self, unlocked: Unlocked, by: Option<Context>) -> Result<Running> {
         let (folder, fqdn) = (self.start.folder.clone(), self.facts.config.fqdn.clone());
         let leaf = tls::load(&folder, &unlocked.identity, &fqdn, clock::now())?;
         self.show.put(&leaf);
@@ -415,6 +445,10 @@ impl House {
             board: Arc::clone(&self.board),
             settings,
             folder: folder.clone(),
+            seal_changed: {
+                let folder = folder.clone();
+                Box::new(move |generation| note_generation(&folder, generation))
+            },
             sealing: Arc::clone(&sealing),
             leaf_sha256: leaf.sha256,
             apply: Box::new(move |name, value| logging.apply(name, value)),
@@ -427,22 +461,18 @@ impl House {
         for subsystem in ["store", "audit", "certificates", SEAL] {
             self.board.green(subsystem);
         }
-        let mut unnoted = Some(format!(
-            "version {}, slot {}",
-            env!("CARGO_PKG_VERSION"),
-            unlocked.slot
-        ));
         if let Err(error) = service.note_attempts(&folder).await {
             log::warn!(error:? = error; "attempts to unseal are not in the audit yet");
         }
-        if let Some(ctx) = by
-            && let Err(error) = service.note_unsealed(ctx, unlocked.slot).await
-        {
-            log::warn!(error:? = error; "that the server was unsealed is missing from the audit");
-        }
+        let mut unnoted = Some(Begun {
+            slot: unlocked.slot,
+            generation: unlocked.generation,
+            older: unlocked.older,
+            by,
+        });
         note_start(&service, &mut unnoted).await?;
-        if let Err(error) = note_seal(&folder, &service, unlocked.generation).await {
-            log::warn!(error:? = error; "the generation of seal.json could not be noted");
+        if let Err(error) = note_generation(&folder, unlocked.generation) {
+            log::warn!(error:? = error; "node.json could not be written");
         }
         let show = self.show.clone();
         let renewal = tls::Renewal::new(folder, unlocked.identity, fqdn, &leaf, show);
@@ -495,8 +525,18 @@ struct Running {
     house: House,
     renewal: tls::Renewal,
     sealing: Arc<Notify>,
-    /// What the event of the start says, until the disk takes it.
-    unnoted: Option<String>,
+    /// What is not in the audit yet, until the disk takes it.
+    unnoted: Option<Begun>,
+}
+
+/// How a server came to be open.
+struct Begun {
+    slot: SlotId,
+    generation: u64,
+    /// Set where an older seal.json was taken by name.
+    older: Option<Older>,
+    /// Who unsealed it; none at a start that opened it.
+    by: Option<Context>,
 }
 
 /// Why a server stops.
@@ -570,10 +610,10 @@ impl Running {
     }
 }
 
-/// The event of the start, and the first checkpoint. A disk without room for changes takes them later:
-/// what is there is served all the same.
-async fn note_start(service: &Service, unnoted: &mut Option<String>) -> Result<()> {
-    let Some(detail) = unnoted else {
+/// The events of the start, and the first checkpoint. A disk without room for changes takes them
+/// later: what is there is served all the same.
+async fn note_start(service: &Service, unnoted: &mut Option<Begun>) -> Result<()> {
+    let Some(begun) = unnoted else {
         return Ok(());
     };
     if service.room().is_err() {
@@ -582,15 +622,26 @@ async fn note_start(service: &Service, unnoted: &mut Option<String>) -> Result<(
         );
         return Ok(());
     }
-    service.note("server.start", detail).await?;
+    let (slot, generation) = (begun.slot, begun.generation);
+    match begun.older.take() {
+        Some(Older { found, known }) => {
+            let by = begun.by.clone().unwrap_or_else(Service::own_context);
+            service.note_old_seal(&by, found, known, generation).await?;
+        }
+        None => service.seal_is(generation).await?,
+    }
+    if let Some(by) = begun.by.take() {
+        service.note_unsealed(&by, slot).await?;
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    let detail = format!("version {version}, slot {slot}");
+    service.note("server.start", &detail).await?;
     *unnoted = None;
     service.checkpoint(&Service::own_context()).await
 }
 
-/// What changed seal.json behind the store's back is entered there: an older file that was accepted,
-/// or a newer one whose event a crash cut off.
-async fn note_seal(folder: &Folder, service: &Service, generation: u64) -> Result<()> {
-    service.seal_is(generation).await?;
+/// Enters in `node.json` which seal.json is the newest.
+fn note_generation(folder: &Folder, generation: u64) -> Result<()> {
     let mut node = Node::read(folder)?;
     if node.seal_generation != generation {
         node.seal_generation = generation;
@@ -615,7 +666,12 @@ fn reread(start: &Start, running: &Config) {
 }
 
 /// What was taken on is finished; then the last checkpoint, the store's queues, the health listener.
-async fn end(serving: Serving, running: Option<Running>, health: HealthServing) -> Result<()> {
+async fn end(
+    serving: Serving,
+    running: Option<Running>,
+    sealing: bool,
+    health: HealthServing,
+) -> Result<()> {
     serving.ended().await;
     let failing = running
         .as_ref()
@@ -623,6 +679,9 @@ async fn end(serving: Serving, running: Option<Running>, health: HealthServing) 
     if let Some(running) = &running
         && !failing.has_failed()
     {
+        if sealing && let Err(error) = running.service.end_sessions().await {
+            log::warn!(error:? = error; "sessions outlive the sealing");
+        }
         let last = async {
             running.service.note("server.stop", "").await?;
             running.service.checkpoint(&Service::own_context()).await
@@ -706,6 +765,16 @@ struct Signals {
 }
 
 impl Signals {
+    /// Whether it was told to end, by now.
+    async fn told_to_end(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => true,
+            _ = self.interrupt.recv() => true,
+            () = std::future::ready(()) => false,
+        }
+    }
+
     fn listen() -> Result<Self> {
         let listen =
             |kind| signal(kind).map_err(|error| Error::internal(format!("signals: {error}")));

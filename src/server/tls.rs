@@ -20,6 +20,7 @@ use crate::secret::Secret;
 /// A leaf is renewed within so many days of its end.
 const RENEW_DAYS: i64 = 30;
 const MOST_PEM: u64 = 256 << 10;
+const NEXT: &str = "leaf.pem.next";
 
 /// Changes what the listeners show.
 #[derive(Clone)]
@@ -99,8 +100,11 @@ pub(super) fn write_leaf(
     now: Timestamp,
 ) -> Result<()> {
     let leaf = identity.issue_leaf(fqdn, &[], LEAF_DAYS, now)?;
+    // A crash between the two leaves a key whose certificate is the next one.
+    folder::replace(&tls.join(NEXT), leaf.cert_pem.as_bytes())?;
     folder::replace(&tls.join("leaf.key"), leaf.key_pem.expose().as_bytes())?;
-    folder::replace(&tls.join("leaf.pem"), leaf.cert_pem.as_bytes())
+    folder::replace(&tls.join("leaf.pem"), leaf.cert_pem.as_bytes())?;
+    folder::remove(&tls.join(NEXT))
 }
 
 /// The leaf in `tls/`, or a new one where it is missing, about to end, not yet valid, of another
@@ -134,7 +138,15 @@ fn unfit(why: &str) -> Error {
 }
 
 fn lying(folder: &Folder) -> Result<Lying> {
-    let pem = folder::read(&folder.tls().join("leaf.pem"), MOST_PEM)?;
+    let next = folder.tls().join(NEXT);
+    match lying_as(folder, "leaf.pem") {
+        Err(_) if next.exists() => lying_as(folder, NEXT),
+        found => found,
+    }
+}
+
+fn lying_as(folder: &Folder, name: &str) -> Result<Lying> {
+    let pem = folder::read(&folder.tls().join(name), MOST_PEM)?;
     let key = folder::read(&folder.tls().join("leaf.key"), MOST_PEM)?;
     let key = Secret::new(String::from_utf8(key).map_err(|_| unfit("has a key that is not PEM"))?);
     let chain = x509::parse_certificate_pem(&pem)?;

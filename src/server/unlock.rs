@@ -6,17 +6,16 @@ use crate::clock::Timestamp;
 use crate::crypto::chain::{Signer, Tagger};
 use crate::crypto::envelope::{self, Aad};
 use crate::crypto::kdf;
-use crate::crypto::seal::{MAX_SECRET, SealFile, SlotSecret};
+use crate::crypto::seal::{MAX_SECRET, SlotSecret};
 use crate::crypto::x509::InstanceIdentity;
 use crate::error::{Error, Result};
 use crate::folder::{self, Folder};
 use crate::model::id::{InstanceId, SlotId};
 use crate::secret::{Key, Secret};
+use crate::service::slot;
 use crate::store::{Keys, Opened, WrappedKey};
 
 use super::node::Node;
-
-const MOST_SEAL: u64 = 1 << 20;
 
 /// The names under which system keys lie in the store.
 pub(super) const AUDIT: &str = "audit";
@@ -71,35 +70,31 @@ impl Older {
     }
 }
 
-/// Reads `seal.json`.
-pub fn read_seal(folder: &Folder) -> Result<SealFile> {
-    SealFile::parse(&folder::read(&folder.seal(), MOST_SEAL)?)
-}
-
 /// Where systemd puts credentials for a service (systemd.exec(5)).
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
-/// What systemd handed over for one of the folder's slots, and which slot; none if it did not.
+/// What systemd handed over for one of the folder's slots; none if it did not.
 ///
 /// # Errors
 /// The credential is there and cannot be read.
-pub fn credential(folder: &Folder) -> Result<Option<(SlotSecret, SlotId)>> {
+pub fn credential(folder: &Folder) -> Result<Option<SlotSecret>> {
     let Some(handed) = std::env::var_os(CREDENTIALS).map(PathBuf::from) else {
         return Ok(None);
     };
-    for slot in read_seal(folder)?.slots() {
-        let Some(path) = slot.credential().map(|name| handed.join(name)) else {
-            continue;
-        };
-        if path.exists() {
+    let (seal, _) = slot::read(folder)?;
+    for slot in seal.slots() {
+        if let Some(path) = slot.credential().map(|name| handed.join(name))
+            && path.exists()
+        {
             let bytes = Secret::new(folder::read(&path, MAX_SECRET as u64)?);
-            return Ok(Some((SlotSecret::KeyFile(bytes), slot.id)));
+            return Ok(Some(SlotSecret::KeyFile(bytes)));
         }
     }
     Ok(None)
 }
 
-/// Opens the folder with a slot's secret. Whether seal.json is an older one is the caller's to judge.
+/// Opens the folder with a slot's secret. An older seal.json opens, too: whether it may is the caller's to
+/// judge; with `accept_old_seal` it becomes the newest.
 ///
 /// # Errors
 /// One of its own for a wrong secret, a damaged file, and a file of another instance.
@@ -107,12 +102,13 @@ pub fn unlock(
     folder: &Folder,
     secret: &SlotSecret,
     slot: Option<SlotId>,
+    accept_old_seal: bool,
     now: Timestamp,
 ) -> Result<Unlocked> {
     let node = Node::read(folder)?;
-    let seal = read_seal(folder)?;
+    let (mut seal, _) = slot::read(folder)?;
     seal.check_instance(node.instance)?;
-    let (root, slot) = seal.open(secret, slot)?;
+    let (root, opened_by) = seal.open(secret, slot)?;
     let kek = kdf::derive(&root, "kek/v1");
     let database_key = node.open_database_key(&kek)?;
     let opened = Opened::open(&folder.live(), &database_key, false, now)?;
@@ -129,6 +125,11 @@ pub fn unlock(
     let found = seal.generation();
     let known = node.seal_generation.max(opened.seal_generation()?);
     let older = (found < known).then_some(Older { found, known });
+    if older.is_some() && accept_old_seal {
+        // Newer than all that ever was, so that no other copy counts as the newest.
+        seal.advance(&root, known + 1)?;
+        folder::replace(&folder.seal(), &seal.to_json())?;
+    }
     let system = SystemKeys {
         kek: &kek,
         keys: opened.system_keys()?,
@@ -146,7 +147,7 @@ pub fn unlock(
     };
     Ok(Unlocked {
         instance: node.instance,
-        slot,
+        slot: opened_by,
         generation: seal.generation(),
         older,
         opened,

@@ -25,6 +25,8 @@ use crate::model::role::Role;
 const A_MINUTE: usize = 5;
 /// Addresses that are remembered; beyond, those that tried longest ago are forgotten.
 const ADDRESSES: usize = 10_000;
+/// How long an attempt over the network waits for the one before it.
+const TURN: std::time::Duration = std::time::Duration::from_secs(5);
 /// Attempts that are kept for the audit, the newest.
 const KEPT: usize = 1_000;
 const MOST_BYTES: u64 = 4 << 20;
@@ -137,17 +139,32 @@ impl Gate {
             return Err(Error::conflict("not_sealed", "the server is not sealed"));
         }
         ctx.identity = self.may_unseal(&ctx, uid)?;
-        let secret = slot::opener(request.opener)?;
         let network = ctx.source.listener != Listener::Socket;
+        if network && (request.accept_old_seal || request.slot.is_some()) {
+            let field = if request.slot.is_some() {
+                "slot"
+            } else {
+                "accept_old_seal"
+            };
+            return Err(Error::invalid(
+                field,
+                format!("`{field}` is taken on the server's own machine alone"),
+            ));
+        }
+        let secret = slot::opener(request.opener)?;
         let _turn = if network {
-            self.slow_down(&ctx, clock::now())?;
-            self.turn.try_lock().map_err(|_| limited(1))?
+            self.slow_down(&ctx, clock::now(), false)?;
+            let turn = tokio::time::timeout(TURN, self.turn.lock())
+                .await
+                .map_err(|_| limited(1))?;
+            self.slow_down(&ctx, clock::now(), true)?;
+            turn
         } else {
             self.turn.lock().await
         };
         let (answer, answered) = oneshot::channel();
         let knock = Knock {
-            ctx: ctx.clone(),
+            ctx,
             secret,
             slot: request.slot,
             accept_old_seal: request.accept_old_seal,
@@ -156,18 +173,24 @@ impl Gate {
         let gone = || Error::conflict("not_sealed", "the server is not sealed, or is stopping");
         self.knocks.send(knock).await.map_err(|_| gone())?;
         let opened = answered.await.map_err(|_| gone())?;
-        if let Err(error) = &opened
-            && let Err(worse) = self.keep(&ctx, error)
-        {
-            log::warn!(error:? = worse; "an attempt to unseal could not be kept for the audit");
+        match (opened, network) {
+            (Ok(slot), _) => Ok(Unsealed { slot }),
+            (Err(error), false) => Err(error),
+            // Labels of slots and names of files are for those who may read them.
+            (Err(error), true) => Err(match error.kind {
+                Kind::Denied => Error::denied(error.code, "this does not open the server"),
+                kind => Error::new(
+                    kind,
+                    error.code,
+                    "this would open the server, and something else keeps it closed: `strongroom unseal` on its machine says what",
+                ),
+            }),
         }
-        opened.map(|slot| Unsealed { slot }).map_err(|error| {
-            // Labels and dates of slots are for those who may read them.
-            match network && error.kind == Kind::Denied {
-                true => Error::denied(error.code, "this does not open the server"),
-                false => error,
-            }
-        })
+    }
+
+    /// Whether it can be opened over the network.
+    pub fn unseals_from_afar(&self) -> bool {
+        self.facts.config.unseal.network
     }
 
     fn may_unseal(&self, ctx: &Context, uid: Option<u32>) -> Result<Identity> {
@@ -184,7 +207,7 @@ impl Gate {
                 )),
             };
         }
-        if !self.facts.config.unseal.network {
+        if !self.unseals_from_afar() {
             return Err(Error::denied(
                 "unseal_local",
                 "this server is unsealed on its own machine alone (unseal.network in strongroom.toml)",
@@ -193,16 +216,20 @@ impl Gate {
         Ok(Identity::Nobody)
     }
 
-    /// At most so many attempts of one address in a minute, whatever comes of them.
-    fn slow_down(&self, ctx: &Context, now: Timestamp) -> Result<()> {
+    /// At most so many attempts of one address in a minute, whatever comes of them. `counted`: this is
+    /// one.
+    fn slow_down(&self, ctx: &Context, now: Timestamp, counted: bool) -> Result<()> {
         let minute = 60 * Timestamp::SECOND;
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         // A clock that was set back forgets rather than locks out.
         let counts = |at: &Timestamp| (0..minute).contains(&(now.0 - at.0));
         if recent.len() >= ADDRESSES {
             recent.retain(|_, times| times.back().is_some_and(counts));
-            if recent.len() >= ADDRESSES {
-                return Err(limited(60));
+        }
+        if recent.len() >= ADDRESSES {
+            let oldest = recent.iter().min_by_key(|(_, times)| times.back().copied());
+            if let Some(oldest) = oldest.map(|(address, _)| address.clone()) {
+                recent.remove(&oldest);
             }
         }
         let times = recent.entry(ctx.neighbour()).or_default();
@@ -212,12 +239,14 @@ impl Gate {
             let left = (oldest + minute - now.0) / Timestamp::SECOND + 1;
             return Err(limited(u32::try_from(left).unwrap_or(60)));
         }
-        times.push_back(now);
+        if counted {
+            times.push_back(now);
+        }
         Ok(())
     }
 
     /// Adds a refused attempt to the file.
-    fn keep(&self, ctx: &Context, error: &Error) -> Result<()> {
+    pub fn keep(&self, ctx: &Context, error: &Error) -> Result<()> {
         let mut kept = kept(&self.folder)?;
         while kept.len() >= KEPT {
             kept.pop_front();
@@ -259,8 +288,9 @@ impl Service {
             Ok(attempts) if attempts.is_empty() => return Ok(()),
             Ok(attempts) => attempts,
             Err(damaged) => {
-                log::warn!(error = damaged.public.as_str(); "attempts to unseal are missing from the audit");
-                return folder::remove(&path);
+                let aside = path.with_extension("damaged");
+                log::warn!(error = damaged.public.as_str(), kept = aside.display().to_string().as_str(); "attempts to unseal are missing from the audit");
+                return folder::rename(&path, &aside);
             }
         };
         for attempt in attempts {
@@ -280,14 +310,35 @@ impl Service {
 
     /// Closes the store and forgets the keys: requests taken on are finished, then the program starts
     /// anew, sealed.
-    pub async fn seal(&self, ctx: &Context) -> Result<()> {
+    pub async fn seal(self: &Arc<Self>, ctx: &Context) -> Result<()> {
         use super::access::{Action, Target};
+        const VERB: &str = "server.seal";
         let server = || object("server", self.facts.instance, &self.facts.config.fqdn);
-        self.allow(ctx, Action::Seal, &Target::Server, "server.seal", server())?;
-        let change = self.change(ctx, "server.seal", server(), clock::now());
-        self.store.end_sessions(change).await?;
-        self.sealing.notify_one();
-        Ok(())
+        self.allow(ctx, Action::Seal, &Target::Server, VERB, server())?;
+        let change = self.change(ctx, VERB, server(), clock::now());
+        let event = change.event.clone();
+        let this = Arc::clone(self);
+        // Goes on if the caller does not wait: what is in the audit is done.
+        let sealing = tokio::spawn(async move {
+            match this.store.note(change).await {
+                // A disk without room for changes is no reason to stay open.
+                Err(error) if this.store.room().is_err() => {
+                    log::warn!(code = error.code; "the sealing stands in the log of releases: the disk takes no changes");
+                    this.store.access().record(event)?;
+                }
+                noted => noted?,
+            }
+            this.sealing.notify_one();
+            Ok(())
+        });
+        sealing
+            .await
+            .map_err(|error| Error::internal(error.to_string()))?
+    }
+
+    /// Ends everyone's session, when no more can begin.
+    pub async fn end_sessions(&self) -> Result<()> {
+        self.store.end_sessions().await
     }
 }
 
@@ -330,18 +381,21 @@ mod tests {
         let gate = gate(std::path::Path::new("/nonexistent"));
         let start = Timestamp(1_795_000_000_000_000);
         for _ in 0..A_MINUTE {
-            gate.slow_down(&from("192.0.2.1"), start).unwrap();
+            gate.slow_down(&from("192.0.2.1"), start, true).unwrap();
         }
-        let error = gate.slow_down(&from("192.0.2.1"), start).unwrap_err();
+        let error = gate
+            .slow_down(&from("192.0.2.1"), start, false)
+            .unwrap_err();
         assert_eq!((error.kind, error.retry_after), (Kind::Limited, Some(61)));
-        gate.slow_down(&from("192.0.2.2"), start).unwrap();
+        gate.slow_down(&from("192.0.2.2"), start, true).unwrap();
         let later = start.plus(61 * Timestamp::SECOND);
-        gate.slow_down(&from("192.0.2.1"), later).unwrap();
+        gate.slow_down(&from("192.0.2.1"), later, true).unwrap();
         // The clock went back: nobody waits for it to come again.
-        gate.slow_down(&from("192.0.2.1"), Timestamp(0)).unwrap();
+        gate.slow_down(&from("192.0.2.1"), Timestamp(0), true)
+            .unwrap();
         for number in 0..2 * ADDRESSES {
             let address = std::net::Ipv4Addr::from(number as u32).to_string();
-            let _ = gate.slow_down(&from(&address), start);
+            gate.slow_down(&from(&address), start, true).unwrap();
         }
         assert!(gate.recent.lock().unwrap().len() <= ADDRESSES);
     }

@@ -110,6 +110,8 @@ pub struct Parts {
     pub apply: setting::Apply,
     /// Where seal.json lies.
     pub folder: Folder,
+    /// Called with the generation of a seal.json that was written.
+    pub seal_changed: slot::Changed,
     /// Told when the server is to be sealed.
     pub sealing: Arc<Notify>,
     pub leaf_sha256: Fingerprint,
@@ -125,7 +127,7 @@ impl Service {
             tagger: parts.tagger,
             board: parts.board,
             settings: setting::Live::new(parts.settings, parts.apply)?,
-            seal: slot::Seal::new(parts.folder),
+            seal: slot::Seal::new(parts.folder, parts.seal_changed),
             sealing: parts.sealing,
             throttle: throttle::Throttle::default(),
             metrics: metrics::Metrics::default(),

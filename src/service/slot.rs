@@ -1,6 +1,8 @@
 //! Slots: which secrets open the server. A change needs a secret that opens it already, since the
 //! running server does not keep the root key.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
@@ -11,38 +13,42 @@ use crate::api::slot::{
     AddSlot, NewSlot as Asked, OpenSlot, ReplaceSlot, Slot, SlotSecret as Given, Slots,
 };
 use crate::clock;
-use crate::crypto::seal::{NewSlot, SealFile, SlotInfo, SlotSecret};
-use crate::error::{Error, Result};
+use crate::crypto::seal::{MAX_BYTES, NewSlot, SealFile, SlotInfo, SlotSecret};
+use crate::error::{Error, Kind, Result};
 use crate::folder::{self, Folder};
 use crate::model::id::SlotId;
 use crate::secret::{Key, Secret};
 
-/// The longest seal.json.
-const MOST: u64 = 1 << 20;
-
 /// seal.json, changed by one at a time.
 pub struct Seal {
     folder: Folder,
+    /// Notes a new generation beside the store.
+    changed: Changed,
     turn: tokio::sync::Mutex<()>,
 }
 
+/// Called with the generation of a seal.json that was written.
+pub type Changed = Box<dyn Fn(u64) -> Result<()> + Send + Sync>;
+
+/// Reads a folder's seal.json; also its bytes.
+pub fn read(folder: &Folder) -> Result<(SealFile, Vec<u8>)> {
+    let bytes = folder::read(&folder.seal(), MAX_BYTES as u64)?;
+    Ok((SealFile::parse(&bytes)?, bytes))
+}
+
 impl Seal {
-    pub fn new(folder: Folder) -> Self {
+    pub fn new(folder: Folder, changed: Changed) -> Self {
         Self {
             folder,
+            changed,
             turn: tokio::sync::Mutex::default(),
         }
-    }
-
-    fn read(&self) -> Result<(SealFile, Vec<u8>)> {
-        let bytes = folder::read(&self.folder.seal(), MOST)?;
-        Ok((SealFile::parse(&bytes)?, bytes))
     }
 }
 
 /// The slots in a folder's seal.json.
 pub(super) fn listed(folder: &Folder) -> Result<Slots> {
-    let file = SealFile::parse(&folder::read(&folder.seal(), MOST)?)?;
+    let (file, _) = read(folder)?;
     Ok(Slots {
         generation: file.generation(),
         slots: file.slots().into_iter().map(wire).collect(),
@@ -64,7 +70,7 @@ impl Service {
         listed(&self.seal.folder)
     }
 
-    pub async fn slot_add(&self, ctx: &Context, request: AddSlot) -> Result<Slot> {
+    pub async fn slot_add(self: &Arc<Self>, ctx: &Context, request: AddSlot) -> Result<Slot> {
         let AddSlot {
             label,
             secret,
@@ -86,7 +92,7 @@ impl Service {
 
     /// Another secret, and another id: a slot is never wrapped anew under its old salt.
     pub async fn slot_replace(
-        &self,
+        self: &Arc<Self>,
         ctx: &Context,
         id: SlotId,
         request: ReplaceSlot,
@@ -114,7 +120,12 @@ impl Service {
         .await
     }
 
-    pub async fn slot_remove(&self, ctx: &Context, id: SlotId, request: OpenSlot) -> Result<Slot> {
+    pub async fn slot_remove(
+        self: &Arc<Self>,
+        ctx: &Context,
+        id: SlotId,
+        request: OpenSlot,
+    ) -> Result<Slot> {
         self.slot_change(
             ctx,
             "slot.remove",
@@ -132,13 +143,27 @@ impl Service {
     pub async fn slot_test(&self, ctx: &Context, id: SlotId, request: OpenSlot) -> Result<Slot> {
         self.may_change_slots(ctx, "slot.test", Some(id))?;
         let secret = self::opener(request.opener)?;
-        let (file, _) = self.seal.read()?;
+        let (file, _) = self.newest(ctx, "slot.test")?;
         let slot = info(&file, id)?;
         self.open_seal(ctx, "slot.test", file, secret, Some(id))
             .await?;
         let event = ctx.event("slot.test", named(&slot), clock::now());
         self.release(event).await?;
         Ok(wire(slot))
+    }
+
+    /// Enters that an older seal.json was taken by name, as the generation that it has now.
+    pub async fn note_old_seal(
+        &self,
+        ctx: &Context,
+        found: u64,
+        known: u64,
+        now: u64,
+    ) -> Result<()> {
+        let slot = object("slot", "", "");
+        let mut change = self.change(ctx, "slot.accept_old", slot, clock::now());
+        change.event.detail = format!("generation {found} after {known}, now {now}");
+        self.store.set_seal_generation(change, now, ()).await
     }
 
     /// At a start: enters the generation of seal.json where it is not the one that the store knows.
@@ -159,25 +184,60 @@ impl Service {
         self.allow(ctx, Action::SlotChange, &Target::Server, verb, slot)
     }
 
-    /// Reads the file, opens it, alters it, puts it in its place, and enters that in the audit. If the
-    /// store does not take the event, the old file comes back.
+    /// The seal.json that the store knows, or a newer one; an older one was put back meanwhile.
+    fn newest(&self, ctx: &Context, verb: &str) -> Result<(SealFile, Vec<u8>)> {
+        let (file, bytes) = read(&self.seal.folder)?;
+        file.check_instance(self.facts.instance)?;
+        let known = self.store.meta_number("seal_generation")?;
+        if file.generation() < known {
+            let error = Error::conflict(
+                "seal_older",
+                format!(
+                    "seal.json is of generation {}, and generation {known} was there before: it was put back from an older copy, in which a slot may open that was removed since; put back the newest one",
+                    file.generation()
+                ),
+            );
+            self.refused(ctx, verb, object("slot", "", ""), &error);
+            return Err(error);
+        }
+        Ok((file, bytes))
+    }
+
+    /// Goes on if the caller does not wait: half of it must not be left.
     async fn slot_change(
-        &self,
+        self: &Arc<Self>,
         ctx: &Context,
-        verb: &str,
+        verb: &'static str,
         id: Option<SlotId>,
         opener: Given,
         alter: Alter,
     ) -> Result<Slot> {
         self.may_change_slots(ctx, verb, id)?;
         let opener = self::opener(opener)?;
+        let (this, ctx) = (Arc::clone(self), ctx.clone());
+        tokio::spawn(async move { this.changed_slot(&ctx, verb, id, opener, alter).await })
+            .await
+            .map_err(|error| Error::internal(error.to_string()))?
+    }
+
+    /// Reads the file, opens it, alters it, puts it in its place, and enters that in the audit. If the
+    /// store does not take the event, the old file comes back.
+    async fn changed_slot(
+        &self,
+        ctx: &Context,
+        verb: &str,
+        id: Option<SlotId>,
+        opener: SlotSecret,
+        alter: Alter,
+    ) -> Result<Slot> {
         let _turn = self.seal.turn.lock().await;
         if let Some(once) = once(ctx)
             && let Some(first) = self.store.first_answer(&once)?
         {
             return Ok(first);
         }
-        let (file, before) = self.seal.read()?;
+        self.store.room()?;
+        let (file, before) = self.newest(ctx, verb)?;
         let told = id.map(|id| info(&file, id)).transpose()?;
         let (mut file, root) = self.open_seal(ctx, verb, file, opener, None).await?;
         let (file, id) = tokio::task::spawn_blocking(move || {
@@ -186,24 +246,38 @@ impl Service {
         })
         .await
         .map_err(|error| Error::internal(error.to_string()))??;
-        let slot = match told {
-            Some(slot) if slot.id == id => slot,
-            _ => info(&file, id)?,
+        let generation = file.generation();
+        let (slot, instead) = match told {
+            Some(slot) if slot.id == id => (slot, String::new()),
+            Some(old) => (info(&file, id)?, format!(", instead of {}", old.id)),
+            None => (info(&file, id)?, String::new()),
         };
-        let path = self.seal.folder.seal();
-        folder::replace(&path, &file.to_json())?;
         let mut change = self.change(ctx, verb, named(&slot), clock::now());
-        change.event.detail = format!("{}, generation {}", slot.kind, file.generation());
-        let kept = self
-            .store
-            .set_seal_generation(change, file.generation(), wire(slot))
-            .await;
-        if let Err(error) = &kept
-            && let Err(worse) = folder::replace(&path, &before)
-        {
-            log::error!(error:? = error, worse:? = worse; "seal.json was changed, and the change could be neither audited nor undone");
+        change.event.detail = format!("{}, generation {generation}{instead}", slot.kind);
+        let path = self.seal.folder.seal();
+        let changed = match folder::replace(&path, &file.to_json()) {
+            Ok(()) => {
+                self.store
+                    .set_seal_generation(change, generation, wire(slot))
+                    .await
+            }
+            Err(error) => Err(error),
+        };
+        match &changed {
+            Ok(_) => {
+                if let Err(error) = (self.seal.changed)(generation) {
+                    log::warn!(error:? = error; "the generation of seal.json stands in the store alone");
+                }
+            }
+            // It may be in the store, so the file must not be older; the next start settles it.
+            Err(error) if error.kind == Kind::Unknown => {}
+            Err(error) => {
+                if let Err(worse) = folder::replace(&path, &before) {
+                    log::error!(error:? = error, worse:? = worse; "seal.json may be changed, and that could be neither audited nor undone");
+                }
+            }
         }
-        kept
+        changed
     }
 
     /// The file and its root key. Slowed down by address, but not on the socket.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Opens, Options, PATIENCE, Server, run, until, wire};
 
+const SLOT: &str = "018f3b5e-5b6a-7c3d-8e9f-0123456789ab";
 const BYTES: &[u8] = b"bytes behind the seal";
 
 /// A server that holds a deposit of the client `a`, started again with nothing that opens it.
@@ -201,6 +202,32 @@ fn wrong_secrets_are_refused_and_stand_in_the_audit_once_it_is_open() {
     ] {
         knock(&server, garbage).refused(400, code);
     }
+    for (field, value) in [("slot", json!(SLOT)), ("accept_old_seal", json!(true))] {
+        let mut asked: Value = serde_json::from_str(&body("key_file", b"guess")).unwrap();
+        asked[field] = value;
+        knock(&server, &asked.to_string()).refused(400, "invalid");
+    }
+    // Whoever does not wait for the answer has tried all the same.
+    let guess = body("passphrase", b"hung up");
+    let head = format!(
+        "POST /v1/unseal HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        guess.len()
+    );
+    let mut wire = server.wire(&server.gui_url);
+    wire.send(head.as_bytes()).unwrap();
+    wire.send(guess.as_bytes()).unwrap();
+    let attempts = server.data.join("attempts.json");
+    let kept = || {
+        fs::read_to_string(&attempts)
+            .unwrap()
+            .matches("refused")
+            .count()
+    };
+    // Argon2 takes three times as long.
+    std::thread::park_timeout(std::time::Duration::from_millis(100));
+    assert_eq!(kept(), 4);
+    drop(wire);
+    until(PATIENCE, || kept() == 5);
     // What was tried is not lost with the process.
     server.kill9();
     server.serve();
@@ -217,9 +244,10 @@ fn wrong_secrets_are_refused_and_stand_in_the_audit_once_it_is_open() {
             "nobody 127.0.0.1 refused wrong_identity",
             "nobody 127.0.0.1 refused wrong_key_file",
             "nobody 127.0.0.1 refused wrong_passphrase",
+            "nobody 127.0.0.1 refused wrong_passphrase",
         ]
     );
-    assert!(!server.data.join("attempts.json").exists());
+    assert!(!attempts.exists());
     server.cli(&["audit", "verify"]).ok();
     fetches(&server);
     let log = server.log();

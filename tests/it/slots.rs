@@ -259,11 +259,13 @@ fn an_older_seal_json_is_refused_audited_and_taken_by_name_only() {
         .server
         .cli(&["slot", "remove", &passphrase, &option, &file, "--yes"])
         .ok();
+    let removed = vault.server.json(&["slot", "list"])["generation"].clone();
+    let node = vault.server.data.join("node.json");
+    let mut known: Value = serde_json::from_slice(&fs::read(&node).unwrap()).unwrap();
+    assert_eq!(known["seal_generation"], removed);
     vault.server.stop();
     fs::write(&seal, &old).unwrap();
     // Neither the file beside the store nor the one in it is needed to notice.
-    let node = vault.server.data.join("node.json");
-    let mut known: Value = serde_json::from_slice(&fs::read(&node).unwrap()).unwrap();
     for forget in [false, true] {
         if forget {
             known["seal_generation"] = json!(1);
@@ -284,15 +286,74 @@ fn an_older_seal_json_is_refused_audited_and_taken_by_name_only() {
     let events = events["items"].as_array().unwrap();
     assert_eq!(events.len(), 2, "{events:?}");
     assert!(events.iter().all(|event| event["outcome"] == "refused"));
-    let found = vault
+    let taken = vault
         .server
-        .json(&["audit", "list", "-F", "action = slot.found"]);
-    assert_eq!(found["items"].as_array().unwrap().len(), 1, "{found}");
+        .json(&["audit", "list", "-F", "action = slot.accept_old"]);
+    let taken = taken["items"].as_array().unwrap();
+    assert_eq!(taken.len(), 1, "{taken:?}");
+    // Newer than all that ever was, so that no other copy passes for the newest.
+    let generation = vault.server.json(&["slot", "list"])["generation"].clone();
+    let detail = taken[0]["detail"].as_str().unwrap();
+    assert!(detail.ends_with(&format!("now {generation}")), "{detail}");
+    assert!(generation.as_u64().unwrap() > removed.as_u64().unwrap());
     vault.server.cli(&["audit", "verify"]).ok();
     vault.server.stop();
     // Accepted once, it is the one that is known.
     vault.server.options.args.clear();
     vault.server.serve();
+}
+
+#[test]
+fn an_older_seal_json_that_is_put_back_while_serving_is_not_built_on() {
+    let vault = Vault::new();
+    let seal = vault.server.data.join("live/seal.json");
+    let old = fs::read(&seal).unwrap();
+    let [option, key] = vault.opener("key-file");
+    let passphrase = vault.slot("passphrase");
+    let remove = ["slot", "remove", &passphrase, &option, &key, "--yes"];
+    vault.server.cli(&remove).ok();
+    let newest = fs::read(&seal).unwrap();
+    fs::write(&seal, &old).unwrap();
+    let credential = vault.slot("credential");
+    for args in [
+        vec!["slot", "test", &credential, &option, &key],
+        vec!["slot", "remove", &credential, &option, &key, "--yes"],
+    ] {
+        vault.server.cli(&args).fails(5).says(&["older copy"]);
+    }
+    assert_eq!(fs::read(&seal).unwrap(), old);
+    let other = Server::init(Options::default());
+    fs::copy(other.data.join("live/seal.json"), &seal).unwrap();
+    let args = ["slot", "remove", &credential, &option, &key, "--yes"];
+    vault.server.cli(&args).fails(5).says(&["another instance"]);
+    fs::write(&seal, &newest).unwrap();
+    let file = vault.made_of("key-file", "-new");
+    let mut args = vec![
+        "slot",
+        "replace",
+        &credential,
+        &option,
+        &key,
+        "--kind",
+        "key-file",
+    ];
+    args.extend(file.iter().map(String::as_str));
+    vault.server.cli(&args).ok();
+    let events = vault
+        .server
+        .json(&["audit", "list", "-F", "action ~ slot."]);
+    let said: Vec<String> = events["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| format!("{} {}", event["action"], event["detail"]))
+        .collect();
+    let refused = said.iter().filter(|event| event.contains("seal_older"));
+    assert_eq!(refused.count(), 2, "{said:?}");
+    assert!(
+        said[0].contains(&format!("instead of {credential}")),
+        "{said:?}"
+    );
 }
 
 #[test]

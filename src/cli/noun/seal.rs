@@ -31,7 +31,7 @@ pub async fn unseal(args: Args, context: &Context) -> Result<()> {
     let secret = args.slot.secret.required_or_typed(&context.out)?;
     let mut client = context.admin()?;
     let request = Unseal {
-        opener: sent(&mut client, "/v1/unseal", secret).await?,
+        opener: sent(&mut client, "/v1/unseal", secret, args.slot.slot).await?,
         slot: args.slot.slot,
         accept_old_seal: args.accept_old_seal,
     };

@@ -131,7 +131,7 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
             let request = AddSlot {
                 label,
                 secret,
-                opener: sent(&mut client, SLOTS, opener.required()?).await?,
+                opener: sent(&mut client, SLOTS, opener.required()?, None).await?,
             };
             let call = Call::new(Method::POST, "/v1/slots").json(&request)?;
             let slot: Slot = client.json(call).await?;
@@ -140,7 +140,7 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
         Verb::Test { id, opener } => {
             let mut client = context.admin()?;
             let request = OpenSlot {
-                opener: sent(&mut client, SLOTS, opener.required()?).await?,
+                opener: sent(&mut client, SLOTS, opener.required()?, Some(id)).await?,
             };
             let call = Call::new(Method::POST, format!("/v1/slots/{id}/test")).json(&request)?;
             let slot: Slot = client.json(call).await?;
@@ -164,7 +164,7 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
             let request = ReplaceSlot {
                 label,
                 secret: new.slot(kind)?,
-                opener: sent(&mut client, SLOTS, opener.required()?).await?,
+                opener: sent(&mut client, SLOTS, opener.required()?, None).await?,
             };
             let call = Call::new(Method::PUT, format!("/v1/slots/{id}")).json(&request)?;
             let slot: Slot = client.json(call).await?;
@@ -173,7 +173,7 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
         Verb::Remove { id, opener } => {
             let mut client = context.admin()?;
             let request = OpenSlot {
-                opener: sent(&mut client, SLOTS, opener.required()?).await?,
+                opener: sent(&mut client, SLOTS, opener.required()?, None).await?,
             };
             out.confirm(&format!(
                 "Remove slot {id}? Its secret opens the server no more."
@@ -256,15 +256,21 @@ impl NewArgs {
 }
 
 /// What opens a slot, as the server is sent it. An age identity stays here: it opens the age file of
-/// its slot, which `slots` lists, and what that holds is sent.
-pub(super) async fn sent(client: &mut Client, slots: &str, secret: SlotSecret) -> Result<Sent> {
+/// its slot, which `slots` lists, and what that holds is sent; that of `meant`, or of any.
+pub(super) async fn sent(
+    client: &mut Client,
+    slots: &str,
+    secret: SlotSecret,
+    meant: Option<SlotId>,
+) -> Result<Sent> {
     Ok(match secret {
         SlotSecret::Passphrase(bytes) => Sent::Passphrase(encoded(&bytes)?),
         SlotSecret::KeyFile(bytes) => Sent::KeyFile(encoded(&bytes)?),
         SlotSecret::Recovered(bytes) => Sent::Recovered(encoded(&bytes)?),
         SlotSecret::Identity(identity) => {
             let slots: Slots = client.json(Call::get(slots)).await?;
-            for slot in slots.slots {
+            let meant = |slot: &Slot| meant.is_none_or(|id| id == slot.id);
+            for slot in slots.slots.into_iter().filter(meant) {
                 if let Some(SlotSecret::Recovered(found)) =
                     recover(&slot.kind, &slot.parameters, &identity)?
                 {

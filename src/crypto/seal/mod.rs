@@ -360,6 +360,15 @@ impl SealFile {
         Ok(())
     }
 
+    /// Makes this the generation `to`, where an older file is to count as the newest. `root` must be the
+    /// file's own root key.
+    pub fn advance(&mut self, root: &Key, to: u64) -> Result<()> {
+        self.verify_tag(root)?;
+        self.document.generation = to.saturating_sub(1);
+        self.retag(root);
+        Ok(())
+    }
+
     /// The root key, and the slot that gave it. Without `slot`, every slot of the secret's kind is
     /// tried. Afterwards the whole file is known to be as it was written by a holder of the root key.
     pub fn open(&self, secret: &SlotSecret, slot: Option<SlotId>) -> Result<(Key, SlotId)> {

@@ -41,7 +41,7 @@ pub(super) async fn page(knocking: Knocking) -> Result<Response> {
 pub(super) fn page_with(gate: &Gate, refused: Option<&str>) -> Result<Response> {
     let mut response = reply::text(
         "text/html; charset=utf-8",
-        page_of(&gate.server_info(), refused),
+        page_of(&gate.server_info(), gate.unseals_from_afar(), refused),
     );
     response.headers_mut().insert(
         header::CONTENT_SECURITY_POLICY,
@@ -60,7 +60,11 @@ pub(super) async fn style(_: Knocking) -> Result<Response> {
     ))
 }
 
-fn page_of(server: &crate::api::server::ServerInfo, refused: Option<&str>) -> String {
+fn page_of(
+    server: &crate::api::server::ServerInfo,
+    may_unseal: bool,
+    refused: Option<&str>,
+) -> String {
     use crate::model::health::ServerState;
     let state = match server.state {
         ServerState::Starting => "starting",
@@ -72,7 +76,7 @@ fn page_of(server: &crate::api::server::ServerInfo, refused: Option<&str>) -> St
         format!("<p class=\"refusal\" role=\"alert\">{}</p>", escaped(why))
     });
     let unseal = match server.state {
-        ServerState::Sealed => include_str!("../../../static/unseal.html"),
+        ServerState::Sealed if may_unseal => include_str!("../../../static/unseal.html"),
         _ => "",
     };
     include_str!("../../../static/index.html")
@@ -112,6 +116,7 @@ mod tests {
                 leaf_sha256: Fingerprint([0xcd; 32]),
                 time: Timestamp(0),
             },
+            true,
             Some("no <b>"),
         );
         assert!(page.contains("sealed") && page.contains("vault.example"));
