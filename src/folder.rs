@@ -1,6 +1,6 @@
 //! The data folder: where things lie, who may read them, and how files are replaced.
 //!
-//! `live/` is what a restore replaces, as one. Beside it stands what never is: `node.json`,
+//! `live/` is what a restore replaces, as one. Beside it stands what never is: `node.json`, `attempts.json`,
 //! `backups/`, `log/`, `run/`. Folders are 0700 and files 0600; looser modes are repaired if the
 //! files are ours, else refused.
 

@@ -72,8 +72,8 @@ enum Noun {
     Init(init::Args),
     /// Run the server on a data folder, until SIGTERM or Ctrl-C
     ///
-    /// A slot's secret opens the folder: --passphrase-file or --key-file, else it asks on the terminal.
-    /// The addresses default to those in strongroom.toml; port 0 takes a free port.
+    /// A slot's secret opens the folder: what an option names, else a credential that systemd hands over,
+    /// else what is typed on the terminal. Without any the server is sealed until `unseal`. The addresses default to those in strongroom.toml; port 0 takes a free port.
     Serve(serve::Args),
     /// Show the server's state, health, addresses and counts
     Status,
