@@ -48,6 +48,11 @@ impl Folder {
         self.live().join("seal.json")
     }
 
+    /// What takes seal.json's place when the root key is made anew.
+    pub fn seal_next(&self) -> PathBuf {
+        self.live().join("seal.json.next")
+    }
+
     pub fn tls(&self) -> PathBuf {
         self.live().join("tls")
     }

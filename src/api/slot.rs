@@ -92,6 +92,21 @@ pub struct ReplaceSlot {
     pub opener: SlotSecret,
 }
 
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RotateRoot {
+    /// Each opens a slot, which is there again afterwards; and so are recovery slots. All others go.
+    pub openers: Vec<SlotSecret>,
+}
+
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct RootRotated {
+    pub generation: u64,
+    pub slots: Vec<Slot>,
+    /// Slots whose secret was not given: they open the server no more.
+    pub gone: Vec<Slot>,
+}
+
 /// What opens a slot that is there.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -96,6 +96,9 @@ enum Noun {
     /// Slots of seal.json: the secrets that open the server
     #[command(subcommand)]
     Slot(noun::slot::Verb),
+    /// The root key, under which all other keys lie
+    #[command(subcommand)]
+    Root(noun::root::Verb),
     /// Organizations: who may register, and how
     #[command(subcommand)]
     Org(noun::org::Verb),
@@ -164,6 +167,7 @@ fn run(noun: Noun, context: &Context) -> Result<()> {
         Noun::Setting(verb) => online(noun::setting::run(verb, context)),
         Noun::Seal => online(noun::seal::seal(context)),
         Noun::Unseal(args) => online(noun::seal::unseal(args, context)),
+        Noun::Root(verb) => online(noun::root::run(verb, context)),
         Noun::Slot(verb) => online(noun::slot::run(verb, context)),
         Noun::Org(verb) => online(noun::org::run(verb, context)),
         Noun::Client(verb) => online(noun::client::run(verb, context)),
@@ -222,6 +226,7 @@ mod tests {
             "unseal --passphrase-file P",
             "unseal --slot-identity F --slot 018f3b5e-5b6a-7c3d-8e9f-0123456789ab --accept-old-seal",
             "serve --sealed",
+            "root rotate --passphrase-file P --key-file K --key-file L --slot-identity I",
             "slot list",
             "slot add passphrase --label L --secret-file F --key-file K",
             "slot add key-file --label L --secret-file F --passphrase-file P",

@@ -133,7 +133,7 @@ fn of_query(query: Option<&str>) -> Result<()> {
 pub fn json_body(bytes: &[u8]) -> Option<Error> {
     use api::{client, deposit, org, seal, session, setting, slot, token, user};
     let (which, body) = bytes.split_first()?;
-    match which % 17 {
+    match which % 18 {
         0 => round::<client::Register>(body),
         1 => round::<client::Decision>(body),
         2 => round::<org::AddOrg>(body),
@@ -150,6 +150,7 @@ pub fn json_body(bytes: &[u8]) -> Option<Error> {
         13 => round::<slot::ReplaceSlot>(body),
         14 => round::<slot::OpenSlot>(body),
         15 => round::<seal::Unseal>(body),
+        16 => round::<slot::RotateRoot>(body),
         _ => round::<crate::model::role::Grant>(body),
     }
 }

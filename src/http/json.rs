@@ -127,6 +127,7 @@ pub(super) const FIELDS: &[&str] = &[
     "labels",
     "name",
     "opener",
+    "openers",
     "org",
     "password",
     "reason",

@@ -56,6 +56,8 @@ use crate::service::caller::Listener;
     api::slot::OpenSlot,
     api::slot::Recovery,
     api::slot::ReplaceSlot,
+    api::slot::RootRotated,
+    api::slot::RotateRoot,
     api::slot::Slot,
     api::slot::Slots,
     api::token::AddToken,

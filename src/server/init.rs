@@ -17,11 +17,13 @@ use crate::model::id::{Fingerprint, InstanceId, RequestId, UserId};
 use crate::model::role::{Grant, Role};
 use crate::model::user::User;
 use crate::secret::{Key, Secret};
+use crate::service::keyring::system_aad;
+use crate::service::root::kek_of;
 use crate::store::{Change, First, Keys, NewUser, Opened, WrappedKey};
 
 use super::node::Node;
 use super::tls::write_leaf;
-use super::unlock::{ANSWERS, AUDIT, CHECKPOINT, IDENTITY, IDENTITY_CERTIFICATE, system_aad};
+use super::unlock::{ANSWERS, AUDIT, CHECKPOINT, IDENTITY, IDENTITY_CERTIFICATE};
 
 /// The first user's name.
 pub const SUPERUSER: &str = "superuser";
@@ -67,7 +69,7 @@ pub fn init(folder: &Folder, plan: Plan, now: Timestamp) -> Result<Made> {
     folder::make_folder(&live.join("tls"))?;
     let instance = InstanceId::new();
     let root = keygen::key();
-    let kek = kdf::derive(&root, "kek/v1");
+    let kek = kek_of(&root);
     let database_key = keygen::key();
     let mut seal = SealFile::new(instance);
     for (slot, label) in &plan.slots {

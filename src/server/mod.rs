@@ -29,9 +29,11 @@ use crate::model::audit::{Object, Outcome};
 use crate::model::health::ServerState;
 use crate::model::id::SlotId;
 use crate::os;
+use crate::secret::Key;
 use crate::service::caller::Context;
 use crate::service::gate::{Gate, Knock};
 use crate::service::health::Board;
+use crate::service::root::Beside;
 use crate::service::{Facts, Parts, Service};
 use crate::store::Change;
 use logging::Logging;
@@ -440,15 +442,13 @@ impl House {
         let service = Arc::new(Service::new(Parts {
             store,
             kek: unlocked.kek,
+            kek_version: unlocked.kek_version,
             signer: unlocked.signer,
             tagger: unlocked.tagger,
             board: Arc::clone(&self.board),
             settings,
             folder: folder.clone(),
-            seal_changed: {
-                let folder = folder.clone();
-                Box::new(move |generation| note_generation(&folder, generation))
-            },
+            beside: Box::new(NodeFile(folder.clone())),
             sealing: Arc::clone(&sealing),
             leaf_sha256: leaf.sha256,
             apply: Box::new(move |name, value| logging.apply(name, value)),
@@ -648,6 +648,28 @@ fn note_generation(folder: &Folder, generation: u64) -> Result<()> {
         node.write(folder)?;
     }
     Ok(())
+}
+
+/// `node.json`, as the service sees it.
+struct NodeFile(Folder);
+
+impl Beside for NodeFile {
+    fn seal_changed(&self, generation: u64) -> Result<()> {
+        note_generation(&self.0, generation)
+    }
+
+    fn prepare(&self, kek: &Key, next: &Key, version: u32) -> Result<()> {
+        let mut node = Node::read(&self.0)?;
+        node.prepare(kek, next, version)?;
+        node.write(&self.0)
+    }
+
+    fn settle(&self, kek: &Key, generation: u64) -> Result<()> {
+        let mut node = Node::read(&self.0)?;
+        node.settle(kek)?;
+        node.seal_generation = generation;
+        node.write(&self.0)
+    }
 }
 
 /// SIGHUP: says what is wrong with strongroom.toml, and which of its keys need a restart.

@@ -23,6 +23,9 @@ pub struct Node {
     pub node: Uuid,
     /// The envelope of the database key, in hex.
     database_key: String,
+    /// The same under the next KEK, while the root key is made anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    database_key_next: Option<String>,
     /// The highest seen.
     pub seal_generation: u64,
     pub epoch: u64,
@@ -53,6 +56,7 @@ impl Node {
             instance,
             node,
             database_key: hex::encode(sealed),
+            database_key_next: None,
             seal_generation,
             epoch: 1,
         })
@@ -100,9 +104,38 @@ impl Node {
                 "node.json was not made under the root key that seal.json gives; put back the seal.json and node.json that belong together, or restore a backup",
             )
         };
-        let sealed = hex::decode(&self.database_key).map_err(|_| foreign())?;
-        let opened = envelope::open(kek, &aad(&self.node), &sealed)
-            .map_err(|error| foreign().because(error))?;
-        Key::from_slice(opened.expose()).ok_or_else(foreign)
+        let open = |sealed: &str| {
+            let sealed = hex::decode(sealed).map_err(|_| foreign())?;
+            let opened = envelope::open(kek, &aad(&self.node), &sealed)
+                .map_err(|error| foreign().because(error))?;
+            Key::from_slice(opened.expose()).ok_or_else(foreign)
+        };
+        match (open(&self.database_key), &self.database_key_next) {
+            (Err(_), Some(next)) => open(next),
+            (opened, _) => opened,
+        }
+    }
+
+    /// Keeps the database key under the next KEK, too.
+    pub fn prepare(&mut self, kek: &Key, next: &Key, version: u32) -> Result<()> {
+        let database_key = self.open_database_key(kek)?;
+        let sealed = envelope::seal(next, version, &aad(&self.node), database_key.expose())?;
+        self.database_key_next = Some(hex::encode(sealed));
+        Ok(())
+    }
+
+    /// Ends a rotation: `kek` is the only one from now on. True if there was one.
+    pub fn settle(&mut self, kek: &Key) -> Result<bool> {
+        let Some(next) = self.database_key_next.take() else {
+            return Ok(false);
+        };
+        let taken = Self {
+            database_key: next.clone(),
+            ..self.clone()
+        };
+        if taken.open_database_key(kek).is_ok() {
+            self.database_key = next;
+        }
+        Ok(true)
     }
 }

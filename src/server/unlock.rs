@@ -4,14 +4,15 @@ use std::path::PathBuf;
 
 use crate::clock::Timestamp;
 use crate::crypto::chain::{Signer, Tagger};
-use crate::crypto::envelope::{self, Aad};
-use crate::crypto::kdf;
+use crate::crypto::envelope;
 use crate::crypto::seal::{MAX_SECRET, SlotSecret};
 use crate::crypto::x509::InstanceIdentity;
 use crate::error::{Error, Result};
 use crate::folder::{self, Folder};
 use crate::model::id::{InstanceId, SlotId};
 use crate::secret::{Key, Secret};
+use crate::service::keyring::system_aad;
+use crate::service::root::{self, kek_of};
 use crate::service::slot;
 use crate::store::{Keys, Opened, WrappedKey};
 
@@ -24,16 +25,6 @@ pub(super) const CHECKPOINT: &str = "checkpoint";
 pub(super) const IDENTITY: &str = "identity";
 pub(super) const IDENTITY_CERTIFICATE: &str = "identity_certificate";
 
-pub(super) fn system_aad(name: &str) -> Aad<'_> {
-    Aad {
-        table: "system_keys",
-        column: "wrapped",
-        org: None,
-        object: name.as_bytes(),
-        version: 1,
-    }
-}
-
 /// A data folder with its root key at hand, and nothing running.
 pub struct Unlocked {
     pub instance: InstanceId,
@@ -42,6 +33,7 @@ pub struct Unlocked {
     /// Set where a newer seal.json was there before.
     pub older: Option<Older>,
     pub kek: Key,
+    pub kek_version: u32,
     pub opened: Opened,
     pub identity: InstanceIdentity,
     pub signer: Signer,
@@ -59,6 +51,16 @@ pub struct Older {
 }
 
 impl Older {
+    fn of_an_old_root(self) -> Error {
+        Error::unavailable(
+            "seal_older",
+            format!(
+                "seal.json is of generation {}, from before the root key was made anew (generation {} was there since): what it opens opens nothing any more; put back the newest one",
+                self.found, self.known
+            ),
+        )
+    }
+
     pub fn refusal(self) -> Error {
         Error::conflict(
             "seal_older",
@@ -105,12 +107,11 @@ pub fn unlock(
     accept_old_seal: bool,
     now: Timestamp,
 ) -> Result<Unlocked> {
-    let node = Node::read(folder)?;
+    let mut node = Node::read(folder)?;
     let (mut seal, _) = slot::read(folder)?;
     seal.check_instance(node.instance)?;
-    let (root, opened_by) = seal.open(secret, slot)?;
-    let kek = kdf::derive(&root, "kek/v1");
-    let database_key = node.open_database_key(&kek)?;
+    let (mut root, mut opened_by) = seal.open(secret, slot)?;
+    let database_key = node.open_database_key(&kek_of(&root))?;
     let opened = Opened::open(&folder.live(), &database_key, false, now)?;
     let found = opened.instance()?;
     if found != node.instance {
@@ -122,19 +123,29 @@ pub fn unlock(
             ),
         ));
     }
+    if let Some(newer) = root::settle(folder, secret, opened.seal_generation()?)? {
+        (seal, root, opened_by) = newer;
+    }
+    let kek = kek_of(&root);
+    if node.settle(&kek)? {
+        node.write(folder)?;
+    }
     let found = seal.generation();
     let known = node.seal_generation.max(opened.seal_generation()?);
     let older = (found < known).then_some(Older { found, known });
+    let system = SystemKeys {
+        kek: &kek,
+        keys: opened.system_keys()?,
+    };
+    let audit = match (system.key(AUDIT), older) {
+        (Err(why), Some(older)) => return Err(older.of_an_old_root().because(why)),
+        (audit, _) => audit?,
+    };
     if older.is_some() && accept_old_seal {
         // Newer than all that ever was, so that no other copy counts as the newest.
         seal.advance(&root, known + 1)?;
         folder::replace(&folder.seal(), &seal.to_json())?;
     }
-    let system = SystemKeys {
-        kek: &kek,
-        keys: opened.system_keys()?,
-    };
-    let audit = system.key(AUDIT)?;
     let identity = InstanceIdentity::load(
         system.open(IDENTITY)?,
         system.open(IDENTITY_CERTIFICATE)?.expose(),
@@ -149,6 +160,7 @@ pub fn unlock(
         instance: node.instance,
         slot: opened_by,
         generation: seal.generation(),
+        kek_version: opened.kek_version()?,
         older,
         opened,
         identity,

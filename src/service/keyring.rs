@@ -4,22 +4,39 @@ use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 
 use crate::crypto::envelope::{self, Aad};
-use crate::crypto::keygen;
+use crate::crypto::{kdf, keygen};
 use crate::error::{Error, Result};
 use crate::model::id::OrgId;
-use crate::secret::{Arena, Key, Locked};
+use crate::secret::{Arena, Key, Locked, Secret};
 use crate::store::{Store, WrappedKey};
-
-/// The version of the key-encryption key that wraps from now on.
-const KEK: u32 = 1;
 
 pub struct Keyring {
     arena: Arena,
-    kek: Locked,
+    /// The newest first; more than one only while the root key is made anew.
+    keks: RwLock<Vec<Kek>>,
     orgs: RwLock<HashMap<(OrgId, u32), Locked>>,
 }
 
-fn aad(org: &OrgId, version: u32) -> Aad<'_> {
+/// A key-encryption key.
+#[derive(Clone)]
+struct Kek {
+    version: u32,
+    key: Locked,
+}
+
+/// Where a system key stands in the store.
+pub fn system_aad(name: &str) -> Aad<'_> {
+    Aad {
+        table: "system_keys",
+        column: "wrapped",
+        org: None,
+        object: name.as_bytes(),
+        version: 1,
+    }
+}
+
+/// Where an organization's key stands in the store.
+pub(super) fn aad(org: &OrgId, version: u32) -> Aad<'_> {
     Aad {
         table: "org_keys",
         column: "wrapped",
@@ -30,10 +47,11 @@ fn aad(org: &OrgId, version: u32) -> Aad<'_> {
 }
 
 impl Keyring {
-    pub fn new(kek: Key) -> Self {
+    pub fn new(kek: Key, version: u32) -> Self {
         let arena = Arena::default();
+        let key = arena.keep(kek);
         Self {
-            kek: arena.keep(kek),
+            keks: RwLock::new(vec![Kek { version, key }]),
             arena,
             orgs: RwLock::new(HashMap::new()),
         }
@@ -42,7 +60,8 @@ impl Keyring {
     /// A first key for a new organization, wrapped.
     pub fn make(&self, org: OrgId) -> Result<WrappedKey> {
         let key = keygen::key();
-        let wrapped = envelope::seal(&self.kek, KEK, &aad(&org, 1), key.expose())?;
+        let kek = self.newest_kek()?;
+        let wrapped = envelope::seal(&kek.key, kek.version, &aad(&org, 1), key.expose())?;
         Ok(WrappedKey {
             name: org.to_string(),
             version: 1,
@@ -75,7 +94,7 @@ impl Keyring {
             .into_iter()
             .find(|key| key.version == version)
             .ok_or_else(|| missing(org))?;
-        let opened = envelope::open(&self.kek, &aad(&org, version), &wrapped.wrapped)?;
+        let opened = self.open(|kek| envelope::open(kek, &aad(&org, version), &wrapped.wrapped))?;
         let key = Key::from_slice(opened.expose()).ok_or_else(|| missing(org))?;
         let key = self.arena.keep(key);
         self.orgs
@@ -85,9 +104,60 @@ impl Keyring {
         Ok(key)
     }
 
-    /// A key of its own for one purpose.
-    pub fn purpose(&self, info: &str) -> Key {
-        crate::crypto::kdf::derive(&self.kek, info)
+    /// Seals for a purpose that has a key of its own.
+    pub fn seal_for(&self, purpose: &str, aad: &Aad<'_>, plain: &[u8]) -> Result<Vec<u8>> {
+        let kek = self.newest_kek()?;
+        envelope::seal(&kdf::derive(&kek.key, purpose), kek.version, aad, plain)
+    }
+
+    /// Opens what was sealed for a purpose.
+    pub fn open_for(&self, purpose: &str, aad: &Aad<'_>, sealed: &[u8]) -> Result<Secret<Vec<u8>>> {
+        self.open(|kek| envelope::open(&kdf::derive(kek, purpose), aad, sealed))
+    }
+
+    /// Takes in the next key-encryption key, beside the old one: while rows are wrapped anew, some are
+    /// read under either.
+    pub fn begin(&self, kek: &Key, version: u32) {
+        let key = self.arena.keep(Secret::new(*kek.expose()));
+        self.write().insert(0, Kek { version, key });
+    }
+
+    /// Ends a rotation: the newest stays, or, if the rows were not wrapped anew, the one before.
+    pub fn settle(&self, rotated: bool) {
+        let mut keks = self.write();
+        if rotated {
+            keks.truncate(1);
+        } else if keks.len() > 1 {
+            keks.remove(0);
+        }
+    }
+
+    fn newest_kek(&self) -> Result<Kek> {
+        let keks = self.keks.read().unwrap_or_else(PoisonError::into_inner);
+        keks.first()
+            .cloned()
+            .ok_or_else(|| Error::internal("the server has no key-encryption key"))
+    }
+
+    /// Opens with the newest key-encryption key, or the one before.
+    fn open<T>(&self, open: impl Fn(&Key) -> Result<T>) -> Result<T> {
+        let keks = self
+            .keks
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let mut opened = Err(Error::internal("the server has no key-encryption key"));
+        for kek in &keks {
+            opened = open(&kek.key);
+            if opened.is_ok() {
+                break;
+            }
+        }
+        opened
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Vec<Kek>> {
+        self.keks.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the system keeps the keys out of swap.

@@ -8,10 +8,11 @@ pub mod client;
 pub mod deposit;
 pub mod gate;
 pub mod health;
-mod keyring;
+pub mod keyring;
 mod metrics;
 pub mod org;
 pub mod role;
+pub mod root;
 pub mod server;
 pub mod session;
 pub mod setting;
@@ -58,6 +59,9 @@ pub struct Service {
     board: Arc<Board>,
     settings: setting::Live,
     seal: slot::Seal,
+    beside: Box<dyn root::Beside>,
+    /// Held by whoever wraps something under the key-encryption key, until the store has it.
+    root: tokio::sync::RwLock<()>,
     /// Told when the server is to be sealed.
     sealing: Arc<Notify>,
     throttle: throttle::Throttle,
@@ -102,6 +106,7 @@ pub struct Parts {
     pub store: Store,
     /// The key-encryption key.
     pub kek: Key,
+    pub kek_version: u32,
     pub signer: Signer,
     pub tagger: crypto::chain::Tagger,
     pub board: Arc<Board>,
@@ -110,8 +115,7 @@ pub struct Parts {
     pub apply: setting::Apply,
     /// Where seal.json lies.
     pub folder: Folder,
-    /// Called with the generation of a seal.json that was written.
-    pub seal_changed: slot::Changed,
+    pub beside: Box<dyn root::Beside>,
     /// Told when the server is to be sealed.
     pub sealing: Arc<Notify>,
     pub leaf_sha256: Fingerprint,
@@ -122,12 +126,14 @@ impl Service {
     pub fn new(parts: Parts) -> Result<Self> {
         Ok(Self {
             store: parts.store,
-            keyring: keyring::Keyring::new(parts.kek),
+            keyring: keyring::Keyring::new(parts.kek, parts.kek_version),
             signer: parts.signer,
             tagger: parts.tagger,
             board: parts.board,
             settings: setting::Live::new(parts.settings, parts.apply)?,
-            seal: slot::Seal::new(parts.folder, parts.seal_changed),
+            seal: slot::Seal::new(parts.folder),
+            beside: parts.beside,
+            root: tokio::sync::RwLock::default(),
             sealing: parts.sealing,
             throttle: throttle::Throttle::default(),
             metrics: metrics::Metrics::default(),

@@ -8,7 +8,7 @@ use super::caller::{Context, Identity};
 use super::{ListQuery, Service, by_text, object, org_object, paged, position, short_text};
 use crate::api::org::{AddOrg, OrgWithCode, SetAuth, SetRecoveryRecipient};
 use crate::clock;
-use crate::crypto::envelope::{self, Aad};
+use crate::crypto::envelope::Aad;
 use crate::crypto::{self, agefile};
 use crate::error::{Error, Kind, Result};
 use crate::model::filter::Filter;
@@ -18,10 +18,12 @@ use crate::model::page::{Page, Part};
 use crate::secret::Secret;
 use crate::store::{NewOrg, OrgRow, Rows, Start};
 
+/// What the key that seals registration codes is for.
+pub(super) const CODES: &str = "registration-code/v1";
 const LIST: &str = "orgs";
 const MOST_CONTACTS: usize = 100;
 
-fn code_aad(org: &OrgId) -> Aad<'_> {
+pub(super) fn code_aad(org: &OrgId) -> Aad<'_> {
     Aad {
         table: "orgs",
         column: "auth_code",
@@ -50,6 +52,7 @@ impl Service {
         }
         let now = clock::now();
         let auth_code = STANDARD.encode(crypto::random::<16>());
+        let _root = self.root.read().await;
         let new = NewOrg {
             key: self.keyring.make(id)?,
             auth_code: Some(self.seal_code(id, &auth_code)?),
@@ -180,6 +183,7 @@ impl Service {
         let request = Secret::new(request.auth_code);
         short_text("auth_code", request.expose(), 255)?;
         let row = self.store.org(name)?;
+        let _root = self.root.read().await;
         let code = match request.expose().trim() {
             "" => None,
             code => Some(self.seal_code(row.org.id, code)?),
@@ -251,8 +255,8 @@ impl Service {
     }
 
     fn seal_code(&self, org: OrgId, code: &str) -> Result<Vec<u8>> {
-        let (version, key) = (1, self.keyring.purpose("registration-code/v1"));
-        envelope::seal(&key, version, &code_aad(&org), code.as_bytes())
+        self.keyring
+            .seal_for(CODES, &code_aad(&org), code.as_bytes())
     }
 
     /// The registration code in clear; none where registration is open.
@@ -260,8 +264,9 @@ impl Service {
         let Some(sealed) = &row.auth_code else {
             return Ok(None);
         };
-        let key = self.keyring.purpose("registration-code/v1");
-        let code = envelope::open(&key, &code_aad(&row.org.id), sealed)?;
+        let code = self
+            .keyring
+            .open_for(CODES, &code_aad(&row.org.id), sealed)?;
         Ok(Some(String::from_utf8_lossy(code.expose()).into_owned()))
     }
 }

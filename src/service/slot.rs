@@ -21,14 +21,9 @@ use crate::secret::{Key, Secret};
 
 /// seal.json, changed by one at a time.
 pub struct Seal {
-    folder: Folder,
-    /// Notes a new generation beside the store.
-    changed: Changed,
-    turn: tokio::sync::Mutex<()>,
+    pub(super) folder: Folder,
+    pub(super) turn: tokio::sync::Mutex<()>,
 }
-
-/// Called with the generation of a seal.json that was written.
-pub type Changed = Box<dyn Fn(u64) -> Result<()> + Send + Sync>;
 
 /// Reads a folder's seal.json; also its bytes.
 pub fn read(folder: &Folder) -> Result<(SealFile, Vec<u8>)> {
@@ -37,10 +32,9 @@ pub fn read(folder: &Folder) -> Result<(SealFile, Vec<u8>)> {
 }
 
 impl Seal {
-    pub fn new(folder: Folder, changed: Changed) -> Self {
+    pub fn new(folder: Folder) -> Self {
         Self {
             folder,
-            changed,
             turn: tokio::sync::Mutex::default(),
         }
     }
@@ -185,7 +179,7 @@ impl Service {
     }
 
     /// The seal.json that the store knows, or a newer one; an older one was put back meanwhile.
-    fn newest(&self, ctx: &Context, verb: &str) -> Result<(SealFile, Vec<u8>)> {
+    pub(super) fn newest(&self, ctx: &Context, verb: &str) -> Result<(SealFile, Vec<u8>)> {
         let (file, bytes) = read(&self.seal.folder)?;
         file.check_instance(self.facts.instance)?;
         let known = self.store.meta_number("seal_generation")?;
@@ -239,7 +233,7 @@ impl Service {
         self.store.room()?;
         let (file, before) = self.newest(ctx, verb)?;
         let told = id.map(|id| info(&file, id)).transpose()?;
-        let (mut file, root) = self.open_seal(ctx, verb, file, opener, None).await?;
+        let (mut file, root, _) = self.open_seal(ctx, verb, file, opener, None).await?;
         let (file, id) = tokio::task::spawn_blocking(move || {
             let id = alter(&mut file, &root)?;
             Ok::<_, Error>((file, id))
@@ -265,7 +259,7 @@ impl Service {
         };
         match &changed {
             Ok(_) => {
-                if let Err(error) = (self.seal.changed)(generation) {
+                if let Err(error) = self.beside.seal_changed(generation) {
                     log::warn!(error:? = error; "the generation of seal.json stands in the store alone");
                 }
             }
@@ -280,15 +274,15 @@ impl Service {
         changed
     }
 
-    /// The file and its root key. Slowed down by address, but not on the socket.
-    async fn open_seal(
+    /// The file, its root key, and the secret again. Slowed down by address, but not on the socket.
+    pub(super) async fn open_seal(
         &self,
         ctx: &Context,
         verb: &str,
         file: SealFile,
         secret: SlotSecret,
         slot: Option<SlotId>,
-    ) -> Result<(SealFile, Key)> {
+    ) -> Result<(SealFile, Key, SlotSecret)> {
         let refused = |error: &Error| {
             let id = slot.map_or_else(String::new, |id| id.to_string());
             self.refused(ctx, verb, object("slot", id, ""), error);
@@ -308,7 +302,7 @@ impl Service {
             .map_err(|_| Error::internal("the log-in queue is closed"))?;
         let opened = tokio::task::spawn_blocking(move || {
             let (root, _) = file.open(&secret, slot)?;
-            Ok((file, root))
+            Ok((file, root, secret))
         })
         .await
         .map_err(|error| Error::internal(error.to_string()))?;
@@ -364,7 +358,7 @@ fn named(slot: &SlotInfo) -> crate::model::audit::Object {
     object("slot", slot.id, &slot.label)
 }
 
-fn wire(slot: SlotInfo) -> Slot {
+pub(super) fn wire(slot: SlotInfo) -> Slot {
     Slot {
         id: slot.id,
         number: u32::try_from(slot.number).unwrap_or(u32::MAX),

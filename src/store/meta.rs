@@ -59,6 +59,42 @@ const CONTRADICTIONS: &[(&str, &str)] = &[
     ),
 ];
 
+/// Absent as long as the root key was never made anew.
+const KEK_VERSION: &str = "kek_version";
+
+/// What lies under the key-encryption key.
+pub enum Wrapped<'a> {
+    System(&'a str),
+    OrgKey(OrgId, u32),
+    /// An organization's registration code.
+    Code(OrgId),
+}
+
+/// Opens what is wrapped, and wraps it anew.
+pub type Rewrap = Box<dyn Fn(Wrapped<'_>, &[u8]) -> Result<Vec<u8>> + Send>;
+
+fn system_keys(db: &Connection) -> Result<Vec<WrappedKey>> {
+    let mut statement = db.prepare("SELECT name, version, wrapped FROM system_keys")?;
+    let rows = statement.query_map((), |row| {
+        Ok(WrappedKey {
+            name: row.get(0)?,
+            version: row.get(1)?,
+            wrapped: row.get(2)?,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Rows of an organization's id, a number and bytes.
+fn rows(db: &Connection, select: &str) -> Result<Vec<(OrgId, u32, Vec<u8>)>> {
+    let mut statement = db.prepare(select)?;
+    let rows = statement.query_map((), |row| {
+        let org = OrgId(uuid::Uuid::from_bytes(row.get(0)?));
+        Ok((org, row.get(1)?, row.get(2)?))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 impl Opened {
     /// Fills a store that was just made.
     pub fn begin(&mut self, first: &First) -> Result<()> {
@@ -89,18 +125,18 @@ impl Opened {
         number(&self.db, "seal_generation")
     }
 
+    /// Which version of the key-encryption key wraps.
+    pub fn kek_version(&self) -> Result<u32> {
+        match text(&self.db, KEK_VERSION)? {
+            Some(version) => version
+                .parse()
+                .map_err(|_| Error::internal("the store's kek_version is no number")),
+            None => Ok(1),
+        }
+    }
+
     pub fn system_keys(&self) -> Result<Vec<WrappedKey>> {
-        let mut statement = self
-            .db
-            .prepare("SELECT name, version, wrapped FROM system_keys")?;
-        let rows = statement.query_map((), |row| {
-            Ok(WrappedKey {
-                name: row.get(0)?,
-                version: row.get(1)?,
-                wrapped: row.get(2)?,
-            })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        system_keys(&self.db)
     }
 
     /// Checks every page, every index and what rows say of each other; what it found, line by line,
@@ -149,6 +185,53 @@ impl Store {
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
+    }
+
+    /// Wraps anew whatever lies under the key-encryption key, in one transaction; `answer` is what a
+    /// retry gets.
+    pub async fn rewrap<T>(
+        &self,
+        change: Change,
+        rewrap: Rewrap,
+        (generation, kek_version): (u64, u32),
+        answer: T,
+    ) -> Result<T>
+    where
+        T: serde::Serialize + serde::de::DeserializeOwned + Send + 'static,
+    {
+        self.change(change, 4_096, move |tx, _| {
+            let db = tx.db;
+            for key in system_keys(db)? {
+                let wrapped = rewrap(Wrapped::System(&key.name), &key.wrapped)?;
+                db.execute(
+                    "UPDATE system_keys SET wrapped = ?2 WHERE name = ?1 AND version = ?3",
+                    (&key.name, wrapped, key.version),
+                )?;
+            }
+            for (org, version, wrapped) in rows(db, "SELECT org, version, wrapped FROM org_keys")? {
+                let wrapped = rewrap(Wrapped::OrgKey(org, version), &wrapped)?;
+                db.execute(
+                    "UPDATE org_keys SET wrapped = ?3 WHERE org = ?1 AND version = ?2",
+                    (org.as_bytes(), version, wrapped),
+                )?;
+            }
+            let codes = "SELECT id, 0, auth_code FROM orgs WHERE auth_code IS NOT NULL";
+            for (org, _, sealed) in rows(db, codes)? {
+                let sealed = rewrap(Wrapped::Code(org), &sealed)?;
+                db.execute(
+                    "UPDATE orgs SET auth_code = ?2 WHERE id = ?1",
+                    (org.as_bytes(), sealed),
+                )?;
+            }
+            for (name, value) in [
+                ("seal_generation", generation.to_string()),
+                (KEK_VERSION, kek_version.to_string()),
+            ] {
+                db.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", (name, value))?;
+            }
+            Ok(answer)
+        })
+        .await
     }
 
     /// An event that stands for itself: the server started, a checkpoint could not be written.

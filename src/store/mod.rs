@@ -40,7 +40,7 @@ pub use deposit::{
 };
 pub use event::{ChainState, ExportedCheckpoint, Head, Walked};
 pub use list::{Rows, Start};
-pub use meta::{First, WrappedKey};
+pub use meta::{First, Rewrap, Wrapped, WrappedKey};
 pub use org::{NewOrg, OrgRow};
 pub use session::SessionRow;
 pub use token::{NewToken, TokenRow};

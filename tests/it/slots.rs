@@ -523,3 +523,207 @@ fn two_changes_at_once_are_both_made_and_a_retry_gets_the_first_answer() {
         assert!(!listed.contains(&hex::encode(bytes)));
     }
 }
+
+/// What lies under the root key is readable: a code, deposits, the chains; and takes new ones.
+#[track_caller]
+fn all_opens(vault: &mut Vault, kind: &str, number: usize) {
+    vault.starts_with(kind);
+    let code = vault.server.json(&["org", "show", "acme"])["auth_code"].clone();
+    assert_eq!(code, vault.server.org("acme").as_str());
+    let name = format!("org-{number}");
+    let client = vault.server.client(&name, &name);
+    client.cli_with(&["deposit", "put", "x", "-"], BYTES).ok();
+    vault.server.cli(&["audit", "verify"]).ok();
+}
+
+#[test]
+fn a_new_root_key_ends_what_the_old_one_opened() {
+    let mut vault = Vault::new();
+    let live = |vault: &Vault, name: &str| vault.server.data.join("live").join(name);
+    let old_seal = fs::read(live(&vault, "seal.json")).unwrap();
+    let old_node = fs::read(vault.server.data.join("node.json")).unwrap();
+    let [key_option, key] = vault.opener("key-file");
+    let passphrase = vault.secret("passphrase", "").display().to_string();
+    let wrong = vault.server.file("wrong", [9; 32]).display().to_string();
+    let rotate = ["root", "rotate", "--yes"];
+    vault
+        .server
+        .cli(&rotate)
+        .fails(2)
+        .says(&["--passphrase-file"]);
+    let refused = [&rotate[..], &[&key_option, &key, "--key-file", &wrong]].concat();
+    vault.server.cli(&refused).fails(5).says(&["does not open"]);
+    assert_eq!(fs::read(live(&vault, "seal.json")).unwrap(), old_seal);
+    // Others work on meanwhile.
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let rotated = std::thread::scope(|scope| {
+        let (vault, stop) = (&vault, &stop);
+        for worker in 0..2 {
+            scope.spawn(move || {
+                let mut round = 0;
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let name = format!("busy-{worker}-{round}");
+                    vault.server.json(&["org", "add", &name]);
+                    vault
+                        .server
+                        .cli_with(&["org", "set-auth", &name, "--secret-file", "-"], b"a code")
+                        .ok();
+                    assert_eq!(
+                        vault.client.cli(&["deposit", "get", "key"]).ok().stdout,
+                        BYTES
+                    );
+                    round += 1;
+                }
+            });
+        }
+        let args = [
+            "--json",
+            "root",
+            "rotate",
+            "--yes",
+            "--passphrase-file",
+            &passphrase,
+            &key_option,
+            &key,
+        ];
+        let mut rotated = Value::Null;
+        for _ in 0..4 {
+            rotated = vault.server.cli(&args).ok().json();
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        rotated
+    });
+    // The credential's secret was not given; that of the recovery slot is not needed.
+    let kinds: Vec<&str> = rotated["slots"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|slot| slot["kind"].as_str().unwrap())
+        .collect();
+    assert_eq!(kinds, ["passphrase", "key_file", "recovery"]);
+    assert_eq!(vault.slots().len(), 3);
+    for number in 0.. {
+        let name = format!("busy-0-{number}");
+        let shown = vault.server.cli(&["--json", "org", "show", &name]);
+        if shown.status != 0 {
+            assert!(number > 1, "nobody worked meanwhile");
+            break;
+        }
+        assert_eq!(shown.json()["auth_code"], "a code");
+    }
+    assert!(!live(&vault, "seal.json.next").exists());
+    vault.server.stop();
+    for (number, kind) in ["passphrase", "key-file", "recovery"]
+        .into_iter()
+        .enumerate()
+    {
+        all_opens(&mut vault, kind, number);
+        vault.server.stop();
+    }
+    // Whoever kept the old files and a secret has nothing.
+    let (new_seal, new_node) = (
+        fs::read(live(&vault, "seal.json")).unwrap(),
+        fs::read(vault.server.data.join("node.json")).unwrap(),
+    );
+    fs::write(live(&vault, "seal.json"), &old_seal).unwrap();
+    vault.server.options.args = vec!["--accept-old-seal".to_owned()];
+    vault.server.options.opens = Opens::KeyFile;
+    vault.server.serve_fails().fails(3).says(&["node.json"]);
+    fs::write(vault.server.data.join("node.json"), &old_node).unwrap();
+    let refused = vault.server.serve_fails().fails(3);
+    refused.says(&["from before the root key was made anew"]);
+    assert_eq!(fs::read(live(&vault, "seal.json")).unwrap(), old_seal);
+    fs::write(live(&vault, "seal.json"), &new_seal).unwrap();
+    fs::write(vault.server.data.join("node.json"), &new_node).unwrap();
+    all_opens(&mut vault, "recovery", 9);
+}
+
+/// The files that a rotation changes, and the store's.
+fn files_of(vault: &Vault) -> Vec<(PathBuf, Vec<u8>)> {
+    let live = fs::read_dir(vault.server.data.join("live")).unwrap();
+    let live = live.map(|entry| entry.unwrap().path());
+    let mut paths: Vec<PathBuf> = live.filter(|path| path.is_file()).collect();
+    paths.push(vault.server.data.join("node.json"));
+    paths
+        .into_iter()
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect()
+}
+
+#[test]
+fn a_rotation_that_is_cut_off_anywhere_is_finished_or_undone() {
+    let mut vault = Vault::new();
+    vault.server.stop();
+    let put = |vault: &Vault, files: &[(PathBuf, Vec<u8>)]| {
+        files_of(vault)
+            .iter()
+            .for_each(|(path, _)| fs::remove_file(path).unwrap());
+        files
+            .iter()
+            .for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+    };
+    let before = files_of(&vault);
+    vault.starts_with("key-file");
+    let [option, key] = vault.opener("key-file");
+    vault
+        .server
+        .cli(&["root", "rotate", "--yes", &option, &key])
+        .ok();
+    vault.server.stop();
+    let after = files_of(&vault);
+    let of = |files: &[(PathBuf, Vec<u8>)], name: &str| {
+        files
+            .iter()
+            .find(|(path, _)| path.ends_with(name))
+            .unwrap()
+            .1
+            .clone()
+    };
+    let mut both: Value = serde_json::from_slice(&of(&before, "node.json")).unwrap();
+    let new: Value = serde_json::from_slice(&of(&after, "node.json")).unwrap();
+    both["database_key_next"] = new["database_key"].clone();
+    let (node, live) = (
+        vault.server.data.join("node.json"),
+        vault.server.data.join("live"),
+    );
+    let next = live.join("seal.json.next");
+    // Before the transaction; after it; after the file took its place.
+    for (number, (store, seal, is_next)) in [
+        (&before, &before, true),
+        (&after, &before, true),
+        (&after, &after, false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        put(&vault, store);
+        fs::write(live.join("seal.json"), of(seal, "seal.json")).unwrap();
+        fs::write(&node, both.to_string()).unwrap();
+        if is_next {
+            fs::write(&next, of(&after, "seal.json")).unwrap();
+        }
+        if number == 1 {
+            // A secret whose slot is not there any more cannot finish it, and breaks nothing.
+            vault.server.options.opens = Opens::Passphrase;
+            vault.server.options.args.clear();
+            vault
+                .server
+                .serve_fails()
+                .fails(3)
+                .says(&["being made anew"]);
+        }
+        all_opens(&mut vault, "key-file", 2 * number);
+        vault.server.restart();
+        assert!(!next.exists());
+        assert!(
+            !fs::read_to_string(&node)
+                .unwrap()
+                .contains("database_key_next")
+        );
+        let slots = vault.slots().len();
+        assert_eq!(slots, if number == 0 { 4 } else { 2 });
+        vault.server.stop();
+        all_opens(&mut vault, "recovery", 2 * number + 1);
+        vault.server.stop();
+    }
+}

@@ -8,6 +8,7 @@ mod deposit_body;
 pub mod org;
 mod register;
 pub mod role;
+pub mod root;
 pub mod seal;
 pub mod setting;
 pub mod slot;

@@ -19,7 +19,7 @@ use crate::model::id::SlotId;
 use crate::secret::Secret;
 
 /// Where the slots are listed.
-const SLOTS: &str = "/v1/slots";
+pub(super) const SLOTS: &str = "/v1/slots";
 
 /// What the server takes in one request.
 const MOST: usize = 32 << 10;

@@ -369,6 +369,42 @@ impl SealFile {
         Ok(())
     }
 
+    /// The next generation, for another root key: with a slot for each of these that one of `secrets`
+    /// opens, and for each recovery recipient. Whoever has the secret of another slot has no slot in it.
+    ///
+    /// # Errors
+    /// None of `secrets` opens any slot.
+    pub fn rotated(
+        &self,
+        root: &Key,
+        next: &Key,
+        secrets: &[SlotSecret],
+        now: Timestamp,
+    ) -> Result<Self> {
+        self.verify_tag(root)?;
+        let mut file = Self::new(self.instance());
+        for slot in &self.document.slots {
+            let Some((new, cost)) = slot.again(secrets)? else {
+                continue;
+            };
+            let made = Slot::make(self.instance(), next, &new, &slot.label, cost, now)?;
+            file.document.slots.push(made);
+        }
+        file.document.generation = self.generation();
+        file.retag(next);
+        let file = Self::parse(&file.to_json())?;
+        // A recovery slot is made for its recipient: what opened the old one is another secret.
+        let same =
+            |it: &&SlotSecret| matches!(it, SlotSecret::Passphrase(_) | SlotSecret::KeyFile(_));
+        for secret in secrets.iter().filter(same) {
+            let (opened, _) = file.open(secret, None)?;
+            if !opened.matches(next.expose()) {
+                return Err(Error::internal("a new slot opens to another root key"));
+            }
+        }
+        Ok(file)
+    }
+
     /// The root key, and the slot that gave it. Without `slot`, every slot of the secret's kind is
     /// tried. Afterwards the whole file is known to be as it was written by a holder of the root key.
     pub fn open(&self, secret: &SlotSecret, slot: Option<SlotId>) -> Result<(Key, SlotId)> {

@@ -22,7 +22,7 @@ use crate::clock::Timestamp;
 use crate::crypto::{agefile, kdf, push_field, random, sha256};
 use crate::error::{Error, Result};
 use crate::model::id::{InstanceId, SlotId, shown};
-use crate::secret::Key;
+use crate::secret::{Key, Secret};
 
 pub const PASSPHRASE: &str = "passphrase";
 pub const KEY_FILE: &str = "key_file";
@@ -125,6 +125,29 @@ impl Slot {
             return wrong(&format!("has parameters that are not right: {why}"));
         }
         Ok(())
+    }
+
+    /// What this slot is made from again, under another salt: its secret if it is one of these, or its
+    /// recipient.
+    pub fn again(&self, secrets: &[SlotSecret]) -> Result<Option<(NewSlot, kdf::Cost)>> {
+        let text = |name: &str| self.parameters.get(name).and_then(Value::as_str);
+        if self.kind == RECOVERY {
+            let recipient = text(RECIPIENT).unwrap_or_default();
+            return Ok(Some((NewSlot::recovery(recipient)?, kdf::Cost::LEAST)));
+        }
+        for secret in secrets.iter().filter(|secret| secret.opens(&self.kind)) {
+            if self.opener(secret)?.is_none() {
+                continue;
+            }
+            let bytes = Secret::new(secret.bytes().to_vec());
+            let new = match (self.kind.as_str(), text(NAME)) {
+                (PASSPHRASE, _) => NewSlot::passphrase(bytes),
+                (CREDENTIAL, Some(name)) => NewSlot::credential(name, bytes)?,
+                _ => NewSlot::key_file(bytes),
+            };
+            return Ok(Some((new, self.cost()?.unwrap_or(kdf::Cost::LEAST))));
+        }
+        Ok(None)
     }
 
     /// The slot's key, if `secret` is the slot's; no answer if it is another secret.

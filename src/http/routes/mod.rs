@@ -766,6 +766,16 @@ static OTHERS: &[Route] = &[
     .takes(Takes::Form)
     .undescribed(),
     route(
+        Verb::Post,
+        "/v1/root/rotate",
+        Action::SlotChange,
+        "Make the root key anew, and the slots whose secrets are given",
+        run!(slot::rotate_root),
+    )
+    .on(NEAR)
+    .takes(Takes::Json("RotateRoot"))
+    .gives(json!(200, "RootRotated")),
+    route(
         Verb::Get,
         "/v1/slots",
         Action::SlotRead,

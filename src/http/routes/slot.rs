@@ -33,3 +33,8 @@ pub(super) async fn test(call: Call) -> Result<Response> {
     let slot = call.service().slot_test(&call.ctx, id, call.json()?);
     reply::ok(&slot.await?)
 }
+
+pub(super) async fn rotate_root(call: Call) -> Result<Response> {
+    let rotated = call.service().root_rotate(&call.ctx, call.json()?);
+    reply::ok(&rotated.await?)
+}

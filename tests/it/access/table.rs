@@ -751,6 +751,14 @@ pub const CASES: &[Case] = &[
         "SAOPQUE12345g",
     )
     .on("G"),
+    case(
+        "POST",
+        "/v1/root/rotate",
+        "/v1/root/rotate",
+        r#"{"openers":[{"key_file":"$key_file"}]}"#,
+        "S1L",
+    )
+    .on("GS"),
     // Slots.
     case("GET", "/v1/slots", "/v1/slots", "", "SAU125L").on("GS"),
     case(

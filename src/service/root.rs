@@ -1,0 +1,220 @@
+//! The root key, made anew: whoever had it, or a slot's secret with an old seal.json, has nothing any
+//! more. No deposit is encrypted again: under the root key lie only keys.
+//!
+//! The transaction that wraps them anew is the moment that counts. Before it, both files that go with
+//! the new root key are written beside the old ones; after it they take their places. A start that
+//! finds it cut off looks at the generation in the store to see on which side it stands.
+
+use std::sync::Arc;
+
+use super::access::{Action, Target};
+use super::caller::Context;
+use super::keyring::{aad, system_aad};
+use super::org::{CODES, code_aad};
+use super::slot::{opener, wire};
+use super::{Service, object, once};
+use crate::api::slot::{RootRotated, RotateRoot};
+use crate::clock;
+use crate::crypto::seal::{MAX_BYTES, MAX_SLOTS, SealFile, SlotInfo, SlotSecret};
+use crate::crypto::{envelope, kdf, keygen};
+use crate::error::{Error, Kind, Result};
+use crate::folder::{self, Folder};
+use crate::model::id::SlotId;
+use crate::secret::{Key, Secret};
+use crate::store::{Rewrap, Wrapped};
+
+const VERB: &str = "root.rotate";
+
+/// What the machine keeps of the root key beside seal.json and the store: `node.json`.
+pub trait Beside: Send + Sync {
+    /// A seal.json of this generation was written.
+    fn seal_changed(&self, generation: u64) -> Result<()>;
+    /// Makes ready for the next key-encryption key; the old one still counts.
+    fn prepare(&self, kek: &Key, next: &Key, version: u32) -> Result<()>;
+    /// This key-encryption key is the only one now.
+    fn settle(&self, kek: &Key, generation: u64) -> Result<()>;
+}
+
+/// The key-encryption key under a root key.
+pub fn kek_of(root: &Key) -> Key {
+    kdf::derive(root, "kek/v1")
+}
+
+impl Service {
+    pub async fn root_rotate(
+        self: &Arc<Self>,
+        ctx: &Context,
+        request: RotateRoot,
+    ) -> Result<RootRotated> {
+        let root = object("root", self.facts.instance, "");
+        self.allow(ctx, Action::SlotChange, &Target::Server, VERB, root)?;
+        if request.openers.len() > MAX_SLOTS {
+            let text = format!("there are at most {MAX_SLOTS} slots to open");
+            return Err(Error::invalid("openers", text));
+        }
+        let openers = request.openers.into_iter().map(opener);
+        let openers = openers.collect::<Result<Vec<_>>>()?;
+        let (this, ctx) = (Arc::clone(self), ctx.clone());
+        // Goes on if the caller does not wait: half of it must not be left.
+        tokio::spawn(async move { this.rotate(&ctx, openers).await })
+            .await
+            .map_err(|error| Error::internal(error.to_string()))?
+    }
+
+    async fn rotate(&self, ctx: &Context, openers: Vec<SlotSecret>) -> Result<RootRotated> {
+        let _turn = self.seal.turn.lock().await;
+        if let Some(once) = once(ctx)
+            && let Some(first) = self.store.first_answer(&once)?
+        {
+            return Ok(first);
+        }
+        self.store.room()?;
+        let (file, _) = self.newest(ctx, VERB)?;
+        let before = file.clone();
+        let (file, old, openers) = self.open_with_all(ctx, file, openers).await?;
+        let (old_kek, next) = (kek_of(&old), keygen::key());
+        let kek = kek_of(&next);
+        let made = tokio::task::spawn_blocking(move || {
+            let made = file.rotated(&old, &next, &openers, clock::now());
+            made.map(|made| (made, next))
+        });
+        let (made, _next) = made
+            .await
+            .map_err(|error| Error::internal(error.to_string()))??;
+        let generation = made.generation();
+        let version = u32::try_from(generation)
+            .map_err(|_| Error::internal("seal.json has changed too often"))?;
+        let answer = answer(&before, &made);
+        let mut change = self.change(
+            ctx,
+            VERB,
+            object("root", self.facts.instance, ""),
+            clock::now(),
+        );
+        change.event.detail = format!(
+            "generation {generation}, {} of {} slots are there again",
+            answer.slots.len(),
+            before.slots().len()
+        );
+
+        // Nothing that is wrapped under the old key may be on its way to the store from here on.
+        let _root = self.root.write().await;
+        let folder = &self.seal.folder;
+        self.beside.prepare(&old_kek, &kek, version)?;
+        folder::replace(&folder.seal_next(), &made.to_json())?;
+        self.keyring.begin(&kek, version);
+        let rewrap = rewrap(old_kek, Secret::new(*kek.expose()), version);
+        let rotated = self
+            .store
+            .rewrap(change, rewrap, (generation, version), answer)
+            .await;
+        match &rotated {
+            Ok(_) => {
+                self.keyring.settle(true);
+                folder::rename(&folder.seal_next(), &folder.seal())?;
+                self.beside.settle(&kek, generation)?;
+            }
+            // The next start sees on which side it stands.
+            Err(error) if error.kind == Kind::Unknown => {}
+            Err(_) => {
+                self.keyring.settle(false);
+                folder::remove(&folder.seal_next())?;
+            }
+        }
+        rotated
+    }
+
+    /// The file and its root key; each of the secrets must open a slot.
+    async fn open_with_all(
+        &self,
+        ctx: &Context,
+        file: SealFile,
+        openers: Vec<SlotSecret>,
+    ) -> Result<(SealFile, Key, Vec<SlotSecret>)> {
+        let mut opened = (file, None);
+        let mut kept = Vec::new();
+        for secret in openers {
+            let (file, root, secret) = self.open_seal(ctx, VERB, opened.0, secret, None).await?;
+            opened = (file, Some(root));
+            kept.push(secret);
+        }
+        match opened {
+            (file, Some(root)) => Ok((file, root, kept)),
+            (_, None) => Err(Error::invalid(
+                "openers",
+                "give what opens a slot that is there",
+            )),
+        }
+    }
+}
+
+fn answer(before: &SealFile, made: &SealFile) -> RootRotated {
+    let slots = made.slots();
+    let mut gone = before.slots();
+    // Each new slot stands for the first old one of its kind and label.
+    for slot in &slots {
+        let of = |old: &SlotInfo| (&old.kind, &old.label) == (&slot.kind, &slot.label);
+        if let Some(at) = gone.iter().position(of) {
+            gone.remove(at);
+        }
+    }
+    RootRotated {
+        generation: made.generation(),
+        slots: slots.into_iter().map(wire).collect(),
+        gone: gone.into_iter().map(wire).collect(),
+    }
+}
+
+/// Opens under the old key-encryption key, seals under the new one, and sees that it opens.
+fn rewrap(old: Key, new: Key, version: u32) -> Rewrap {
+    Box::new(move |what, wrapped| {
+        let again = |old: &Key, new: &Key, aad: &envelope::Aad<'_>| {
+            let plain = envelope::open(old, aad, wrapped)?;
+            let sealed = envelope::seal(new, version, aad, plain.expose())?;
+            let opened = envelope::open(new, aad, &sealed)?;
+            match opened.matches(plain.expose()) {
+                true => Ok(sealed),
+                false => Err(Error::internal("a key that was wrapped anew does not open")),
+            }
+        };
+        match what {
+            Wrapped::System(name) => again(&old, &new, &system_aad(name)),
+            Wrapped::OrgKey(org, number) => again(&old, &new, &aad(&org, number)),
+            Wrapped::Code(org) => again(
+                &kdf::derive(&old, CODES),
+                &kdf::derive(&new, CODES),
+                &code_aad(&org),
+            ),
+        }
+    })
+}
+
+/// Finishes or drops a rotation that was cut off, before anything else reads the folder's keys.
+/// `generation` is the store's. Returns what the root key is, and its file, if it is another one now.
+///
+/// # Errors
+/// `rotation_cut_off`: the new seal.json counts, and `secret` opens no slot of it.
+pub fn settle(
+    folder: &Folder,
+    secret: &SlotSecret,
+    generation: u64,
+) -> Result<Option<(SealFile, Key, SlotId)>> {
+    let path = folder.seal_next();
+    if !path.exists() {
+        return Ok(None);
+    }
+    let next = SealFile::parse(&folder::read(&path, MAX_BYTES as u64)?)?;
+    if generation < next.generation() {
+        folder::remove(&path)?;
+        return Ok(None);
+    }
+    let (root, slot) = next.open(secret, None).map_err(|why| {
+        Error::unavailable(
+            "rotation_cut_off",
+            "the root key was being made anew when the server ended: start it with a secret that was given then, or with a recovery identity",
+        )
+        .because(why)
+    })?;
+    folder::rename(&path, &folder.seal())?;
+    Ok(Some((next, root, slot)))
+}
