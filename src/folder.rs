@@ -227,14 +227,23 @@ pub fn make_folder(path: &Path) -> Result<()> {
 
 /// Gives a file another name, in the same folder.
 pub fn rename(path: &Path, to: &Path) -> Result<()> {
-    fs::rename(path, to).map_err(|error| failed("rename", path, error))
+    fs::rename(path, to).map_err(|error| failed("rename", path, error))?;
+    sync_parent(path)
+}
+
+fn sync_parent(path: &Path) -> Result<()> {
+    let parent = path.parent().unwrap_or(Path::new("."));
+    File::open(parent)
+        .and_then(|parent| parent.sync_all())
+        .map_err(|error| failed("sync", parent, error))
 }
 
 /// Takes a file away, if it is there.
 pub fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path, error)),
-        _ => Ok(()),
+        Ok(()) => sync_parent(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed("remove", path, error)),
     }
 }
 

@@ -72,8 +72,8 @@ struct Page {
 
 impl Drop for Page {
     fn drop(&mut self) {
-        for key in &mut self.keys {
-            drop(key.take());
+        for key in self.keys.iter_mut().filter_map(OnceLock::get_mut) {
+            key.0.zeroize();
         }
         let _ = os::unlock_memory(&self.keys);
     }

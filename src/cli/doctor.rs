@@ -220,7 +220,7 @@ fn check_store(
         }
         Err(error) => return findings.add("slot secret", Light::Red, error.public),
     };
-    let unlocked = match unlock(folder, &secret, args.slot.slot, false, now) {
+    let unlocked = match unlock(folder, &secret, args.slot.slot, false, false, now) {
         Ok(unlocked) => unlocked,
         Err(error) => return findings.add("store", Light::Red, error.public),
     };

@@ -116,6 +116,7 @@ pub fn run(mut start: Start) -> Result<()> {
                 &secret,
                 start.slot,
                 start.accept_old_seal,
+                true,
                 clock::now(),
             )
             .map_err(stays_sealed)?,
@@ -412,7 +413,7 @@ impl House {
     ) -> Result<Unlocked> {
         let folder = self.start.folder.clone();
         let unlocking = tokio::task::spawn_blocking(move || {
-            unlock(&folder, &secret, slot, accept_old_seal, clock::now())
+            unlock(&folder, &secret, slot, accept_old_seal, true, clock::now())
         });
         let unlocked = unlocking
             .await
@@ -623,15 +624,17 @@ async fn note_start(service: &Service, unnoted: &mut Option<Begun>) -> Result<()
         return Ok(());
     }
     let (slot, generation) = (begun.slot, begun.generation);
-    match begun.older.take() {
+    match begun.older {
         Some(Older { found, known }) => {
             let by = begun.by.clone().unwrap_or_else(Service::own_context);
             service.note_old_seal(&by, found, known, generation).await?;
+            begun.older = None;
         }
         None => service.seal_is(generation).await?,
     }
-    if let Some(by) = begun.by.take() {
-        service.note_unsealed(&by, slot).await?;
+    if let Some(by) = &begun.by {
+        service.note_unsealed(by, slot).await?;
+        begun.by = None;
     }
     let version = env!("CARGO_PKG_VERSION");
     let detail = format!("version {version}, slot {slot}");

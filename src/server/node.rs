@@ -118,6 +118,8 @@ impl Node {
 
     /// Keeps the database key under the next KEK, too.
     pub fn prepare(&mut self, kek: &Key, next: &Key, version: u32) -> Result<()> {
+        // What an earlier rotation left unfinished: this key-encryption key counts.
+        self.settle(kek)?;
         let database_key = self.open_database_key(kek)?;
         let sealed = envelope::seal(next, version, &aad(&self.node), database_key.expose())?;
         self.database_key_next = Some(hex::encode(sealed));
@@ -137,5 +139,32 @@ impl Node {
             self.database_key = next;
         }
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::keygen;
+
+    #[test]
+    fn a_rotation_begun_after_one_that_was_not_settled_keeps_the_key_that_counts() {
+        let keks = [keygen::key(), keygen::key(), keygen::key()];
+        let database_key = keygen::key();
+        let mut node = Node::new(InstanceId::new(), &keks[0], &database_key, 1).unwrap();
+        let opens = |node: &Node, kek: &Key| {
+            let opened = node.open_database_key(kek);
+            opened.is_ok_and(|key| key.matches(database_key.expose()))
+        };
+        node.prepare(&keks[0], &keks[1], 2).unwrap();
+        assert!(opens(&node, &keks[0]) && opens(&node, &keks[1]));
+        // The store was wrapped anew for the second; nobody settled that.
+        node.prepare(&keks[1], &keks[2], 3).unwrap();
+        assert!(opens(&node, &keks[1]) && opens(&node, &keks[2]));
+        let mut undone = node.clone();
+        assert!(undone.settle(&keks[1]).unwrap());
+        assert!(opens(&undone, &keks[1]) && !opens(&undone, &keks[2]));
+        assert!(node.settle(&keks[2]).unwrap() && !node.settle(&keks[2]).unwrap());
+        assert!(opens(&node, &keks[2]) && !opens(&node, &keks[1]));
     }
 }

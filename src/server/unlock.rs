@@ -96,7 +96,8 @@ pub fn credential(folder: &Folder) -> Result<Option<SlotSecret>> {
 }
 
 /// Opens the folder with a slot's secret. An older seal.json opens, too: whether it may is the caller's to
-/// judge; with `accept_old_seal` it becomes the newest.
+/// judge; with `accept_old_seal` it becomes the newest. `settle`: a
+/// rotation of the root key that was cut off is finished or dropped in the folder, too.
 ///
 /// # Errors
 /// One of its own for a wrong secret, a damaged file, and a file of another instance.
@@ -105,13 +106,21 @@ pub fn unlock(
     secret: &SlotSecret,
     slot: Option<SlotId>,
     accept_old_seal: bool,
+    settle: bool,
     now: Timestamp,
 ) -> Result<Unlocked> {
     let mut node = Node::read(folder)?;
     let (mut seal, _) = slot::read(folder)?;
     seal.check_instance(node.instance)?;
     let (mut root, mut opened_by) = seal.open(secret, slot)?;
-    let database_key = node.open_database_key(&kek_of(&root))?;
+    let database_key = match node.open_database_key(&kek_of(&root)) {
+        // A rotation was cut off between its files, or these come from different times.
+        Err(why) => match root::next(folder, secret) {
+            Ok(Some(next)) => node.open_database_key(&kek_of(&next.root))?,
+            Ok(None) | Err(_) => return Err(why),
+        },
+        opened => opened?,
+    };
     let opened = Opened::open(&folder.live(), &database_key, false, now)?;
     let found = opened.instance()?;
     if found != node.instance {
@@ -123,24 +132,39 @@ pub fn unlock(
             ),
         ));
     }
-    if let Some(newer) = root::settle(folder, secret, opened.seal_generation()?)? {
-        (seal, root, opened_by) = newer;
+    let kek_version = opened.kek_version()?;
+    if folder.seal_next().exists() {
+        // It counts if the store's keys were wrapped anew for it.
+        if u64::from(kek_version) > seal.generation() {
+            if let Some(next) = root::next(folder, secret)? {
+                SystemKeys::of(&opened, &kek_of(&next.root))?.key(AUDIT)?;
+                if settle {
+                    folder::rename(&folder.seal_next(), &folder.seal())?;
+                }
+                (seal, root, opened_by) = (next.file, next.root, next.slot);
+            }
+        } else if settle {
+            folder::remove(&folder.seal_next())?;
+        }
     }
     let kek = kek_of(&root);
-    if node.settle(&kek)? {
-        node.write(folder)?;
-    }
     let found = seal.generation();
     let known = node.seal_generation.max(opened.seal_generation()?);
     let older = (found < known).then_some(Older { found, known });
-    let system = SystemKeys {
-        kek: &kek,
-        keys: opened.system_keys()?,
-    };
+    let system = SystemKeys::of(&opened, &kek)?;
     let audit = match (system.key(AUDIT), older) {
-        (Err(why), Some(older)) => return Err(older.of_an_old_root().because(why)),
+        (Err(why), Some(older)) if u64::from(kek_version) > older.found => {
+            return Err(older.of_an_old_root().because(why));
+        }
         (audit, _) => audit?,
     };
+    // Only now is it certain that this key-encryption key counts.
+    if node.settle(&kek)?
+        && settle
+        && let Err(error) = node.write(folder)
+    {
+        log::warn!(error:? = error; "node.json still holds what a rotation of the root key left");
+    }
     if older.is_some() && accept_old_seal {
         // Newer than all that ever was, so that no other copy counts as the newest.
         seal.advance(&root, known + 1)?;
@@ -160,7 +184,7 @@ pub fn unlock(
         instance: node.instance,
         slot: opened_by,
         generation: seal.generation(),
-        kek_version: opened.kek_version()?,
+        kek_version,
         older,
         opened,
         identity,
@@ -176,7 +200,14 @@ struct SystemKeys<'a> {
     keys: Vec<WrappedKey>,
 }
 
-impl SystemKeys<'_> {
+impl<'a> SystemKeys<'a> {
+    fn of(opened: &Opened, kek: &'a Key) -> Result<Self> {
+        Ok(Self {
+            kek,
+            keys: opened.system_keys()?,
+        })
+    }
+
     fn open(&self, name: &str) -> Result<Secret<Vec<u8>>> {
         let wrapped = self
             .keys

@@ -12,7 +12,7 @@ use crate::store::{Store, WrappedKey};
 
 pub struct Keyring {
     arena: Arena,
-    /// The newest first; more than one only while the root key is made anew.
+    /// The newest first, then the one before the last rotation.
     keks: RwLock<Vec<Kek>>,
     orgs: RwLock<HashMap<(OrgId, u32), Locked>>,
 }
@@ -115,19 +115,19 @@ impl Keyring {
         self.open(|kek| envelope::open(&kdf::derive(kek, purpose), aad, sealed))
     }
 
-    /// Takes in the next key-encryption key, beside the old one: while rows are wrapped anew, some are
-    /// read under either.
+    /// Takes in the next key-encryption key. The one before stays beside it: what was read before the
+    /// rows were wrapped anew is opened with it.
     pub fn begin(&self, kek: &Key, version: u32) {
         let key = self.arena.keep(Secret::new(*kek.expose()));
-        self.write().insert(0, Kek { version, key });
+        let mut keks = self.write();
+        keks.truncate(1);
+        keks.insert(0, Kek { version, key });
     }
 
-    /// Ends a rotation: the newest stays, or, if the rows were not wrapped anew, the one before.
-    pub fn settle(&self, rotated: bool) {
+    /// The rows were not wrapped anew: the one before counts again.
+    pub fn undo(&self) {
         let mut keks = self.write();
-        if rotated {
-            keks.truncate(1);
-        } else if keks.len() > 1 {
+        if keks.len() > 1 {
             keks.remove(0);
         }
     }

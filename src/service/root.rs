@@ -1,9 +1,9 @@
-//! The root key, made anew: whoever had it, or a slot's secret with an old seal.json, has nothing any
-//! more. No deposit is encrypted again: under the root key lie only keys.
+//! The root key, made anew: a slot's secret with an old seal.json opens the store no more. The keys
+//! under it are wrapped anew, not made anew, and no deposit is encrypted again.
 //!
 //! The transaction that wraps them anew is the moment that counts. Before it, both files that go with
 //! the new root key are written beside the old ones; after it they take their places. A start that
-//! finds it cut off looks at the generation in the store to see on which side it stands.
+//! finds it cut off sees by the version of the key-encryption key in the store on which side it stands.
 
 use std::sync::Arc;
 
@@ -33,6 +33,10 @@ pub trait Beside: Send + Sync {
     fn prepare(&self, kek: &Key, next: &Key, version: u32) -> Result<()>;
     /// This key-encryption key is the only one now.
     fn settle(&self, kek: &Key, generation: u64) -> Result<()>;
+}
+
+fn copy(key: &Key) -> Key {
+    Secret::new(*key.expose())
 }
 
 /// The key-encryption key under a root key.
@@ -100,28 +104,52 @@ impl Service {
         // Nothing that is wrapped under the old key may be on its way to the store from here on.
         let _root = self.root.write().await;
         let folder = &self.seal.folder;
-        self.beside.prepare(&old_kek, &kek, version)?;
-        folder::replace(&folder.seal_next(), &made.to_json())?;
+        let prepared = self
+            .beside
+            .prepare(&old_kek, &kek, version)
+            .and_then(|()| folder::replace(&folder.seal_next(), &made.to_json()));
+        if let Err(error) = prepared {
+            self.undo(&old_kek, before.generation());
+            return Err(error);
+        }
         self.keyring.begin(&kek, version);
-        let rewrap = rewrap(old_kek, Secret::new(*kek.expose()), version);
+        let rewrap = rewrap(copy(&old_kek), copy(&kek), version);
         let rotated = self
             .store
             .rewrap(change, rewrap, (generation, version), answer)
             .await;
         match &rotated {
             Ok(_) => {
-                self.keyring.settle(true);
-                folder::rename(&folder.seal_next(), &folder.seal())?;
-                self.beside.settle(&kek, generation)?;
+                let settled = folder::rename(&folder.seal_next(), &folder.seal())
+                    .and_then(|()| self.beside.settle(&kek, generation));
+                if let Err(error) = settled {
+                    // The rotation stands all the same.
+                    log::error!(error:? = error; "the root key was made anew, and its seal.json did not take its place");
+                    self.board.amber(
+                        "seal",
+                        "the root key was made anew, and the files that go with it could not be written",
+                        "see the server's log, and start it again: that finishes it",
+                    );
+                }
             }
             // The next start sees on which side it stands.
             Err(error) if error.kind == Kind::Unknown => {}
             Err(_) => {
-                self.keyring.settle(false);
-                folder::remove(&folder.seal_next())?;
+                self.keyring.undo();
+                self.undo(&old_kek, before.generation());
             }
         }
         rotated
+    }
+
+    /// Nothing is wrapped anew: the files that were to go with it go. What stays of them is found and
+    /// dropped at the next start.
+    fn undo(&self, kek: &Key, generation: u64) {
+        let gone = folder::remove(&self.seal.folder.seal_next())
+            .and_then(|()| self.beside.settle(kek, generation));
+        if let Err(error) = gone {
+            log::warn!(error:? = error; "what a rotation of the root key left is still there");
+        }
     }
 
     /// The file and its root key; each of the secrets must open a slot.
@@ -189,32 +217,29 @@ fn rewrap(old: Key, new: Key, version: u32) -> Rewrap {
     })
 }
 
-/// Finishes or drops a rotation that was cut off, before anything else reads the folder's keys.
-/// `generation` is the store's. Returns what the root key is, and its file, if it is another one now.
+/// The seal.json that is to take the place of the one there, its root key, and the slot that gave it.
+pub struct Next {
+    pub file: SealFile,
+    pub root: Key,
+    pub slot: SlotId,
+}
+
+/// What a rotation that was cut off left, opened; none if there is nothing.
 ///
 /// # Errors
-/// `rotation_cut_off`: the new seal.json counts, and `secret` opens no slot of it.
-pub fn settle(
-    folder: &Folder,
-    secret: &SlotSecret,
-    generation: u64,
-) -> Result<Option<(SealFile, Key, SlotId)>> {
+/// `rotation_cut_off`: `secret` opens no slot of it.
+pub fn next(folder: &Folder, secret: &SlotSecret) -> Result<Option<Next>> {
     let path = folder.seal_next();
     if !path.exists() {
         return Ok(None);
     }
-    let next = SealFile::parse(&folder::read(&path, MAX_BYTES as u64)?)?;
-    if generation < next.generation() {
-        folder::remove(&path)?;
-        return Ok(None);
-    }
-    let (root, slot) = next.open(secret, None).map_err(|why| {
+    let file = SealFile::parse(&folder::read(&path, MAX_BYTES as u64)?)?;
+    let (root, slot) = file.open(secret, None).map_err(|why| {
         Error::unavailable(
             "rotation_cut_off",
-            "the root key was being made anew when the server ended: start it with a secret that was given then, or with a recovery identity",
+            "the root key was being made anew when the server ended: start it with a secret that was given then, or with a recovery identity (serve --slot-identity)",
         )
         .because(why)
     })?;
-    folder::rename(&path, &folder.seal())?;
-    Ok(Some((next, root, slot)))
+    Ok(Some(Next { file, root, slot }))
 }

@@ -239,7 +239,7 @@ impl Store {
         self.change(change, 0, |_, _| Ok(())).await
     }
 
-    /// Says which seal.json is the newest; `answer` is what a retry gets.
+    /// Says which seal.json is the newest, if none is known that is newer; `answer` is what a retry gets.
     pub async fn set_seal_generation<T>(
         &self,
         change: Change,
@@ -251,7 +251,7 @@ impl Store {
     {
         self.change(change, 512, move |tx, _| {
             tx.db.execute(
-                "UPDATE meta SET value = ?1 WHERE name = 'seal_generation'",
+                "UPDATE meta SET value = ?1 WHERE name = 'seal_generation' AND CAST(value AS INTEGER) < CAST(?1 AS INTEGER)",
                 [generation.to_string()],
             )?;
             Ok(answer)

@@ -679,6 +679,20 @@ fn a_rotation_that_is_cut_off_anywhere_is_finished_or_undone() {
             .1
             .clone()
     };
+    // One that was never wrapped for is dropped, whatever generation has been reached since.
+    put(&vault, &before);
+    vault.starts_with("key-file");
+    vault.add("key-file", "-more", "one more");
+    vault.server.stop();
+    fs::write(
+        vault.server.data.join("live/seal.json.next"),
+        of(&after, "seal.json"),
+    )
+    .unwrap();
+    all_opens(&mut vault, "passphrase", 99);
+    assert_eq!(vault.slots().len(), 5);
+    assert!(!vault.server.data.join("live/seal.json.next").exists());
+    vault.server.stop();
     let mut both: Value = serde_json::from_slice(&of(&before, "node.json")).unwrap();
     let new: Value = serde_json::from_slice(&of(&after, "node.json")).unwrap();
     both["database_key_next"] = new["database_key"].clone();

@@ -14,7 +14,10 @@ use crate::error::{Error, Result};
 
 #[derive(clap::Subcommand, Debug)]
 pub enum Verb {
-    /// Make the root key anew, when a slot's secret leaked: what it opened before opens nothing more
+    /// Make the root key anew, when a slot's secret and seal.json leaked
+    ///
+    /// The keys under it are wrapped anew, not made anew: whoever has an older copy of the whole folder
+    /// keeps them.
     ///
     /// The slots whose secrets are given are there again, and so are recovery slots; all others go. No
     /// deposit is encrypted again, and requests are answered meanwhile.
