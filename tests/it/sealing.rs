@@ -2,7 +2,6 @@
 //! how an open one is sealed again.
 
 use std::fs;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -10,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use crate::harness::run::as_root;
 use crate::harness::{Opens, Options, PATIENCE, Server, run, until, wire};
 
 const SLOT: &str = "018f3b5e-5b6a-7c3d-8e9f-0123456789ab";
@@ -507,14 +507,7 @@ with open(f"/proc/{sys.argv[1]}/maps") as maps, open(f"/proc/{sys.argv[1]}/mem",
         found = [count + held.count(word) for count, word in zip(found, wanted)]
 print(*found)
 "#;
-    let mut command = match strongroom::os::effective_uid() {
-        0 => Command::new("python3"),
-        _ => {
-            let mut sudo = Command::new("sudo");
-            sudo.args(["-n", "python3"]);
-            sudo
-        }
-    };
+    let mut command = as_root("python3");
     command.args(["-c", SCAN, &pid.to_string()]);
     let said = run(command.args(wanted.iter().map(hex::encode)))
         .ok()

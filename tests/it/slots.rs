@@ -7,6 +7,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::harness::run::as_root;
 use crate::harness::{Client, Opens, Options, Server, run, run_with, wire};
 
 /// A server with a slot of every kind; each one's secret lies in the file of its name.
@@ -208,14 +209,7 @@ fn the_recovery_identity_alone_opens_the_folder_wherever_it_lies() {
 
 /// systemd-creds keeps the machine key where only root reads it.
 fn systemd_creds(args: &[&str]) -> Vec<u8> {
-    let mut command = match strongroom::os::effective_uid() {
-        0 => Command::new("systemd-creds"),
-        _ => {
-            let mut sudo = Command::new("sudo");
-            sudo.args(["-n", "systemd-creds"]);
-            sudo
-        }
-    };
+    let mut command = as_root("systemd-creds");
     run(command.args(args)).ok().stdout
 }
 

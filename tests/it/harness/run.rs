@@ -117,6 +117,16 @@ pub fn run_with(command: &mut Command, stdin: &[u8]) -> Output {
     })
 }
 
+/// A program as root: directly, or through sudo without a password.
+pub fn as_root(program: &str) -> Command {
+    if strongroom::os::effective_uid() == 0 {
+        return Command::new(program);
+    }
+    let mut sudo = Command::new("sudo");
+    sudo.args(["-n", program]);
+    sudo
+}
+
 /// Runs a peer that has to end well, and returns its standard output.
 #[track_caller]
 pub fn tool<A: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = A>) -> Vec<u8> {
