@@ -1,54 +1,46 @@
 //! Builds everything, hands it down, and stops it in order.
 
+mod house;
 pub mod init;
 mod logging;
 pub(crate) mod node;
+mod running;
 pub mod tls;
 pub mod unlock;
 
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, watch};
 
 use crate::clock;
 use crate::config::Config;
 use crate::crypto::seal::SlotSecret;
 use crate::error::{Error, Kind, Result};
 use crate::folder::{self, Folder};
-use crate::http::health::{HealthBound, HealthServing};
-use crate::http::{Bound, BoundSocket, Limits, Listeners, Serving};
+use crate::http::health::HealthBound;
+use crate::http::{Bound, BoundSocket, Limits, Listeners};
 use crate::model::audit::{Object, Outcome};
 use crate::model::health::ServerState;
 use crate::model::id::SlotId;
 use crate::os;
-use crate::secret::Key;
-use crate::service::caller::Context;
-use crate::service::gate::{Gate, Knock};
+use crate::service::gate::Gate;
 use crate::service::health::Board;
-use crate::service::root::Beside;
-use crate::service::{Facts, Parts, Service};
+use crate::service::{Facts, Service};
 use crate::store::Change;
+use house::House;
 use logging::Logging;
 use node::Node;
-use unlock::{Older, Unlocked, unlock};
+use running::{Why, end};
+use unlock::{Unlocked, unlock};
 
 const MOST_CONFIG: u64 = 1 << 20;
-/// The part of health that is about being open.
-const SEAL: &str = "seal";
-/// Upkeep that costs little.
-const MINUTE: Duration = Duration::from_secs(60);
-/// Between two looks at the disk and the access log.
-const LOOK: Duration = Duration::from_secs(5);
-/// Minutes between checkpoints of the audit.
-const CHECKPOINT_MINUTES: u32 = 60;
 
 /// How a server is started.
 pub struct Start {
@@ -63,17 +55,6 @@ pub struct Start {
     pub gui_listen: Option<SocketAddr>,
     pub health_listen: Option<SocketAddr>,
     pub ready_file: Option<PathBuf>,
-}
-
-/// What `--ready-file` gets when requests are answered.
-#[derive(Serialize)]
-struct Ready {
-    client_url: String,
-    gui_url: String,
-    health_url: String,
-    server_fingerprint: String,
-    pid: u32,
-    state: ServerState,
 }
 
 /// Reads and checks `strongroom.toml`.
@@ -336,345 +317,6 @@ impl Sealed {
     }
 }
 
-/// What a server has before it is open, and keeps when it is.
-struct House {
-    start: Start,
-    facts: Facts,
-    board: Arc<Board>,
-    failing: Failing,
-    gate: Arc<Gate>,
-    logging: Arc<Logging>,
-    show: tls::Show,
-}
-
-impl House {
-    /// Says that it is sealed, and how to open it.
-    fn sealed(&self) {
-        self.board.server(ServerState::Sealed);
-        self.board.amber(
-            SEAL,
-            "the server is sealed: it has no root key",
-            "`strongroom unseal`, or the page of the GUI's listener",
-        );
-        log::warn!(gui = self.facts.gui_listen.as_str(); "sealed: open it with `strongroom unseal`, or on the page of the GUI's listener");
-        if let Err(error) = self.tell_ready(ServerState::Sealed) {
-            log::warn!(error = error.public.as_str(); "the ready file could not be written");
-        }
-    }
-
-    /// Waits until something opens it; none if it is stopped before.
-    async fn until_opened(
-        self,
-        mut knocks: mpsc::Receiver<Knock>,
-        signals: &mut Signals,
-    ) -> Result<Option<Running>> {
-        loop {
-            let knock = tokio::select! {
-                _ = signals.terminate.recv() => return Ok(None),
-                _ = signals.interrupt.recv() => return Ok(None),
-                _ = signals.hangup.recv() => {
-                    reread(&self.start, &self.facts.config);
-                    continue;
-                }
-                knock = knocks.recv() => knock,
-            };
-            let Some(knock) = knock else {
-                return Ok(None);
-            };
-            let unlocked = match self
-                .unlock(knock.secret, knock.slot, knock.accept_old_seal)
-                .await
-            {
-                Ok(unlocked) => unlocked,
-                Err(error) => {
-                    // Here, since whoever knocked may not wait for the answer.
-                    if let Err(worse) = self.gate.keep(&knock.ctx, &error) {
-                        log::warn!(error:? = worse; "an attempt to unseal could not be kept for the audit");
-                    }
-                    let _ = knock.answer.send(Err(error));
-                    continue;
-                }
-            };
-            let slot = unlocked.slot;
-            let opened = self.open(unlocked, Some(knock.ctx)).await;
-            let _ = knock.answer.send(match &opened {
-                Ok(_) => Ok(slot),
-                Err(error) => Err(Error::new(error.kind, error.code, error.public.clone())),
-            });
-            return opened.map(Some);
-        }
-    }
-
-    async fn unlock(
-        &self,
-        secret: SlotSecret,
-        slot: Option<SlotId>,
-        accept_old_seal: bool,
-    ) -> Result<Unlocked> {
-        let folder = self.start.folder.clone();
-        let unlocking = tokio::task::spawn_blocking(move || {
-            unlock(&folder, &secret, slot, accept_old_seal, true, clock::now())
-        });
-        let unlocked = unlocking
-            .await
-            .map_err(|error| Error::internal(error.to_string()))??;
-        match unlocked.older {
-            Some(older) if !accept_old_seal => Err(older.refusal()),
-            _ => Ok(unlocked),
-        }
-    }
-
-    /// Starts the store and the service, and lets requests through. `by`: who unsealed it.
-    async fn open(self, unlocked: Unlocked, by: Option<Context>) -> Result<Running> {
-        let (folder, fqdn) = (self.start.folder.clone(), self.facts.config.fqdn.clone());
-        let leaf = tls::load(&folder, &unlocked.identity, &fqdn, clock::now())?;
-        self.show.put(&leaf);
-        #[cfg(debug_assertions)]
-        if let Some(planted) = unlocked.opened.planted() {
-            log::error!("{}", planted.warning());
-            self.board
-                .red("planted defect", &planted.warning(), "unset the variable");
-        }
-        let settings = unlocked.opened.settings()?;
-        let store = unlocked
-            .opened
-            .start(unlocked.keys, self.failing.reporter(&self.board))?;
-        let (sealing, logging) = (Arc::new(Notify::new()), Arc::clone(&self.logging));
-        let service = Arc::new(Service::new(Parts {
-            store,
-            kek: unlocked.kek,
-            kek_version: unlocked.kek_version,
-            signer: unlocked.signer,
-            tagger: unlocked.tagger,
-            board: Arc::clone(&self.board),
-            settings,
-            folder: folder.clone(),
-            beside: Box::new(NodeFile(folder.clone())),
-            sealing: Arc::clone(&sealing),
-            leaf_sha256: leaf.sha256,
-            apply: Box::new(move |name, value| logging.apply(name, value)),
-            facts: Facts {
-                server_fingerprint: unlocked.identity.fingerprint(),
-                ca_pem: unlocked.identity.ca_pem(),
-                ..self.facts.clone()
-            },
-        })?);
-        for subsystem in ["store", "audit", "certificates", SEAL] {
-            self.board.green(subsystem);
-        }
-        if let Err(error) = service.note_attempts(&folder).await {
-            log::warn!(error:? = error; "attempts to unseal are not in the audit yet");
-        }
-        let mut unnoted = Some(Begun {
-            slot: unlocked.slot,
-            generation: unlocked.generation,
-            older: unlocked.older,
-            by,
-        });
-        note_start(&service, &mut unnoted).await?;
-        if let Err(error) = note_generation(&folder, unlocked.generation) {
-            log::warn!(error:? = error; "node.json could not be written");
-        }
-        let show = self.show.clone();
-        let renewal = tls::Renewal::new(folder, unlocked.identity, fqdn, &leaf, show);
-        self.gate.open(&service);
-        self.board.server(ServerState::Serving);
-        Ok(Running {
-            service,
-            house: self,
-            renewal,
-            sealing,
-            unnoted,
-        })
-    }
-
-    /// Says where requests are answered.
-    fn tell_ready(&self, state: ServerState) -> Result<()> {
-        let fqdn = &self.facts.config.fqdn;
-        let ready = Ready {
-            client_url: url("https", fqdn, &self.facts.client_listen),
-            gui_url: url("https", fqdn, &self.facts.gui_listen),
-            health_url: format!("http://{}", self.facts.health_listen),
-            server_fingerprint: self.facts.server_fingerprint.to_string(),
-            pid: std::process::id(),
-            state,
-        };
-        log::info!(client = ready.client_url.as_str(), gui = ready.gui_url.as_str(), health = ready.health_url.as_str(), fingerprint = ready.server_fingerprint.as_str(); "{}", match state {
-            ServerState::Sealed => "listening, sealed",
-            _ => "serving",
-        });
-        let Some(path) = &self.start.ready_file else {
-            return Ok(());
-        };
-        let text =
-            serde_json::to_vec(&ready).map_err(|error| Error::internal(error.to_string()))?;
-        write_ready(path, &text)
-    }
-}
-
-/// A device or a pipe is written to, not replaced, and so is what lies in /dev.
-fn write_ready(path: &Path, text: &[u8]) -> Result<()> {
-    if std::fs::metadata(path).is_ok_and(|it| !it.is_file() || path.starts_with("/dev")) {
-        return std::fs::write(path, text).map_err(|error| folder::failed("write", path, error));
-    }
-    folder::replace(path, text)
-}
-
-/// What a serving server keeps at hand.
-struct Running {
-    service: Arc<Service>,
-    house: House,
-    renewal: tls::Renewal,
-    sealing: Arc<Notify>,
-    /// What is not in the audit yet, until the disk takes it.
-    unnoted: Option<Begun>,
-}
-
-/// How a server came to be open.
-struct Begun {
-    slot: SlotId,
-    generation: u64,
-    /// Set where an older seal.json was taken by name.
-    older: Option<Older>,
-    /// Who unsealed it; none at a start that opened it.
-    by: Option<Context>,
-}
-
-/// Why a server stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Why {
-    Told,
-    Sealed,
-    Failed,
-}
-
-impl Running {
-    /// Works off what comes up while it serves.
-    async fn until_stopped(&mut self, signals: &mut Signals) -> Why {
-        let mut minutes = tokio::time::interval(MINUTE);
-        let mut looks = tokio::time::interval(LOOK);
-        let mut minute: u32 = 0;
-        loop {
-            tokio::select! {
-                () = self.house.failing.happened() => return Why::Failed,
-                () = self.sealing.notified() => return Why::Sealed,
-                _ = signals.terminate.recv() => return Why::Told,
-                _ = signals.interrupt.recv() => return Why::Told,
-                _ = signals.hangup.recv() => reread(&self.house.start, &self.house.facts.config),
-                _ = looks.tick() => self.service.report(),
-                _ = minutes.tick() => {
-                    self.look_after(minute).await;
-                    minute = minute.wrapping_add(1);
-                }
-            }
-        }
-    }
-
-    /// Each minute. What does not come through is said and tried again.
-    async fn look_after(&mut self, minute: u32) {
-        let said = |what: &str, outcome: Result<()>| {
-            if let Err(error) = outcome {
-                log::warn!(error = format!("{error:?}").as_str(); "{what} did not come through");
-            }
-        };
-        said(
-            "the start's event",
-            note_start(&self.service, &mut self.unnoted).await,
-        );
-        said("upkeep", self.service.upkeep().await);
-        said("the certificate's renewal", self.renew().await);
-        if minute > 0 && minute.is_multiple_of(CHECKPOINT_MINUTES) {
-            let own = Service::own_context();
-            said("the hourly checkpoint", self.service.checkpoint(&own).await);
-        }
-    }
-
-    async fn renew(&mut self) -> Result<()> {
-        const NAME: &str = "certificates";
-        let board = self.service.board();
-        let renewed = self.renewal.renew_if_due(clock::now());
-        let renewed = renewed.inspect_err(|error| {
-            let step = "see the server's log; a restart tries again at once";
-            board.amber(
-                NAME,
-                &format!("the certificate could not be renewed: {error}"),
-                step,
-            );
-        })?;
-        board.green(NAME);
-        let Some(leaf) = renewed else {
-            return Ok(());
-        };
-        self.service.leaf_renewed(leaf);
-        let detail = format!("leaf SHA-256 {leaf}");
-        self.service.note("certificate.renew", &detail).await
-    }
-}
-
-/// The events of the start, and the first checkpoint. A disk without room for changes takes them
-/// later: what is there is served all the same.
-async fn note_start(service: &Service, unnoted: &mut Option<Begun>) -> Result<()> {
-    let Some(begun) = unnoted else {
-        return Ok(());
-    };
-    if service.room().is_err() {
-        log::warn!(
-            "the data disk is too full for changes; the start is entered in the audit when there is room"
-        );
-        return Ok(());
-    }
-    let (slot, generation) = (begun.slot, begun.generation);
-    match begun.older {
-        Some(Older { found, known }) => {
-            let by = begun.by.clone().unwrap_or_else(Service::own_context);
-            service.note_old_seal(&by, found, known, generation).await?;
-            begun.older = None;
-        }
-        None => service.seal_is(generation).await?,
-    }
-    if let Some(by) = &begun.by {
-        service.note_unsealed(by, slot).await?;
-        begun.by = None;
-    }
-    let version = env!("CARGO_PKG_VERSION");
-    let detail = format!("version {version}, slot {slot}");
-    service.note("server.start", &detail).await?;
-    *unnoted = None;
-    service.checkpoint(&Service::own_context()).await
-}
-
-/// Enters in `node.json` which seal.json is the newest.
-fn note_generation(folder: &Folder, generation: u64) -> Result<()> {
-    let mut node = Node::read(folder)?;
-    if node.seal_generation != generation {
-        node.seal_generation = generation;
-        node.write(folder)?;
-    }
-    Ok(())
-}
-
-/// `node.json`, as the service sees it.
-struct NodeFile(Folder);
-
-impl Beside for NodeFile {
-    fn seal_changed(&self, generation: u64) -> Result<()> {
-        note_generation(&self.0, generation)
-    }
-
-    fn prepare(&self, kek: &Key, next: &Key, version: u32) -> Result<()> {
-        let mut node = Node::read(&self.0)?;
-        node.prepare(kek, next, version)?;
-        node.write(&self.0)
-    }
-
-    fn settle(&self, kek: &Key, generation: u64) -> Result<()> {
-        let mut node = Node::read(&self.0)?;
-        node.settle(kek)?;
-        node.seal_generation = generation;
-        node.write(&self.0)
-    }
-}
-
 /// SIGHUP: says what is wrong with strongroom.toml, and which of its keys need a restart.
 fn reread(start: &Start, running: &Config) {
     match config_with(start) {
@@ -687,55 +329,6 @@ fn reread(start: &Start, running: &Config) {
                 log::warn!(keys = keys.join(", ").as_str(); "strongroom.toml changed; these keys take effect at the next start")
             }
         },
-    }
-}
-
-/// What was taken on is finished; then the last checkpoint, the store's queues, the health listener.
-async fn end(
-    serving: Serving,
-    running: Option<Running>,
-    sealing: bool,
-    health: HealthServing,
-) -> Result<()> {
-    serving.ended().await;
-    let failing = running
-        .as_ref()
-        .map_or_else(Failing::default, |it| it.house.failing.clone());
-    if let Some(running) = &running
-        && !failing.has_failed()
-    {
-        if sealing && let Err(error) = running.service.end_sessions().await {
-            log::warn!(error:? = error; "sessions outlive the sealing");
-        }
-        let last = async {
-            running.service.note("server.stop", "").await?;
-            running.service.checkpoint(&Service::own_context()).await
-        };
-        if let Err(error) = last.await {
-            log::warn!(error = format!("{error:?}").as_str(); "the last checkpoint is missing");
-        }
-    }
-    let stopped = tokio::task::spawn_blocking(move || {
-        // The last ones that hold the service, and with it the store.
-        health.stop();
-        drop(running);
-    });
-    stopped
-        .await
-        .map_err(|error| Error::internal(error.to_string()))?;
-    if failing.has_failed() {
-        return Err(Error::internal("the store failed").because("see the log above"));
-    }
-    log::info!("stopped");
-    Ok(())
-}
-
-/// `listening` is an address and port as bound; clients use the host's name.
-fn url(scheme: &str, host: &str, listening: &str) -> String {
-    let port = listening.rsplit(':').next().unwrap_or_default();
-    match host.contains(':') {
-        true => format!("{scheme}://[{host}]:{port}"),
-        false => format!("{scheme}://{host}:{port}"),
     }
 }
 

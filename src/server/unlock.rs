@@ -95,9 +95,9 @@ pub fn credential(folder: &Folder) -> Result<Option<SlotSecret>> {
     Ok(None)
 }
 
-/// Opens the folder with a slot's secret. An older seal.json opens, too: whether it may is the caller's to
-/// judge; with `accept_old_seal` it becomes the newest. `settle`: a
-/// rotation of the root key that was cut off is finished or dropped in the folder, too.
+/// Opens the folder with a slot's secret. An older seal.json opens, too: whether it may is the caller's
+/// to judge; with `accept_old_seal` it becomes the newest. With `settle`, a rotation of the root key that
+/// was cut off is finished or dropped in the folder, else in memory alone.
 ///
 /// # Errors
 /// One of its own for a wrong secret, a damaged file, and a file of another instance.

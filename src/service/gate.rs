@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::access::{Action, Target};
 use super::caller::{Context, Identity, Listener};
 use super::health::Board;
 use super::{Facts, Service, limited, object, session, slot};
@@ -182,7 +183,7 @@ impl Gate {
                 kind => Error::new(
                     kind,
                     error.code,
-                    "this would open the server, and something else keeps it closed: `strongroom unseal` on its machine says what",
+                    "the server cannot be opened as it is; `strongroom unseal` on its machine says why",
                 ),
             }),
         }
@@ -265,45 +266,42 @@ impl Gate {
     }
 }
 
-/// What was tried while the server was sealed.
+/// What was tried while the server was sealed. A file that cannot be read is set aside.
 fn kept(folder: &Folder) -> Result<VecDeque<Event>> {
     let path = folder.attempts();
     if !path.exists() {
         return Ok(VecDeque::new());
     }
-    serde_json::from_slice(&folder::read(&path, MOST_BYTES)?).map_err(|why| {
-        Error::unavailable(
-            "attempts_damaged",
-            format!("{} is damaged: {why}", path.display()),
-        )
-    })
+    match serde_json::from_slice(&folder::read(&path, MOST_BYTES)?) {
+        Ok(attempts) => Ok(attempts),
+        Err(why) => {
+            let aside = path.with_extension("damaged");
+            log::warn!(error:% = why, kept = aside.display().to_string().as_str(); "attempts.json is damaged; what was in it is missing from the audit");
+            folder::rename(&path, &aside)?;
+            Ok(VecDeque::new())
+        }
+    }
 }
 
 impl Service {
     /// Enters in the audit what was tried while the server was sealed. Cut off half-way, it enters
     /// some of it twice, with the same request id.
     pub async fn note_attempts(&self, folder: &Folder) -> Result<()> {
-        let path = folder.attempts();
-        let attempts = match kept(folder) {
-            Ok(attempts) if attempts.is_empty() => return Ok(()),
-            Ok(attempts) => attempts,
-            Err(damaged) => {
-                let aside = path.with_extension("damaged");
-                log::warn!(error = damaged.public.as_str(), kept = aside.display().to_string().as_str(); "attempts to unseal are missing from the audit");
-                return folder::rename(&path, &aside);
-            }
-        };
+        let attempts = kept(folder)?;
+        if attempts.is_empty() {
+            return Ok(());
+        }
         for attempt in attempts {
             self.store.access().record(attempt)?;
         }
         self.store.access().flush().await?;
-        folder::remove(&path)
+        folder::remove(&folder.attempts())
     }
 
     /// Who opened the server, and with which slot.
-    pub async fn note_unsealed(&self, ctx: &Context, slot: SlotId) -> Result<()> {
+    pub async fn note_unsealed(&self, ctx: &Context, slot: SlotId, at: Timestamp) -> Result<()> {
         let server = object("server", self.facts.instance, &self.facts.config.fqdn);
-        let mut change = self.change(ctx, UNSEAL, server, clock::now());
+        let mut change = self.change(ctx, UNSEAL, server, at);
         change.event.detail = format!("slot {slot}");
         self.store.note(change).await
     }
@@ -311,7 +309,6 @@ impl Service {
     /// Closes the store and forgets the keys: requests taken on are finished, then the program starts
     /// anew, sealed.
     pub async fn seal(self: &Arc<Self>, ctx: &Context) -> Result<()> {
-        use super::access::{Action, Target};
         const VERB: &str = "server.seal";
         let server = || object("server", self.facts.instance, &self.facts.config.fqdn);
         self.allow(ctx, Action::Seal, &Target::Server, VERB, server())?;
@@ -420,6 +417,10 @@ mod tests {
         assert_eq!(kept.len(), KEPT);
         assert_eq!(kept.back().unwrap().actor.source, "192.0.2.2");
         assert_eq!(kept.back().unwrap().detail, "wrong_passphrase");
+        std::fs::write(gate.folder.attempts(), "[{").unwrap();
+        gate.keep(&first, &wrong).unwrap();
+        assert_eq!(super::kept(&gate.folder).unwrap().len(), 1);
+        assert!(folder.join("attempts.damaged").exists());
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }
