@@ -29,6 +29,17 @@ pub struct Config {
     pub admin: Admin,
     #[serde(default)]
     pub unseal: Unseal,
+    #[serde(default)]
+    pub tls: Tls,
+}
+
+/// What a sealed server, too, needs to show a certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// A program, with its arguments, that prints the password of the private key; run without a shell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_password_script: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +89,7 @@ impl Config {
             health_listen: health_listen(),
             admin: Admin::default(),
             unseal: Unseal::default(),
+            tls: Tls::default(),
         };
         config.check()?;
         Ok(config)
@@ -188,6 +200,9 @@ impl Config {
         }
         if self.unseal != other.unseal {
             keys.push("unseal");
+        }
+        if self.tls != other.tls {
+            keys.push("tls");
         }
         keys
     }

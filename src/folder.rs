@@ -57,6 +57,11 @@ impl Folder {
         self.live().join("tls")
     }
 
+    /// The public half of the server's OpenPGP key.
+    pub fn openpgp(&self) -> PathBuf {
+        self.live().join("openpgp.asc")
+    }
+
     pub fn node(&self) -> PathBuf {
         self.root.join("node.json")
     }

@@ -113,6 +113,17 @@ pub fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
+/// Ends a process group of ours (SIGKILL), if there is one.
+pub fn kill_group(leader: u32) {
+    let Ok(leader) = libc::pid_t::try_from(leader) else {
+        return;
+    };
+    if leader > 1 {
+        // SAFETY: takes plain values; the group's number is that of a child which led it.
+        unsafe { libc::kill(-leader, libc::SIGKILL) };
+    }
+}
+
 /// The effective user of this process.
 pub fn effective_uid() -> u32 {
     // SAFETY: takes nothing, cannot fail.

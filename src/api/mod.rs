@@ -12,6 +12,7 @@ pub mod server;
 pub mod session;
 pub mod setting;
 pub mod slot;
+pub mod tls;
 pub mod token;
 pub mod user;
 

@@ -1,9 +1,13 @@
 //! `strongroom config`: what `strongroom.toml` says.
 
-use super::{Global, Printer};
+use std::path::PathBuf;
+
+use super::door::Context;
+use super::{config_import, online};
 use crate::error::Result;
 use crate::folder::Folder;
 use crate::server;
+use crate::service::tls::password;
 
 #[derive(clap::Subcommand, Debug)]
 pub enum Verb {
@@ -11,9 +15,32 @@ pub enum Verb {
     Check,
     /// Print what holds, defaults included
     Show,
+    /// Take over certificates and how TLS is spoken from keytrustee.conf or nginx's file
+    ///
+    /// The running server is told. What is not taken over is said.
+    Import {
+        /// keytrustee.conf, or nginx's file, such as sites-available/sshmgr
+        file: PathBuf,
+        /// Take a certificate that is not for this server's own name
+        #[arg(long)]
+        other_name: bool,
+        /// Say what would be taken over, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
-pub fn run(verb: Verb, global: &Global, out: &Printer) -> Result<()> {
+pub fn run(verb: Verb, context: &Context) -> Result<()> {
+    let Context { global, out } = context;
+    if let Verb::Import {
+        file,
+        other_name,
+        dry_run,
+    } = &verb
+    {
+        let importing = config_import::run(file, *other_name, *dry_run, password, context);
+        return online(importing);
+    }
     let folder = Folder::new(global.data_dir());
     folder.check_initialised()?;
     let config = server::read_config(&folder)?;
@@ -41,9 +68,15 @@ pub fn run(verb: Verb, global: &Global, out: &Printer) -> Result<()> {
                         .map_or_else(String::new, |path| path.display().to_string()),
                 ),
                 ("admin.socket_users", users.join(", ")),
+                ("unseal.network", config.unseal.network.to_string()),
+                (
+                    "tls.key_password_script",
+                    config.tls.key_password_script.clone().unwrap_or_default(),
+                ),
             ];
             out.record(&config, &fields)?;
         }
+        Verb::Import { .. } => {}
     }
     Ok(())
 }

@@ -257,9 +257,13 @@ fn check_leaf(
 ) {
     match tls::read(folder, &unlocked.identity, fqdn, now) {
         Ok(leaf) => {
-            let soon = leaf.not_after < now.plus(LEAF_WARNING);
+            let soon = leaf.info.not_after < now.plus(LEAF_WARNING);
             let state = if soon { Light::Amber } else { Light::Green };
-            findings.add("certificate", state, format!("ends {}", leaf.not_after));
+            findings.add(
+                "certificate",
+                state,
+                format!("ends {}", leaf.info.not_after),
+            );
         }
         Err(error) => findings.add(
             "certificate",

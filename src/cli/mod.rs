@@ -4,6 +4,7 @@
 pub(crate) mod bundle;
 mod client;
 mod config;
+mod config_import;
 mod connect;
 mod doctor;
 mod door;
@@ -99,6 +100,9 @@ enum Noun {
     /// The root key, under which all other keys lie
     #[command(subcommand)]
     Root(noun::root::Verb),
+    /// The certificates that the listeners show
+    #[command(subcommand)]
+    Tls(noun::tls::Verb),
     /// Organizations: who may register, and how
     #[command(subcommand)]
     Org(noun::org::Verb),
@@ -163,12 +167,13 @@ fn run(noun: Noun, context: &Context) -> Result<()> {
         Noun::Serve(args) => serve::run(args, &context.global, &context.out),
         Noun::Status => online(noun::status::run(context)),
         Noun::Doctor(args) => doctor::run(args, &context.global, &context.out),
-        Noun::Config(verb) => config::run(verb, &context.global, &context.out),
+        Noun::Config(verb) => config::run(verb, context),
         Noun::Setting(verb) => online(noun::setting::run(verb, context)),
         Noun::Seal => online(noun::seal::seal(context)),
         Noun::Unseal(args) => online(noun::seal::unseal(args, context)),
         Noun::Root(verb) => online(noun::root::run(verb, context)),
         Noun::Slot(verb) => online(noun::slot::run(verb, context)),
+        Noun::Tls(verb) => online(noun::tls::run(verb, context)),
         Noun::Org(verb) => online(noun::org::run(verb, context)),
         Noun::Client(verb) => online(noun::client::run(verb, context)),
         Noun::Deposit(verb) => online(noun::deposit::run(verb, context)),
@@ -219,6 +224,7 @@ mod tests {
             "doctor --passphrase-file F",
             "config check",
             "config show",
+            "config import /var/lib/keytrustee/.keytrustee/keytrustee.conf --other-name --dry-run",
             "setting list",
             "setting get log.level",
             "setting set log.level debug --reason x",
@@ -233,6 +239,12 @@ mod tests {
             "slot test 018f3b5e-5b6a-7c3d-8e9f-0123456789ab --passphrase-file P",
             "slot replace 018f3b5e-5b6a-7c3d-8e9f-0123456789ab --secret-file F --key-file K",
             "slot remove 018f3b5e-5b6a-7c3d-8e9f-0123456789ab --key-file K",
+            "tls show",
+            "tls csr --new-key --name a.example.com",
+            "tls self-signed --days 365",
+            "tls install --gui --cert F --key F --chain F --key-password-file F --client-ca F --verify-depth 3",
+            "tls install --client-ca F --verify-depth 3",
+            "tls rollback",
             "org add acme --contacts a@x,b@y",
             "org list",
             "org show acme",

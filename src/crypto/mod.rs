@@ -9,6 +9,7 @@ pub mod chain;
 pub mod envelope;
 pub mod kdf;
 pub mod keygen;
+pub mod openpgp;
 pub mod pages;
 pub mod seal;
 pub mod tls;

@@ -21,7 +21,7 @@ use crate::model::deposit::DepositName;
 use crate::model::id::DepositId;
 use crate::secret::Secret;
 use crate::service::Service;
-use crate::service::caller::{Context, Idempotency, Identity};
+use crate::service::caller::{Context, Idempotency, Identity, Listener};
 use crate::service::deposit::Which;
 use crate::service::gate::Gate;
 
@@ -42,6 +42,7 @@ pub(super) struct Call {
 pub(super) struct Knocking {
     app: Arc<App>,
     headers: HeaderMap,
+    query: Query,
     arrival: Arrival,
     body: Read,
 }
@@ -73,12 +74,13 @@ fn arrived(app: &App, route: &Route, parts: &mut Parts) -> Result<Arrival> {
 async fn knock(app: Arc<App>, route: &'static Route, request: Request) -> Result<Knocking> {
     let (mut parts, body) = request.into_parts();
     let arrival = arrived(&app, route, &mut parts)?;
-    Query::parse(parts.uri.query(), route.query)?;
+    let query = Query::parse(parts.uri.query(), route.query)?;
     let cap = app.limits.json_bytes;
     let body = take(&app, route, cap, &app.bodies.unknown, &parts, body).await?;
     Ok(Knocking {
         app,
         headers: parts.headers,
+        query,
         arrival,
         body,
     })
@@ -213,6 +215,10 @@ impl Knocking {
         &self.app.gate
     }
 
+    pub(super) fn query(&self) -> &Query {
+        &self.query
+    }
+
     /// The API's description, made when it is first asked for.
     pub(super) fn description(&self) -> Result<Bytes> {
         if let Some(made) = self.app.description.get() {
@@ -245,6 +251,10 @@ impl Knocking {
                 format!("the form has the field `{wanted}`, once"),
             )),
         }
+    }
+
+    pub(super) fn listener(&self) -> Listener {
+        self.arrival.source.listener
     }
 
     /// Whom the kernel names, on the admin socket.

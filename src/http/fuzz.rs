@@ -131,9 +131,9 @@ fn of_query(query: Option<&str>) -> Result<()> {
 
 /// The first byte chooses which request; what is read can be written, and reads as the same.
 pub fn json_body(bytes: &[u8]) -> Option<Error> {
-    use api::{client, deposit, org, seal, session, setting, slot, token, user};
+    use api::{client, deposit, org, seal, session, setting, slot, tls, token, user};
     let (which, body) = bytes.split_first()?;
-    match which % 18 {
+    match which % 22 {
         0 => round::<client::Register>(body),
         1 => round::<client::Decision>(body),
         2 => round::<org::AddOrg>(body),
@@ -151,6 +151,10 @@ pub fn json_body(bytes: &[u8]) -> Option<Error> {
         14 => round::<slot::OpenSlot>(body),
         15 => round::<seal::Unseal>(body),
         16 => round::<slot::RotateRoot>(body),
+        17 => round::<tls::Install>(body),
+        18 => round::<tls::NewRequest>(body),
+        19 => round::<tls::SelfSign>(body),
+        20 => round::<tls::SetClientCa>(body),
         _ => round::<crate::model::role::Grant>(body),
     }
 }

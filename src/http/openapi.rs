@@ -60,6 +60,16 @@ use crate::service::caller::Listener;
     api::slot::RotateRoot,
     api::slot::Slot,
     api::slot::Slots,
+    api::tls::Certificate,
+    api::tls::ClientCa,
+    api::tls::Install,
+    api::tls::InstalledCertificate,
+    api::tls::NewRequest,
+    api::tls::SelfSign,
+    api::tls::SetClientCa,
+    api::tls::Shown,
+    api::tls::SigningRequest,
+    api::tls::Tls,
     api::token::AddToken,
     api::token::TokenAdded,
     api::user::AddUser,
@@ -209,7 +219,7 @@ fn id(route: &Route) -> String {
 fn tag(route: &Route) -> &'static str {
     const NOUNS: &[&str] = &[
         "deposits", "orgs", "clients", "users", "roles", "tokens", "sessions", "settings", "slots",
-        "audit",
+        "tls", "audit",
     ];
     NOUNS
         .iter()

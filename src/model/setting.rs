@@ -11,6 +11,8 @@ pub enum Takes {
     Bool,
     /// One of these words.
     Word(&'static [&'static str]),
+    /// A line of at most so many bytes, and what it is.
+    Text(usize, &'static str),
 }
 
 /// One setting's definition.
@@ -29,6 +31,9 @@ pub const SESSION_IDLE_MINUTES: &str = "session.idle_minutes";
 pub const LOG_LEVEL: &str = "log.level";
 pub const LOG_FORMAT: &str = "log.format";
 pub const LOG_TARGET: &str = "log.target";
+pub const TLS_CIPHERS: &str = "tls.ciphers";
+pub const TLS_CLIENT_LISTENER: &str = "tls.client_listener";
+pub const TLS_MINIMUM_VERSION: &str = "tls.minimum_version";
 
 /// Every setting, by name.
 pub const ALL: &[Setting] = &[
@@ -73,6 +78,27 @@ pub const ALL: &[Setting] = &[
         default: "30",
         takes: Takes::Number(1, 1_440, "minutes"),
         description: "a log-in on the GUI's listener ends after so long without a request",
+    },
+    Setting {
+        name: TLS_CIPHERS,
+        default: "",
+        takes: Takes::Text(
+            4_096,
+            "names of cipher suites, OpenSSL's or IANA's, separated by colons, commas or blanks; empty: all",
+        ),
+        description: "the cipher suites of the listeners; a list without one of TLS 1.3 leaves those as they are, and the other way round",
+    },
+    Setting {
+        name: TLS_CLIENT_LISTENER,
+        default: "identity",
+        takes: Takes::Word(&["identity", "installed"]),
+        description: "what the clients' listener shows: the certificate that registered clients pin, or the operator's own, which only those take that trust its authority",
+    },
+    Setting {
+        name: TLS_MINIMUM_VERSION,
+        default: "tlsv1.2",
+        takes: Takes::Word(&["tlsv1.2", "tlsv1.3"]),
+        description: "the oldest TLS version of the listeners",
     },
 ];
 
@@ -120,6 +146,9 @@ impl Setting {
                 .contains(&value)
                 .then(|| value.to_owned())
                 .ok_or_else(refused),
+            Takes::Text(most, _) => (value.len() <= most && !value.chars().any(char::is_control))
+                .then(|| value.to_owned())
+                .ok_or_else(refused),
         }
     }
 
@@ -129,6 +158,7 @@ impl Setting {
             Takes::Number(low, high, unit) => format!("{low} to {high} ({unit})"),
             Takes::Bool => "true or false".to_owned(),
             Takes::Word(words) => words.join(", "),
+            Takes::Text(_, what) => what.to_owned(),
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::service::caller::Context;
 use crate::service::gate::{Gate, Knock};
 use crate::service::health::Board;
 use crate::service::root::Beside;
+use crate::service::tls::shown::Shown;
 use crate::service::{Facts, Parts, Service};
 
 /// The part of health that is about being open.
@@ -46,7 +47,7 @@ pub(super) struct House {
     pub(super) failing: Failing,
     pub(super) gate: Arc<Gate>,
     pub(super) logging: Arc<Logging>,
-    pub(super) show: tls::Show,
+    pub(super) shown: Arc<Shown>,
 }
 
 impl House {
@@ -130,7 +131,8 @@ impl House {
     pub(super) async fn open(self, unlocked: Unlocked, by: Option<Context>) -> Result<Running> {
         let (folder, fqdn) = (self.start.folder.clone(), self.facts.config.fqdn.clone());
         let leaf = tls::load(&folder, &unlocked.identity, &fqdn, clock::now())?;
-        self.show.put(&leaf);
+        let not_after = leaf.info.not_after;
+        self.shown.opened(leaf)?;
         #[cfg(debug_assertions)]
         if let Some(planted) = unlocked.opened.planted() {
             log::error!("{}", planted.warning());
@@ -142,6 +144,7 @@ impl House {
             .opened
             .start(unlocked.keys, self.failing.reporter(&self.board))?;
         let (sealing, logging) = (Arc::new(Notify::new()), Arc::clone(&self.logging));
+        let shown = Arc::clone(&self.shown);
         let service = Arc::new(Service::new(Parts {
             store,
             kek: unlocked.kek,
@@ -153,8 +156,13 @@ impl House {
             folder: folder.clone(),
             beside: Box::new(NodeFile(folder.clone())),
             sealing: Arc::clone(&sealing),
-            leaf_sha256: leaf.sha256,
-            apply: Box::new(move |name, value| logging.apply(name, value)),
+            tls: Arc::clone(&self.shown),
+            apply: Box::new(move |name, value| {
+                if shown.apply(name, value)? {
+                    return Ok(());
+                }
+                logging.apply(name, value)
+            }),
             facts: Facts {
                 server_fingerprint: unlocked.identity.fingerprint(),
                 ca_pem: unlocked.identity.ca_pem(),
@@ -178,8 +186,8 @@ impl House {
         if let Err(error) = note_generation(&folder, unlocked.generation) {
             log::warn!(error:? = error; "node.json could not be written");
         }
-        let show = self.show.clone();
-        let renewal = tls::Renewal::new(folder, unlocked.identity, fqdn, &leaf, show);
+        let shown = Arc::clone(&self.shown);
+        let renewal = tls::Renewal::new(folder, unlocked.identity, fqdn, not_after, shown);
         self.gate.open(&service);
         self.board.server(ServerState::Serving);
         Ok(Running {

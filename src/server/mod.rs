@@ -22,16 +22,19 @@ use tokio::sync::{Notify, watch};
 use crate::clock;
 use crate::config::Config;
 use crate::crypto::seal::SlotSecret;
+use crate::crypto::x509;
 use crate::error::{Error, Kind, Result};
 use crate::folder::{self, Folder};
 use crate::http::health::HealthBound;
-use crate::http::{Bound, BoundSocket, Limits, Listeners};
+use crate::http::{Bound, BoundSocket, Limits, Listeners, Tls};
 use crate::model::audit::{Object, Outcome};
 use crate::model::health::ServerState;
 use crate::model::id::SlotId;
 use crate::os;
 use crate::service::gate::Gate;
 use crate::service::health::Board;
+use crate::service::openpgp::OpenPgp;
+use crate::service::tls::shown::Shown;
 use crate::service::{Facts, Service};
 use crate::store::Change;
 use house::House;
@@ -179,6 +182,7 @@ async fn serve(
     // First: a taken port must not cost a start of everything else.
     let (listeners, health) = bind(&start.folder, &config)?;
     let sealed = Sealed::of(&start, &listeners, health.address());
+    let is_sealed = unlocked.is_none();
     let (leaf, server_fingerprint, ca_pem) = match &unlocked {
         Some(it) => (
             tls::load(&start.folder, &it.identity, &config.fqdn, clock::now())?,
@@ -200,11 +204,19 @@ async fn serve(
         config,
     };
     let board = Arc::new(Board::new());
-    let (show, shown) = tls::Show::new(&leaf);
+    let files = tls::files(&start.folder, &facts.config);
+    let (shown, configs) = Shown::load(files, leaf, is_sealed)?;
+    let shown = Arc::new(shown);
+    let configs = Tls {
+        client: configs.client,
+        gui: configs.gui,
+        fingerprint: x509::spki_fingerprint,
+    };
     let (gate, knocks) = Gate::new(
         facts.clone(),
         Arc::clone(&board),
-        leaf.sha256,
+        Arc::clone(&shown),
+        Arc::new(OpenPgp::load(&start.folder)),
         start.folder.clone(),
     );
     let gate = Arc::new(gate);
@@ -221,17 +233,17 @@ async fn serve(
         failing: Failing::default(),
         gate,
         logging: Arc::new(logging),
-        show,
+        shown,
     };
     let serving;
     let running = match unlocked {
         Some(unlocked) => {
             let running = house.open(unlocked, None).await?;
-            serving = listeners.serve(&running.house.gate, &shown, Limits::default(), &stopping);
+            serving = listeners.serve(&running.house.gate, &configs, Limits::default(), &stopping);
             Ok(Some(running))
         }
         None => {
-            serving = listeners.serve(&house.gate, &shown, Limits::default(), &stopping);
+            serving = listeners.serve(&house.gate, &configs, Limits::default(), &stopping);
             house.sealed();
             house.until_opened(knocks, &mut signals).await
         }

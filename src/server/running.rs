@@ -65,7 +65,12 @@ impl Running {
                 _ = signals.terminate.recv() => return Why::Told,
                 _ = signals.interrupt.recv() => return Why::Told,
                 _ = signals.hangup.recv() => reread(&self.house.start, &self.house.facts.config),
-                _ = looks.tick() => self.service.report(),
+                _ = looks.tick() => {
+                    self.service.report();
+                    if let Err(error) = self.service.look_at_certificates(clock::now()).await {
+                        log::warn!(error:? = error; "a certificate's end is not in the audit");
+                    }
+                }
                 _ = minutes.tick() => {
                     self.look_after(minute).await;
                     minute = minute.wrapping_add(1);
@@ -92,6 +97,7 @@ impl Running {
         );
         said("upkeep", self.service.upkeep().await);
         said("the certificate's renewal", self.renew().await);
+        self.service.show_again().await;
         if minute > 0 && minute.is_multiple_of(CHECKPOINT_MINUTES) {
             let own = Service::own_context();
             said("the hourly checkpoint", self.service.checkpoint(&own).await);
@@ -99,22 +105,11 @@ impl Running {
     }
 
     async fn renew(&mut self) -> Result<()> {
-        const NAME: &str = "certificates";
-        let board = self.service.board();
         let renewed = self.renewal.renew_if_due(clock::now());
-        let renewed = renewed.inspect_err(|error| {
-            let step = "see the server's log; a restart tries again at once";
-            board.amber(
-                NAME,
-                &format!("the certificate could not be renewed: {error}"),
-                step,
-            );
-        })?;
-        board.green(NAME);
+        let renewed = renewed.inspect_err(|error| self.house.shown.not_renewed(error))?;
         let Some(leaf) = renewed else {
             return Ok(());
         };
-        self.service.leaf_renewed(leaf);
         let detail = format!("leaf SHA-256 {leaf}");
         self.service.note("certificate.renew", &detail).await
     }

@@ -1,51 +1,27 @@
-//! The leaf that the listeners show: issued by the instance identity, kept in `tls/`, issued anew
-//! before it ends.
+//! The leaf that the instance identity issues for the listeners: kept in `tls/`, issued anew before it
+//! ends. An operator's own certificate beside it is the service's (`service/tls`).
 
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
-use rustls::server::NoServerSessionStorage;
-use tokio::sync::watch;
-
 use crate::clock::Timestamp;
-use crate::crypto::tls::server_config;
-use crate::crypto::x509::{self, CertificateInfo, InstanceIdentity, LEAF_DAYS};
+use crate::config::Config;
+use crate::crypto::x509::{self, InstanceIdentity, LEAF_DAYS};
 use crate::error::{Error, Result};
 use crate::folder::{self, Folder};
-use crate::http::Tls;
 use crate::model::id::Fingerprint;
 use crate::secret::Secret;
+use crate::service::tls::files::Files;
+use crate::service::tls::shown::{OwnLeaf, Shown};
 
 /// A leaf is renewed within so many days of its end.
 const RENEW_DAYS: i64 = 30;
 const MOST_PEM: u64 = 256 << 10;
 const NEXT: &str = "leaf.pem.next";
 
-/// Changes what the listeners show.
-#[derive(Clone)]
-pub struct Show {
-    client: watch::Sender<Arc<ServerConfig>>,
-    gui: watch::Sender<Arc<ServerConfig>>,
-}
-
-impl Show {
-    pub fn new(leaf: &Leaf) -> (Self, Tls) {
-        let (client, client_shown) = watch::channel(Arc::clone(&leaf.client));
-        let (gui, gui_shown) = watch::channel(Arc::clone(&leaf.gui));
-        let tls = Tls {
-            client: client_shown,
-            gui: gui_shown,
-            fingerprint: x509::spki_fingerprint,
-        };
-        (Self { client, gui }, tls)
-    }
-
-    /// New connections are shown this leaf from now on.
-    pub fn put(&self, leaf: &Leaf) {
-        self.client.send_replace(Arc::clone(&leaf.client));
-        self.gui.send_replace(Arc::clone(&leaf.gui));
-    }
+/// The files of `tls/` beside the leaf.
+pub fn files(folder: &Folder, config: &Config) -> Files {
+    Files::new(folder.tls(), config.tls.key_password_script.clone())
 }
 
 /// Shows the listeners a new leaf before the old one ends.
@@ -54,7 +30,7 @@ pub struct Renewal {
     identity: InstanceIdentity,
     fqdn: String,
     not_after: Timestamp,
-    show: Show,
+    shown: Arc<Shown>,
 }
 
 impl Renewal {
@@ -62,15 +38,15 @@ impl Renewal {
         folder: Folder,
         identity: InstanceIdentity,
         fqdn: String,
-        leaf: &Leaf,
-        show: Show,
+        not_after: Timestamp,
+        shown: Arc<Shown>,
     ) -> Self {
         Self {
             folder,
             identity,
             fqdn,
-            not_after: leaf.not_after,
-            show,
+            not_after,
+            shown,
         }
     }
 
@@ -80,17 +56,11 @@ impl Renewal {
             return Ok(None);
         }
         let leaf = load(&self.folder, &self.identity, &self.fqdn, now)?;
-        self.not_after = leaf.not_after;
-        self.show.put(&leaf);
-        Ok(Some(leaf.sha256))
+        let (not_after, sha256) = (leaf.info.not_after, Fingerprint(leaf.info.sha256));
+        self.shown.renewed(leaf)?;
+        self.not_after = not_after;
+        Ok(Some(sha256))
     }
-}
-
-pub struct Leaf {
-    pub client: Arc<ServerConfig>,
-    pub gui: Arc<ServerConfig>,
-    pub sha256: Fingerprint,
-    pub not_after: Timestamp,
 }
 
 pub(super) fn write_leaf(
@@ -114,7 +84,7 @@ pub fn load(
     identity: &InstanceIdentity,
     fqdn: &str,
     now: Timestamp,
-) -> Result<Leaf> {
+) -> Result<OwnLeaf> {
     match read(folder, identity, fqdn, now) {
         Ok(leaf) => Ok(leaf),
         Err(why) => {
@@ -127,10 +97,8 @@ pub fn load(
 
 /// What lies in `tls/`: the leaf, and the chain up to the instance identity.
 struct Lying {
-    pem: String,
-    key: Secret<String>,
+    leaf: OwnLeaf,
     chain: Vec<Vec<u8>>,
-    info: CertificateInfo,
 }
 
 fn unfit(why: &str) -> Error {
@@ -153,23 +121,12 @@ fn lying_as(folder: &Folder, name: &str) -> Result<Lying> {
     let info = x509::inspect(chain.first().ok_or_else(|| unfit("holds no certificate"))?)?;
     x509::check_key_matches(&chain[0], &key)?;
     let pem = String::from_utf8(pem).map_err(|_| unfit("is not PEM"))?;
-    Ok(Lying {
-        pem,
-        key,
-        chain,
+    let leaf = OwnLeaf {
+        cert_pem: pem,
+        key_pem: key,
         info,
-    })
-}
-
-impl Lying {
-    fn leaf(&self) -> Result<Leaf> {
-        Ok(Leaf {
-            client: server_config(&self.pem, &self.key, true, &[b"http/1.1"])?,
-            gui: server_config(&self.pem, &self.key, false, &[b"h2", b"http/1.1"])?,
-            sha256: Fingerprint(self.info.sha256),
-            not_after: self.info.not_after,
-        })
-    }
+    };
+    Ok(Lying { leaf, chain })
 }
 
 /// # Errors
@@ -179,12 +136,12 @@ pub fn read(
     identity: &InstanceIdentity,
     fqdn: &str,
     now: Timestamp,
-) -> Result<Leaf> {
+) -> Result<OwnLeaf> {
     let lying = lying(folder)?;
     if lying.chain.last().map(Vec::as_slice) != Some(identity.ca_der()) {
         return Err(unfit("was issued by another instance"));
     }
-    let info = &lying.info;
+    let info = &lying.leaf.info;
     if info.subject != format!("CN={fqdn}") {
         return Err(unfit(&format!("is not for {fqdn}")));
     }
@@ -194,13 +151,13 @@ pub fn read(
             info.not_before, info.not_after
         )));
     }
-    lying.leaf()
+    Ok(lying.leaf)
 }
 
 /// What a sealed server shows, and who it then says it is: the leaf as it lies there, since nothing
-/// can be issued, and no tickets, since they would outlive the sealing.
+/// can be issued.
 pub struct SealedLeaf {
-    pub leaf: Leaf,
+    pub leaf: OwnLeaf,
     pub server_fingerprint: Fingerprint,
     pub ca_pem: String,
 }
@@ -208,22 +165,11 @@ pub struct SealedLeaf {
 /// # Errors
 /// The leaf cannot be used at all; started with a slot's secret, the server issues another.
 pub fn read_sealed(folder: &Folder) -> Result<SealedLeaf> {
-    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
-    let lying = lying(folder)?;
-    let issuer = lying
-        .chain
-        .last()
-        .ok_or_else(|| unfit("holds no certificate"))?;
-    let ca_pem = lying.pem.rfind(BEGIN).map_or("", |at| &lying.pem[at..]);
-    let mut leaf = lying.leaf()?;
-    for config in [&mut leaf.client, &mut leaf.gui] {
-        let config = Arc::make_mut(config);
-        config.send_tls13_tickets = 0;
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-    }
+    let Lying { leaf, chain } = lying(folder)?;
+    let issuer = chain.last().ok_or_else(|| unfit("holds no certificate"))?;
     Ok(SealedLeaf {
-        leaf,
         server_fingerprint: x509::spki_fingerprint(issuer)?,
-        ca_pem: ca_pem.to_owned(),
+        ca_pem: x509::chain_pem(std::slice::from_ref(issuer)),
+        leaf,
     })
 }

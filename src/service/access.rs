@@ -44,11 +44,14 @@ pub enum Action {
     SlotChange,
     /// Closing the store.
     Seal,
+    TlsRead,
+    /// What the listeners show, and whose certificates count.
+    TlsChange,
     AuditRead,
 }
 
 impl Action {
-    pub const ALL: [Action; 24] = [
+    pub const ALL: [Action; 26] = [
         Self::Public,
         Self::Register,
         Self::OwnClient,
@@ -72,6 +75,8 @@ impl Action {
         Self::SlotRead,
         Self::SlotChange,
         Self::Seal,
+        Self::TlsRead,
+        Self::TlsChange,
         Self::AuditRead,
     ];
 }
@@ -194,7 +199,14 @@ fn role_allows(role: Role, action: Action) -> bool {
         Role::Superuser => !matches!(action, Register | OwnClient),
         Role::Administrator => !matches!(
             action,
-            Register | OwnClient | DepositFetch | DepositChange | SlotChange | Seal | AuditRead
+            Register
+                | OwnClient
+                | DepositFetch
+                | DepositChange
+                | SlotChange
+                | Seal
+                | TlsChange
+                | AuditRead
         ),
         Role::OrgAdministrator => matches!(
             action,
@@ -219,6 +231,7 @@ fn only_reads(action: Action) -> bool {
             | TokenRead
             | SettingRead
             | SlotRead
+            | TlsRead
             | AuditRead
     )
 }

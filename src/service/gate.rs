@@ -10,16 +10,19 @@ use tokio::sync::{mpsc, oneshot};
 use super::access::{Action, Target};
 use super::caller::{Context, Identity, Listener};
 use super::health::Board;
+use super::openpgp::{self, OpenPgp};
+use super::tls::shown::Shown;
 use super::{Facts, Service, limited, object, session, slot};
 use crate::api::seal::{Unseal, Unsealed};
 use crate::api::server::ServerInfo;
 use crate::api::slot::Slots;
 use crate::clock::{self, Timestamp};
+use crate::crypto::openpgp::Public;
 use crate::crypto::seal::SlotSecret;
 use crate::error::{Error, Kind, Result};
 use crate::folder::{self, Folder};
 use crate::model::audit::{Event, Outcome};
-use crate::model::id::{Fingerprint, SlotId};
+use crate::model::id::SlotId;
 use crate::model::role::Role;
 
 /// Attempts of one address in a minute.
@@ -47,7 +50,8 @@ pub struct Knock {
 pub struct Gate {
     facts: Facts,
     board: Arc<Board>,
-    leaf: Fingerprint,
+    tls: Arc<Shown>,
+    openpgp: Arc<OpenPgp>,
     folder: Folder,
     open: Arc<OnceLock<Arc<Service>>>,
     knocks: mpsc::Sender<Knock>,
@@ -61,14 +65,16 @@ impl Gate {
     pub fn new(
         facts: Facts,
         board: Arc<Board>,
-        leaf: Fingerprint,
+        tls: Arc<Shown>,
+        openpgp: Arc<OpenPgp>,
         folder: Folder,
     ) -> (Self, mpsc::Receiver<Knock>) {
         let (knocks, knocked) = mpsc::channel(1);
         let gate = Self {
             facts,
             board,
-            leaf,
+            tls,
+            openpgp,
             folder,
             open: Arc::default(),
             knocks,
@@ -81,6 +87,8 @@ impl Gate {
     /// Lets requests through, from now on.
     pub fn open(&self, service: &Arc<Service>) {
         let _ = self.open.set(Arc::clone(service));
+        let making = openpgp::ensure(Arc::downgrade(service), Arc::clone(&self.openpgp));
+        tokio::spawn(making);
     }
 
     /// # Errors
@@ -100,11 +108,17 @@ impl Gate {
         Arc::clone(&self.open)
     }
 
-    pub fn server_info(&self) -> ServerInfo {
+    /// As one listener says it.
+    pub fn server_info(&self, listener: Listener) -> ServerInfo {
         match self.open.get() {
-            Some(service) => service.server_info(),
-            None => self.facts.info(&self.board, self.leaf),
+            Some(service) => service.server_info(listener),
+            None => self.facts.info(&self.board, self.tls.sha256(listener)),
         }
+    }
+
+    /// The server's OpenPGP key; waits while it is made.
+    pub async fn openpgp(&self) -> Result<&Public> {
+        self.openpgp.public(|| self.service().map(|_| ())).await
     }
 
     pub fn server_ca_pem(&self) -> &str {
@@ -343,8 +357,11 @@ impl Service {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::model::id::{InstanceId, RequestId};
+    use crate::crypto::x509::{self, InstanceIdentity};
+    use crate::model::id::{Fingerprint, InstanceId, RequestId};
     use crate::service::caller::Source;
+    use crate::service::tls::files::Files;
+    use crate::service::tls::shown::OwnLeaf;
 
     fn gate(folder: &std::path::Path) -> Gate {
         let facts = Facts {
@@ -357,7 +374,19 @@ mod tests {
             health_listen: String::new(),
         };
         let board = Arc::new(Board::new());
-        Gate::new(facts, board, Fingerprint([0; 32]), Folder::new(folder)).0
+        let identity = InstanceIdentity::create(facts.instance, clock::now()).unwrap();
+        let leaf = identity.issue_leaf("localhost", &[], 30, clock::now());
+        let leaf = leaf.unwrap();
+        let chain = x509::parse_certificate_pem(leaf.cert_pem.as_bytes()).unwrap();
+        let own = OwnLeaf {
+            info: x509::inspect(&chain[0]).unwrap(),
+            cert_pem: leaf.cert_pem,
+            key_pem: leaf.key_pem,
+        };
+        let (shown, _) = Shown::load(Files::new(folder.join("tls"), None), own, true).unwrap();
+        let folder = Folder::new(folder);
+        let openpgp = Arc::new(OpenPgp::load(&folder));
+        Gate::new(facts, board, Arc::new(shown), openpgp, folder).0
     }
 
     fn from(address: &str) -> Context {

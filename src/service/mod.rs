@@ -10,6 +10,7 @@ pub mod gate;
 pub mod health;
 pub mod keyring;
 mod metrics;
+pub mod openpgp;
 pub mod org;
 pub mod role;
 pub mod root;
@@ -18,10 +19,11 @@ pub mod session;
 pub mod setting;
 pub mod slot;
 mod throttle;
+pub mod tls;
 pub mod token;
 pub mod user;
 
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, Semaphore};
@@ -68,8 +70,10 @@ pub struct Service {
     metrics: metrics::Metrics,
     /// Argon2 takes 64 MiB; two log-ins are checked at a time.
     passwords: Semaphore,
-    /// SHA-256 of the certificate that the listeners show.
-    leaf: RwLock<Fingerprint>,
+    /// What the listeners show; changed by one at a time.
+    tls: Arc<tls::shown::Shown>,
+    tls_turn: tokio::sync::Mutex<()>,
+    tls_watch: tls::shown::Watch,
     facts: Facts,
 }
 
@@ -118,7 +122,7 @@ pub struct Parts {
     pub beside: Box<dyn root::Beside>,
     /// Told when the server is to be sealed.
     pub sealing: Arc<Notify>,
-    pub leaf_sha256: Fingerprint,
+    pub tls: Arc<tls::shown::Shown>,
     pub facts: Facts,
 }
 
@@ -138,7 +142,9 @@ impl Service {
             throttle: throttle::Throttle::default(),
             metrics: metrics::Metrics::default(),
             passwords: Semaphore::new(2),
-            leaf: RwLock::new(parts.leaf_sha256),
+            tls: parts.tls,
+            tls_turn: tokio::sync::Mutex::default(),
+            tls_watch: tls::shown::Watch::default(),
             facts: parts.facts,
         })
     }

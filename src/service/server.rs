@@ -1,25 +1,16 @@
 //! What the server says of itself.
 
-use std::sync::PoisonError;
-
 use super::Service;
 use super::access::{Action, Target};
-use super::caller::Context;
+use super::caller::{Context, Listener};
 use super::object;
 use crate::api::server::{ServerInfo, Status};
 use crate::error::Result;
-use crate::model::id::Fingerprint;
 
 impl Service {
     /// For anyone.
-    pub fn server_info(&self) -> ServerInfo {
-        let leaf = *self.leaf.read().unwrap_or_else(PoisonError::into_inner);
-        self.facts.info(&self.board, leaf)
-    }
-
-    /// The listeners show another certificate from now on.
-    pub fn leaf_renewed(&self, sha256: Fingerprint) {
-        *self.leaf.write().unwrap_or_else(PoisonError::into_inner) = sha256;
+    pub fn server_info(&self, listener: Listener) -> ServerInfo {
+        self.facts.info(&self.board, self.tls.sha256(listener))
     }
 
     /// The instance identity's certificate, PEM: what curl takes as `--cacert`. For anyone.
@@ -37,7 +28,7 @@ impl Service {
         )?;
         let (orgs, clients, deposits) = self.store.totals()?;
         Ok(Status {
-            server: self.server_info(),
+            server: self.server_info(ctx.source.listener),
             health: self.board.health(),
             client_listen: self.facts.client_listen.clone(),
             gui_listen: self.facts.gui_listen.clone(),

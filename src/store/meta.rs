@@ -170,6 +170,31 @@ impl Opened {
 }
 
 impl Store {
+    pub fn system_key(&self, name: &str) -> Result<Option<WrappedKey>> {
+        let keys = self.readers.point(system_keys)?;
+        Ok(keys.into_iter().find(|key| key.name == name))
+    }
+
+    /// # Errors
+    /// `Conflict` if there is one of this name.
+    pub async fn add_system_key(&self, change: Change, key: WrappedKey) -> Result<()> {
+        let time = change.event.time;
+        self.change(change, key.wrapped.len(), move |tx, _| {
+            let added = tx.db.execute(
+                "INSERT OR IGNORE INTO system_keys VALUES (?1, ?2, ?3, ?4)",
+                (&key.name, key.version, &key.wrapped, time.0),
+            )?;
+            match added {
+                0 => Err(Error::conflict(
+                    "name_taken",
+                    format!("there is a system key `{}`", key.name),
+                )),
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+
     /// The organization's keys, wrapped, all versions.
     pub fn org_keys(&self, org: OrgId) -> Result<Vec<WrappedKey>> {
         self.readers.point(|db| {
@@ -237,6 +262,14 @@ impl Store {
     /// An event that stands for itself: the server started, a checkpoint could not be written.
     pub async fn note(&self, change: Change) -> Result<()> {
         self.change(change, 0, |_, _| Ok(())).await
+    }
+
+    /// The same; `answer` is what a retry gets.
+    pub async fn note_with<T>(&self, change: Change, answer: T) -> Result<T>
+    where
+        T: serde::Serialize + serde::de::DeserializeOwned + Send + 'static,
+    {
+        self.change(change, 4_096, move |_, _| Ok(answer)).await
     }
 
     /// Says which seal.json is the newest, if none is known that is newer; `answer` is what a retry gets.

@@ -13,6 +13,7 @@ pub mod seal;
 pub mod setting;
 pub mod slot;
 pub mod status;
+pub mod tls;
 pub mod token;
 pub mod user;
 

@@ -5,6 +5,8 @@
 //! off, for a sealed server.
 
 mod any_client;
+mod authority;
+mod parameters;
 mod pinned;
 
 use std::sync::Arc;
@@ -20,6 +22,8 @@ use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::CertificateDer;
 
 pub use self::any_client::AnyClientCertificate;
+pub use self::authority::{ClientAuthority, DEEPEST};
+pub use self::parameters::{MinimumVersion, Parameters, suites};
 pub use self::pinned::{Presented, probe};
 use super::x509;
 use crate::error::{Error, Result};
@@ -48,10 +52,12 @@ pub fn server_config(
     key_pem: &Secret<String>,
     client_certs: bool,
     alpn: &[&[u8]],
+    parameters: &Parameters,
 ) -> Result<Arc<ServerConfig>> {
     let identity = certified(cert_chain_pem, key_pem)?;
-    let builder = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&TLS13, &TLS12])
+    let provider = Arc::new(parameters.restrict(provider())?);
+    let builder = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(parameters.versions())
         .map_err(unusable)?;
     let builder = if client_certs {
         builder.with_client_cert_verifier(Arc::new(AnyClientCertificate::new()))
@@ -78,7 +84,7 @@ pub fn client_config(
 ) -> Result<Arc<ClientConfig>> {
     let verifier: Arc<dyn ServerCertVerifier> = match trust {
         Trust::Pinned(fingerprint) => Arc::new(pinned::PinnedIdentity::new(fingerprint)),
-        Trust::CaPem(pem) => pinned::by_authorities(&pem, provider())?,
+        Trust::CaPem(pem) => pinned::by_authorities(&pem, Arc::new(provider()))?,
     };
     client_config_with(verifier, identity)
 }
@@ -87,7 +93,7 @@ fn client_config_with(
     verifier: Arc<dyn ServerCertVerifier>,
     identity: Option<ClientIdentity<'_>>,
 ) -> Result<Arc<ClientConfig>> {
-    let builder = ClientConfig::builder_with_provider(provider())
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(unusable)?
         .dangerous()
@@ -117,8 +123,8 @@ fn certified(cert_chain_pem: &str, key_pem: &Secret<String>) -> Result<Certified
 
 /// AWS-LC's defaults with the hybrid key exchange in front: recorded traffic stays closed to a later
 /// quantum computer.
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(CryptoProvider {
+fn provider() -> CryptoProvider {
+    CryptoProvider {
         kx_groups: vec![
             kx_group::X25519MLKEM768,
             kx_group::X25519,
@@ -126,7 +132,7 @@ fn provider() -> Arc<CryptoProvider> {
             kx_group::SECP384R1,
         ],
         ..aws_lc_rs::default_provider()
-    })
+    }
 }
 
 fn unusable(why: rustls::Error) -> Error {

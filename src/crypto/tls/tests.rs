@@ -36,6 +36,7 @@ impl Server {
             &self.leaf.key_pem,
             true,
             &[b"h2", b"http/1.1"],
+            &Parameters::default(),
         )
         .unwrap()
     }
@@ -100,7 +101,7 @@ fn client(
         x509::load_key(&key.key_pem).unwrap(),
     );
     Arc::new(
-        ClientConfig::builder_with_provider(provider())
+        ClientConfig::builder_with_provider(Arc::new(provider()))
             .with_protocol_versions(&[version])
             .unwrap()
             .dangerous()
@@ -190,7 +191,14 @@ fn a_client_without_a_certificate_is_let_in_as_nobody() {
 fn without_client_certs_none_is_asked_for() {
     let server = Server::new("strongroom.example");
     let leaf = &server.leaf;
-    let config = server_config(&leaf.cert_pem, &leaf.key_pem, false, &[]).unwrap();
+    let config = server_config(
+        &leaf.cert_pem,
+        &leaf.key_pem,
+        false,
+        &[],
+        &Parameters::default(),
+    )
+    .unwrap();
     let mine = TestCertificate::key(KeyKind::P256).expired(3);
     let client = client(&server, &TLS13, &mine, &mine);
     let hands = shake(&config, &client, "strongroom.example").unwrap();
@@ -285,13 +293,26 @@ fn a_leaf_that_the_pinned_key_did_not_sign_is_refused() {
         .cert_pem
         .split_inclusive("-----END CERTIFICATE-----\n");
     let chain = own_leaf.take(1).collect::<String>() + &server.identity.ca_pem();
-    let config = server_config(&chain, &thief.leaf.key_pem, false, &[]).unwrap();
+    let config = server_config(
+        &chain,
+        &thief.leaf.key_pem,
+        false,
+        &[],
+        &Parameters::default(),
+    )
+    .unwrap();
     let client = client_config(server.pin(), None).unwrap();
     let refusal = shake(&config, &client, "strongroom.example").err().unwrap();
     assert!(refusal.contains("client: "), "{refusal}");
 
     // Nor does the pinned key itself make a server, even in first place.
-    let config = server_config(&server.leaf.cert_pem, &thief.leaf.key_pem, false, &[]);
+    let config = server_config(
+        &server.leaf.cert_pem,
+        &thief.leaf.key_pem,
+        false,
+        &[],
+        &Parameters::default(),
+    );
     assert!(config.is_err(), "a key that is not the leaf's");
 }
 
@@ -361,7 +382,14 @@ fn a_probe_shows_who_signed_the_leaf_and_trusts_nobody() {
         .cert_pem
         .split_inclusive("-----END CERTIFICATE-----\n");
     let chain = leaf.take(1).collect::<String>() + &expired.identity.ca_pem();
-    let config = server_config(&chain, &server.leaf.key_pem, true, &[]).unwrap();
+    let config = server_config(
+        &chain,
+        &server.leaf.key_pem,
+        true,
+        &[],
+        &Parameters::default(),
+    )
+    .unwrap();
     assert_eq!(probed(config).identity, None);
 }
 

@@ -1,5 +1,6 @@
 //! Reading certificates of any origin: X.509 v1 to v3, expired or not, self-signed or not.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use rustls::SignatureScheme;
@@ -9,6 +10,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, SignatureVerificationAlgorithm};
 use x509_parser::asn1_rs::{Any, FromDer};
 use x509_parser::certificate::{X509Certificate, X509CertificateParser};
+use x509_parser::extensions::GeneralName;
 use x509_parser::nom::Parser;
 
 use crate::clock::Timestamp;
@@ -77,6 +79,53 @@ pub fn inspect(cert_der: &[u8]) -> Result<CertificateInfo> {
     })
 }
 
+/// What a server's certificate says beyond that.
+pub struct ServerCertificate {
+    pub info: CertificateInfo,
+    pub common_name: Option<String>,
+    /// Host names and addresses that it is for.
+    pub names: Vec<String>,
+    /// Whether its key may be a server's.
+    pub for_servers: bool,
+}
+
+/// Names and purposes too.
+pub fn certificate_info(cert_der: &[u8]) -> Result<ServerCertificate> {
+    let wrong = || Error::invalid("certificate", "the certificate's extensions are damaged");
+    let (_, certificate) = X509Certificate::from_der(cert_der).map_err(|_| wrong())?;
+    let names = certificate
+        .subject_alternative_name()
+        .map_err(|_| wrong())?
+        .map_or_else(Vec::new, |names| {
+            names.value.general_names.iter().filter_map(name).collect()
+        });
+    let usage = certificate.extended_key_usage().map_err(|_| wrong())?;
+    Ok(ServerCertificate {
+        info: inspect(cert_der)?,
+        common_name: certificate
+            .subject()
+            .iter_common_name()
+            .find_map(|name| name.as_str().ok().map(str::to_owned)),
+        names,
+        for_servers: usage.is_none_or(|usage| usage.value.server_auth || usage.value.any),
+    })
+}
+
+fn name(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => {
+            if let Ok(v4) = <[u8; 4]>::try_from(*bytes) {
+                Some(IpAddr::from(v4).to_string())
+            } else {
+                let v6 = <[u8; 16]>::try_from(*bytes).ok()?;
+                Some(IpAddr::from(v6).to_string())
+            }
+        }
+        _ => None,
+    }
+}
+
 /// Refuses a private key that is not the certificate's.
 pub fn check_key_matches(cert_der: &[u8], key_pem: &Secret<String>) -> Result<()> {
     let certificate = parse(cert_der)?;
@@ -91,6 +140,17 @@ pub fn check_key_matches(cert_der: &[u8], key_pem: &Secret<String>) -> Result<()
                 Fingerprint(sha256(&public))
             ),
         )),
+        None => Err(Error::invalid(
+            "key",
+            "the private key is of a type that this program cannot use",
+        )),
+    }
+}
+
+/// SHA-256 of a private key's public one (SubjectPublicKeyInfo).
+pub fn key_fingerprint(key_pem: &Secret<String>) -> Result<Fingerprint> {
+    match load_key(key_pem)?.public_key() {
+        Some(public) => Ok(Fingerprint(sha256(&public))),
         None => Err(Error::invalid(
             "key",
             "the private key is of a type that this program cannot use",

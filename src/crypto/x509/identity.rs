@@ -108,7 +108,9 @@ impl InstanceIdentity {
         let pkcs8 = keygen::p256()?;
         let key = P256::load(&pkcs8)?;
         let mut params = params(fqdn)?;
-        params.subject_alt_names = names(fqdn, extra_sans)?;
+        let always = ["localhost", "127.0.0.1", "::1"];
+        let extra = extra_sans.iter().map(String::as_str);
+        params.subject_alt_names = names([fqdn].into_iter().chain(extra).chain(always))?;
         params.not_before = date(now.plus(-Timestamp::HOUR))?;
         params.not_after = date(now.plus(i64::from(days) * Timestamp::DAY - Timestamp::HOUR))?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -194,7 +196,7 @@ impl SigningKey for P256 {
 
 /// Parameters with a random serial number (positive, 127 bits) and a common name, which is left out
 /// where X.509 has no room for it.
-fn params(common_name: &str) -> Result<CertificateParams> {
+pub(super) fn params(common_name: &str) -> Result<CertificateParams> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     if (1..=64).contains(&common_name.chars().count()) {
@@ -208,23 +210,16 @@ fn params(common_name: &str) -> Result<CertificateParams> {
     Ok(params)
 }
 
-fn names(fqdn: &str, extra: &[String]) -> Result<Vec<SanType>> {
-    if extra.len() > MAX_SANS {
-        return Err(Error::invalid(
-            "names",
-            format!(
-                "{} names; a certificate has at most {MAX_SANS}",
-                extra.len()
-            ),
-        ));
-    }
-    let always = ["localhost", "127.0.0.1", "::1"];
-    let all = [fqdn]
-        .into_iter()
-        .chain(extra.iter().map(String::as_str))
-        .chain(always);
+/// Each name once, in order.
+pub(super) fn names<'a>(all: impl IntoIterator<Item = &'a str>) -> Result<Vec<SanType>> {
     let mut names = Vec::new();
-    for name in all {
+    for (at, name) in all.into_iter().enumerate() {
+        if at >= MAX_SANS {
+            return Err(Error::invalid(
+                "names",
+                format!("a certificate has at most {MAX_SANS} names"),
+            ));
+        }
         let name = san(name)?;
         if !names.contains(&name) {
             names.push(name);
@@ -248,20 +243,25 @@ fn san(name: &str) -> Result<SanType> {
     }
 }
 
-fn date(time: Timestamp) -> Result<OffsetDateTime> {
+pub(super) fn date(time: Timestamp) -> Result<OffsetDateTime> {
     OffsetDateTime::from_unix_timestamp(time.0.div_euclid(Timestamp::SECOND))
         .map_err(|_| Error::invalid("days", format!("{time} is out of a certificate's range")))
 }
 
-fn not_issued(why: rcgen::Error) -> Error {
+pub(super) fn not_issued(why: rcgen::Error) -> Error {
     Error::internal(format!("a certificate could not be made: {why}"))
+}
+
+/// Certificates one after the other.
+pub fn chain_pem(chain: &[Vec<u8>]) -> String {
+    chain.iter().map(|der| certificate_pem(der)).collect()
 }
 
 pub(super) fn certificate_pem(der: &[u8]) -> String {
     pem("CERTIFICATE", &STANDARD.encode(der))
 }
 
-fn key_pem(pkcs8: &Secret<Vec<u8>>) -> Secret<String> {
+pub(super) fn key_pem(pkcs8: &Secret<Vec<u8>>) -> Secret<String> {
     let base64 = Secret::new(STANDARD.encode(pkcs8.expose()));
     Secret::new(pem("PRIVATE KEY", base64.expose()))
 }

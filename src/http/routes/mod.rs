@@ -3,6 +3,7 @@
 mod audit;
 mod client;
 mod deposit;
+mod legacy;
 mod org;
 mod role;
 mod seal;
@@ -10,6 +11,7 @@ mod server;
 mod session;
 mod setting;
 mod slot;
+mod tls;
 mod token;
 mod user;
 
@@ -122,6 +124,7 @@ impl Verb {
 const CLIENT: &[Listener] = &[Listener::Client];
 const GUI: &[Listener] = &[Listener::Gui];
 const SOCKET: &[Listener] = &[Listener::Socket];
+const NET: &[Listener] = &[Listener::Client, Listener::Gui];
 const NEAR: &[Listener] = &[Listener::Gui, Listener::Socket];
 const ALL: &[Listener] = &[Listener::Client, Listener::Gui, Listener::Socket];
 
@@ -370,11 +373,20 @@ static OTHERS: &[Route] = &[
         Verb::Get,
         "/",
         Action::Public,
-        "A page for people",
-        always!(server::page),
+        "The server's OpenPGP fingerprint; on the GUI's listener also a page for people",
+        always!(legacy::root),
     )
-    .on(GUI)
+    .on(NET)
+    .query(&["a"])
     .undescribed(),
+    route(
+        Verb::Get,
+        "/v1/server/openpgp-key",
+        Action::Public,
+        "The server's OpenPGP key, its public half, armored",
+        always!(server::openpgp_key),
+    )
+    .gives(&[Gives(200, Content::Text("application/pgp-keys"), &[])]),
     route(
         Verb::Get,
         "/style.css",
@@ -824,6 +836,73 @@ static OTHERS: &[Route] = &[
     .on(NEAR)
     .takes(Takes::Json("OpenSlot"))
     .gives(json!(200, "Slot")),
+    route(
+        Verb::Get,
+        "/v1/tls",
+        Action::TlsRead,
+        "What the listeners show, and how they speak TLS",
+        run!(tls::show),
+    )
+    .on(NEAR)
+    .gives(json!(200, "Tls")),
+    route(
+        Verb::Post,
+        "/v1/tls/csr",
+        Action::TlsChange,
+        "A signing request for a certificate authority",
+        run!(tls::request),
+    )
+    .on(NEAR)
+    .takes(Takes::MaybeJson("NewRequest"))
+    .gives(json!(200, "SigningRequest")),
+    route(
+        Verb::Post,
+        "/v1/tls/self-signed",
+        Action::TlsChange,
+        "Show a certificate that signs itself",
+        run!(tls::self_sign),
+    )
+    .on(NEAR)
+    .takes(Takes::Json("SelfSign"))
+    .gives(json!(200, "InstalledCertificate")),
+    route(
+        Verb::Put,
+        "/v1/tls/certificate",
+        Action::TlsChange,
+        "Show an operator's certificate",
+        run!(tls::install),
+    )
+    .on(NEAR)
+    .takes(Takes::Json("Install"))
+    .gives(json!(200, "InstalledCertificate")),
+    route(
+        Verb::Post,
+        "/v1/tls/rollback",
+        Action::TlsChange,
+        "Show what was shown before",
+        run!(tls::roll_back),
+    )
+    .on(NEAR)
+    .gives(json!(200, "Tls")),
+    route(
+        Verb::Put,
+        "/v1/tls/client-ca",
+        Action::TlsChange,
+        "Set whose certificates API users may come with",
+        run!(tls::set_client_ca),
+    )
+    .on(NEAR)
+    .takes(Takes::Json("SetClientCa"))
+    .gives(json!(200, "Tls")),
+    route(
+        Verb::Delete,
+        "/v1/tls/client-ca",
+        Action::TlsChange,
+        "Let API users come without certificates alone",
+        run!(tls::remove_client_ca),
+    )
+    .on(NEAR)
+    .gives(json!(200, "Tls")),
     route(
         Verb::Get,
         "/v1/audit",

@@ -6,10 +6,11 @@ use axum::response::Response;
 use super::super::call::{Call, Knocking};
 use super::super::reply;
 use crate::error::Result;
+use crate::service::caller::Listener;
 use crate::service::gate::Gate;
 
 pub(super) async fn info(knocking: Knocking) -> Result<Response> {
-    reply::ok(&knocking.gate().server_info())
+    reply::ok(&knocking.gate().server_info(knocking.listener()))
 }
 
 pub(super) async fn ca_pem(knocking: Knocking) -> Result<Response> {
@@ -17,6 +18,11 @@ pub(super) async fn ca_pem(knocking: Knocking) -> Result<Response> {
         "application/x-pem-file",
         knocking.gate().server_ca_pem().to_owned(),
     ))
+}
+
+pub(super) async fn openpgp_key(knocking: Knocking) -> Result<Response> {
+    let armored = knocking.gate().openpgp().await?.armored.clone();
+    Ok(reply::text("application/pgp-keys", armored))
 }
 
 pub(super) async fn openapi(knocking: Knocking) -> Result<Response> {
@@ -41,7 +47,11 @@ pub(super) async fn page(knocking: Knocking) -> Result<Response> {
 pub(super) fn page_with(gate: &Gate, refused: Option<&str>) -> Result<Response> {
     let mut response = reply::text(
         "text/html; charset=utf-8",
-        page_of(&gate.server_info(), gate.unseals_from_afar(), refused),
+        page_of(
+            &gate.server_info(Listener::Gui),
+            gate.unseals_from_afar(),
+            refused,
+        ),
     );
     response.headers_mut().insert(
         header::CONTENT_SECURITY_POLICY,

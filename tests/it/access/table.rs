@@ -72,7 +72,14 @@ const OPEN_IN_ACME: &str = "ctSPQ13L";
 const OPEN_ELSEWHERE: &str = "tSP13L";
 
 pub const CASES: &[Case] = &[
-    case("GET", "/", "/", "", "SAOPQUE12345g").on("G"),
+    case("GET", "/", "/?a=fingerprint", "", "nkctSAOPQUE12345g").on("CG"),
+    case(
+        "GET",
+        "/v1/server/openpgp-key",
+        "/v1/server/openpgp-key",
+        "",
+        ANYONE,
+    ),
     case("GET", "/style.css", "/style.css", "", "SAOPQUE12345g").on("G"),
     case("GET", "/v1/server", "/v1/server", "", ANYONE),
     case("GET", "/v1/server/ca.pem", "/v1/server/ca.pem", "", ANYONE),
@@ -790,6 +797,42 @@ pub const CASES: &[Case] = &[
         "/v1/slots/{id}/test",
         "/v1/slots/018f3b5e-5b6a-7c3d-8e9f-0123456789ab/test",
         r#"{"opener":{"key_file":"$key_file"}}"#,
+        "S1L",
+    )
+    .on("GS"),
+    // Certificates.
+    case("GET", "/v1/tls", "/v1/tls", "", "SAU125L").on("GS"),
+    case("POST", "/v1/tls/csr", "/v1/tls/csr", "", "S1L").on("GS"),
+    case(
+        "POST",
+        "/v1/tls/self-signed",
+        "/v1/tls/self-signed",
+        r#"{"days":0}"#,
+        "S1L",
+    )
+    .on("GS"),
+    case(
+        "PUT",
+        "/v1/tls/certificate",
+        "/v1/tls/certificate",
+        r#"{"certificate":"x","key":"y"}"#,
+        "S1L",
+    )
+    .on("GS"),
+    case("POST", "/v1/tls/rollback", "/v1/tls/rollback", "", "S1L").on("GS"),
+    case(
+        "PUT",
+        "/v1/tls/client-ca",
+        "/v1/tls/client-ca",
+        r#"{"certificates":"x","verify_depth":1}"#,
+        "S1L",
+    )
+    .on("GS"),
+    case(
+        "DELETE",
+        "/v1/tls/client-ca",
+        "/v1/tls/client-ca",
+        "",
         "S1L",
     )
     .on("GS"),

@@ -1,0 +1,1114 @@
+//! Certificates of the operator's own: every form that authorities hand out, refusals by name, and a
+//! server that shows another one without losing a request.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use serde_json::json;
+
+use crate::harness::{Folder, Options, PATIENCE, Server, run, run_with, tool, until};
+
+/// An authority below a root, made with the real openssl.
+struct Pki {
+    folder: Folder,
+}
+
+const HOST: &str = "localhost";
+
+impl Pki {
+    fn new() -> Self {
+        let pki = Self {
+            folder: Folder::new(),
+        };
+        pki.key(
+            "root",
+            &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"],
+        );
+        pki.key(
+            "between",
+            &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"],
+        );
+        pki.openssl(&[
+            "req",
+            "-x509",
+            "-new",
+            "-key",
+            "root.key",
+            "-subj",
+            "/O=Acme/CN=Acme Root",
+            "-days",
+            "3650",
+            "-out",
+            "root.pem",
+        ]);
+        pki.openssl(&[
+            "req",
+            "-new",
+            "-key",
+            "between.key",
+            "-subj",
+            "/O=Acme/CN=Acme Issuing",
+            "-out",
+            "between.csr",
+        ]);
+        pki.folder.write("ca.ext", "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\n");
+        pki.openssl(&[
+            "x509",
+            "-req",
+            "-in",
+            "between.csr",
+            "-CA",
+            "root.pem",
+            "-CAkey",
+            "root.key",
+            "-days",
+            "1000",
+            "-extfile",
+            "ca.ext",
+            "-out",
+            "between.pem",
+        ]);
+        pki
+    }
+
+    fn key(&self, name: &str, of: &[&str]) {
+        let file = format!("{name}.key");
+        let args = [&["genpkey"], of, &["-out", &file]].concat();
+        self.openssl(&args);
+    }
+
+    fn openssl(&self, args: &[&str]) {
+        run(Command::new("openssl")
+            .current_dir(self.folder.path())
+            .args(args))
+        .ok();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    /// A certificate for a request, by the authority in the middle.
+    fn sign(&self, csr: &str, out: &str, names: &str, days: &str, usage: &str) {
+        self.folder.write(
+            "leaf.ext",
+            format!(
+                "subjectAltName={names}\nextendedKeyUsage={usage}\nbasicConstraints=CA:FALSE\n"
+            ),
+        );
+        self.openssl(&[
+            "x509",
+            "-req",
+            "-in",
+            csr,
+            "-CA",
+            "between.pem",
+            "-CAkey",
+            "between.key",
+            "-days",
+            days,
+            "-extfile",
+            "leaf.ext",
+            "-out",
+            out,
+        ]);
+    }
+
+    /// A key, and its certificate for this host.
+    fn leaf(&self, name: &str, of: &[&str]) {
+        self.key(name, of);
+        self.request(name);
+        self.sign(
+            &format!("{name}.csr"),
+            &format!("{name}.pem"),
+            "DNS:localhost",
+            "90",
+            "serverAuth",
+        );
+    }
+
+    fn request(&self, name: &str) {
+        self.openssl(&[
+            "req",
+            "-new",
+            "-key",
+            &format!("{name}.key"),
+            "-subj",
+            &format!("/CN={name}"),
+            "-out",
+            &format!("{name}.csr"),
+        ]);
+    }
+
+    fn join(&self, out: &str, parts: &[&str]) -> String {
+        let bytes: Vec<u8> = parts
+            .iter()
+            .flat_map(|part| std::fs::read(self.path(part)).unwrap())
+            .collect();
+        self.folder.write(out, bytes).display().to_string()
+    }
+}
+
+const P256: &[&str] = &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"];
+const RSA: &[&str] = &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"];
+const ED25519: &[&str] = &["-algorithm", "ED25519"];
+
+/// `host:port` of a URL.
+fn authority(url: &str) -> &str {
+    url.trim_start_matches("https://")
+}
+
+/// What openssl finds when it connects, trusting this root alone: the chain's subjects.
+#[track_caller]
+fn shown(url: &str, root: &Path) -> String {
+    let output = run(Command::new("openssl")
+        .args([
+            "s_client",
+            "-connect",
+            authority(url),
+            "-servername",
+            HOST,
+            "-verify_hostname",
+            HOST,
+            "-showcerts",
+            "-verify_return_error",
+            "-CAfile",
+        ])
+        .arg(root)
+        .stdin(std::process::Stdio::null()));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        text.contains("Verify return code: 0 (ok)"),
+        "{text}\n{}",
+        output.stderr
+    );
+    text
+}
+
+#[track_caller]
+fn shows(server: &Server, pki: &Pki, name: &str) {
+    let text = shown(&server.gui_url, &pki.path("root.pem"));
+    assert!(
+        text.contains(&format!("CN={name}")) || text.contains(&format!("CN = {name}")),
+        "{text}"
+    );
+}
+
+#[test]
+fn certificates_come_in_any_form_and_order() {
+    let server = Server::start(Options::default());
+    let pki = Pki::new();
+    for (name, of) in [("one", P256), ("two", RSA), ("three", ED25519)] {
+        pki.leaf(name, of);
+    }
+    // The chain beside it.
+    server
+        .cli(&[
+            "tls",
+            "install",
+            "--gui",
+            "--cert",
+            &pki.text("one.pem"),
+            "--key",
+            &pki.text("one.key"),
+            "--chain",
+            &pki.text("between.pem"),
+        ])
+        .ok();
+    shows(&server, &pki, "one");
+    // All in one file, the wrong way round, with the key in the middle and one that has no place there.
+    pki.leaf("other", P256);
+    let all = pki.join(
+        "all.pem",
+        &["root.pem", "between.pem", "two.key", "other.pem", "two.pem"],
+    );
+    let output = server.cli(&["tls", "install", "--cert", &all]).ok();
+    assert!(
+        output
+            .stderr
+            .contains("CN=other does not belong to the chain"),
+        "{}",
+        output.stderr
+    );
+    shows(&server, &pki, "two");
+    // Keys behind passwords: PKCS#8, and as OpenSSL wrote them before 1.0.
+    server.file("pw", "a password\n");
+    let pw = server.path("pw").display().to_string();
+    pki.openssl(&[
+        "pkcs8",
+        "-topk8",
+        "-in",
+        "three.key",
+        "-passout",
+        "pass:a password",
+        "-out",
+        "three.enc",
+    ]);
+    server
+        .cli(&[
+            "tls",
+            "install",
+            "--cert",
+            &pki.text("three.pem"),
+            "--key",
+            &pki.text("three.enc"),
+            "--chain",
+            &pki.text("between.pem"),
+            "--key-password-file",
+            &pw,
+        ])
+        .ok();
+    shows(&server, &pki, "three");
+    pki.openssl(&[
+        "rsa",
+        "-in",
+        "two.key",
+        "-traditional",
+        "-aes256",
+        "-passout",
+        "pass:a password",
+        "-out",
+        "two.enc",
+    ]);
+    assert!(
+        std::fs::read_to_string(pki.path("two.enc"))
+            .unwrap()
+            .contains("Proc-Type: 4,ENCRYPTED")
+    );
+    server
+        .cli(&[
+            "tls",
+            "install",
+            "--cert",
+            &pki.text("two.pem"),
+            "--key",
+            &pki.text("two.enc"),
+            "--chain",
+            &pki.text("between.pem"),
+            "--key-password-file",
+            &pw,
+        ])
+        .ok();
+    shows(&server, &pki, "two");
+    // PKCS#12; and DER.
+    pki.openssl(&[
+        "pkcs12",
+        "-export",
+        "-in",
+        "one.pem",
+        "-inkey",
+        "one.key",
+        "-certfile",
+        "between.pem",
+        "-passout",
+        "pass:a password",
+        "-out",
+        "one.p12",
+    ]);
+    server
+        .cli(&[
+            "tls",
+            "install",
+            "--cert",
+            &pki.text("one.p12"),
+            "--key-password-file",
+            &pw,
+        ])
+        .ok();
+    shows(&server, &pki, "one");
+    pki.openssl(&[
+        "x509",
+        "-in",
+        "three.pem",
+        "-outform",
+        "DER",
+        "-out",
+        "three.der",
+    ]);
+    server
+        .cli(&[
+            "tls",
+            "install",
+            "--cert",
+            &pki.text("three.der"),
+            "--key",
+            &pki.text("three.key"),
+            "--chain",
+            &pki.text("between.pem"),
+        ])
+        .ok();
+    shows(&server, &pki, "three");
+    // Nothing is left behind of those that nobody goes back to, and no password is.
+    let tls = server.data.join("live/tls");
+    let kept = std::fs::read_dir(&tls)
+        .unwrap()
+        .filter(|it| {
+            it.as_ref()
+                .unwrap()
+                .file_name()
+                .to_string_lossy()
+                .starts_with("installed-")
+        })
+        .count();
+    assert_eq!(kept, 2);
+    assert!(!server.log().contains("a password"));
+    assert!(
+        !String::from_utf8_lossy(&server.cli(&["audit", "export"]).ok().stdout)
+            .contains("a password")
+    );
+}
+
+#[test]
+fn a_request_is_answered_by_an_authority_and_rolled_back_over_restarts() {
+    let mut server = Server::start(Options::default());
+    let pki = Pki::new();
+    let own = server.json(&["tls", "show"])["gui"]["certificate"]["sha256"].clone();
+    server
+        .cli(&["tls", "rollback"])
+        .fails(5)
+        .says(&["no other certificate"]);
+    let csr = server
+        .cli(&["tls", "csr", "--new-key", "--name", "vault.example.com"])
+        .ok();
+    pki.folder.write("server.csr", &csr.stdout);
+    pki.openssl(&["req", "-in", "server.csr", "-verify", "-noout"]);
+    let text = String::from_utf8(tool(
+        "openssl",
+        ["req", "-noout", "-text", "-in", &pki.text("server.csr")],
+    ))
+    .unwrap();
+    assert!(
+        text.contains("DNS:localhost, DNS:vault.example.com"),
+        "{text}"
+    );
+    pki.sign(
+        "server.csr",
+        "server.pem",
+        "DNS:localhost,DNS:vault.example.com",
+        "90",
+        "serverAuth",
+    );
+    let chain = pki.join("chain.pem", &["between.pem", "server.pem"]);
+    server.cli(&["tls", "install", "--cert", &chain]).ok();
+    let shown = shown(&server.gui_url, &pki.path("root.pem"));
+    assert!(shown.contains("Acme Issuing"), "{shown}");
+    let installed = server.json(&["tls", "show"]);
+    assert_eq!(installed["gui"]["installed"], json!(true));
+    assert_eq!(
+        installed["client"]["installed"],
+        json!(false),
+        "clients pin the instance identity"
+    );
+    assert_eq!(installed["client"]["certificate"]["sha256"], own);
+    // A client that is registered goes on; one that trusts the operator's authority is let in by a setting.
+    let client = server.client("a", "acme");
+    client
+        .cli_with(&["deposit", "put", "key", "-"], b"bytes")
+        .ok();
+    server
+        .cli(&["setting", "set", "tls.client_listener", "installed"])
+        .ok();
+    let root = pki.path("root.pem");
+    self::shown(&server.client_url, &root);
+    client
+        .cli(&["deposit", "get", "key", "-o", "-"])
+        .fails(5)
+        .says(&["not the pinned one"]);
+    server.restart();
+    let client = client.at(&server);
+    self::shown(&server.client_url, &root);
+    server
+        .cli(&["setting", "set", "tls.client_listener", "identity"])
+        .ok();
+    client.cli(&["deposit", "get", "key", "-o", "-"]).ok();
+    // Back to its own, forth, and back; what is shown outlives a restart, sealed or not.
+    for (verb, expected) in [
+        ("rollback", false),
+        ("rollback", true),
+        ("rollback", false),
+        ("rollback", true),
+    ] {
+        server.cli(&["tls", verb]).ok();
+        server.restart();
+        let tls = server.json(&["tls", "show"]);
+        assert_eq!(tls["gui"]["installed"], json!(expected));
+        assert_eq!(tls["gui"]["certificate"]["sha256"] == own, !expected);
+    }
+    server.cli(&["seal", "--yes"]).ok();
+    self::shown(&server.gui_url, &root);
+    let info = server
+        .curl(&format!("{}/v1/server", server.gui_url))
+        .option("--cacert", &pki.text("root.pem"))
+        .send()
+        .ok(200);
+    assert_eq!(
+        info.json()["leaf_sha256"],
+        installed["gui"]["certificate"]["sha256"]
+    );
+    let events = {
+        server
+            .cli(&[
+                "unseal",
+                "--passphrase-file",
+                &server.path("passphrase").display().to_string(),
+            ])
+            .ok();
+        server
+            .cli(&["audit", "list", "-F", "action~tls."])
+            .ok()
+            .text()
+    };
+    for action in ["tls.csr", "tls.install", "tls.rollback"] {
+        assert!(events.contains(action), "{events}");
+    }
+}
+
+#[test]
+fn what_cannot_be_shown_is_refused_by_name_and_nothing_changes() {
+    let server = Server::start(Options::default());
+    let pki = Pki::new();
+    pki.leaf("good", P256);
+    server
+        .cli(&[
+            "tls",
+            "install",
+            "--cert",
+            &pki.text("good.pem"),
+            "--key",
+            &pki.text("good.key"),
+            "--chain",
+            &pki.text("between.pem"),
+        ])
+        .ok();
+    let before = server.json(&["tls", "show"]);
+    pki.leaf("stranger", P256);
+    pki.key("elsewhere", P256);
+    pki.request("elsewhere");
+    pki.sign(
+        "elsewhere.csr",
+        "elsewhere.pem",
+        "DNS:elsewhere.example.com",
+        "90",
+        "serverAuth",
+    );
+    pki.key("client", P256);
+    pki.request("client");
+    pki.sign(
+        "client.csr",
+        "client.pem",
+        "DNS:localhost",
+        "90",
+        "clientAuth",
+    );
+    pki.key("over", P256);
+    pki.request("over");
+    pki.folder
+        .write("leaf.ext", "subjectAltName=DNS:localhost\n");
+    run(Command::new("faketime")
+        .current_dir(pki.folder.path())
+        .args([
+            "2020-01-01 00:00:00",
+            "openssl",
+            "x509",
+            "-req",
+            "-in",
+            "over.csr",
+        ])
+        .args([
+            "-CA",
+            "between.pem",
+            "-CAkey",
+            "between.key",
+            "-days",
+            "366",
+        ])
+        .args(["-extfile", "leaf.ext", "-out", "over.pem"]))
+    .ok();
+    pki.openssl(&[
+        "pkcs12",
+        "-export",
+        "-in",
+        "good.pem",
+        "-inkey",
+        "good.key",
+        "-certfile",
+        "between.pem",
+        "-passout",
+        "pass:right",
+        "-out",
+        "good.p12",
+    ]);
+    pki.openssl(&[
+        "pkcs12",
+        "-export",
+        "-legacy",
+        "-in",
+        "good.pem",
+        "-inkey",
+        "good.key",
+        "-passout",
+        "pass:right",
+        "-out",
+        "old.p12",
+    ]);
+    pki.openssl(&[
+        "pkcs8",
+        "-topk8",
+        "-in",
+        "good.key",
+        "-passout",
+        "pass:right",
+        "-out",
+        "good.enc",
+    ]);
+    server.file("wrong", "wrong");
+    server.file("right", "right");
+    let (wrong, right) = (
+        server.path("wrong").display().to_string(),
+        server.path("right").display().to_string(),
+    );
+    let between = pki.text("between.pem");
+    let root = pki.text("root.pem");
+    let file = |name: &str| pki.text(name);
+    let garbage = pki
+        .folder
+        .write("garbage", [0x30, 0x82, 1, 2, 3, 4])
+        .display()
+        .to_string();
+    let cases: &[(&[&str], i32, &[&str])] = &[
+        (
+            &[
+                "--cert",
+                &file("good.pem"),
+                "--key",
+                &file("stranger.key"),
+                "--chain",
+                &between,
+            ],
+            2,
+            &["belongs to none of the 2"],
+        ),
+        (
+            &["--cert", &file("good.pem"), "--key", &file("good.key")],
+            2,
+            &[
+                "the issuer of `CN=good` is `O=Acme, CN=Acme Issuing`",
+                "--chain",
+            ],
+        ),
+        (
+            &[
+                "--cert",
+                &file("good.pem"),
+                "--key",
+                &file("good.key"),
+                "--chain",
+                &root,
+            ],
+            2,
+            &["Acme Issuing", "not among"],
+        ),
+        (
+            &[
+                "--cert",
+                &file("over.pem"),
+                "--key",
+                &file("over.key"),
+                "--chain",
+                &between,
+            ],
+            2,
+            &["valid from 2020-01-01", "2021-01-01"],
+        ),
+        (
+            &[
+                "--cert",
+                &file("elsewhere.pem"),
+                "--key",
+                &file("elsewhere.key"),
+                "--chain",
+                &between,
+            ],
+            2,
+            &["elsewhere.example.com", "localhost", "--other-name"],
+        ),
+        (
+            &[
+                "--cert",
+                &file("client.pem"),
+                "--key",
+                &file("client.key"),
+                "--chain",
+                &between,
+            ],
+            2,
+            &["serverAuth"],
+        ),
+        (
+            &["--cert", &file("stranger.pem"), "--chain", &between],
+            2,
+            &["the private key"],
+        ),
+        (
+            &["--cert", &file("good.p12"), "--key-password-file", &wrong],
+            5,
+            &["does not open the PKCS#12 file"],
+        ),
+        (&["--cert", &file("good.p12")], 2, &["--key-password-file"]),
+        (
+            &["--cert", &file("old.p12"), "--key-password-file", &right],
+            2,
+            &["RC2", "openssl pkcs12 -legacy"],
+        ),
+        (
+            &[
+                "--cert",
+                &file("good.pem"),
+                "--key",
+                &file("good.enc"),
+                "--chain",
+                &between,
+                "--key-password-file",
+                &wrong,
+            ],
+            5,
+            &["does not open the private key"],
+        ),
+        (
+            &[
+                "--cert",
+                &file("good.pem"),
+                "--key",
+                &file("good.enc"),
+                "--chain",
+                &between,
+            ],
+            2,
+            &["--key-password-file"],
+        ),
+        (
+            &["--cert", &file("good.key"), "--key", &file("good.key")],
+            2,
+            &["no certificate"],
+        ),
+        (
+            &["--cert", &file("good.pem"), "--key", &file("good.pem")],
+            2,
+            &["no private key"],
+        ),
+        (
+            &["--cert", &garbage, "--key-password-file", &right],
+            2,
+            &["neither PEM"],
+        ),
+        (
+            &["--client-ca", &between, "--verify-depth", "1"],
+            2,
+            &["no root", "Acme Root"],
+        ),
+        (
+            &["--client-ca", &root, "--verify-depth", "7"],
+            2,
+            &["0 to 6"],
+        ),
+        (&["--client-ca", &root], 2, &["--verify-depth"]),
+        (&["--key", &root], 2, &["--cert"]),
+        (&[], 2, &["--cert"]),
+    ];
+    for (args, exit, parts) in cases {
+        server
+            .cli(&[&["tls", "install"], *args].concat())
+            .fails(*exit)
+            .says(parts);
+    }
+    for days in ["0", "3651"] {
+        server
+            .cli(&["tls", "self-signed", "--days", days])
+            .fails(2)
+            .says(&["1 to 3650"]);
+    }
+    assert_eq!(server.json(&["tls", "show"]), before);
+    shows(&server, &pki, "good");
+    // By name it is taken.
+    server
+        .cli(&[
+            "tls",
+            "install",
+            "--other-name",
+            "--cert",
+            &file("elsewhere.pem"),
+            "--key",
+            &file("elsewhere.key"),
+            "--chain",
+            &between,
+        ])
+        .ok();
+    assert_eq!(
+        server.json(&["tls", "show"])["gui"]["certificate"]["subject"],
+        "CN=elsewhere"
+    );
+}
+
+#[test]
+fn versions_and_ciphers_hold_at_once_and_what_is_not_there_is_refused() {
+    let mut server = Server::start(Options::default());
+    let connects = |server: &Server, args: &[&str]| {
+        let output = run(Command::new("openssl")
+            .args(["s_client", "-connect", authority(&server.gui_url)])
+            .args(args)
+            .stdin(std::process::Stdio::null()));
+        output.status == 0 && output.text().contains("BEGIN CERTIFICATE")
+    };
+    assert!(connects(&server, &["-tls1_2"]));
+    server
+        .cli(&["setting", "set", "tls.minimum_version", "tlsv1.3"])
+        .ok();
+    assert!(!connects(&server, &["-tls1_2"]));
+    server.restart();
+    assert!(!connects(&server, &["-tls1_2"]) && connects(&server, &["-tls1_3"]));
+    for old in ["tlsv1", "tlsv1.1"] {
+        server
+            .cli(&["setting", "set", "tls.minimum_version", old])
+            .fails(2)
+            .says(&["tlsv1.2, tlsv1.3"]);
+    }
+    server
+        .cli(&["setting", "set", "tls.minimum_version", "tlsv1.2"])
+        .ok();
+    server
+        .cli(&[
+            "setting",
+            "set",
+            "tls.ciphers",
+            "ECDHE-ECDSA-AES256-GCM-SHA384 TLS_AES_128_GCM_SHA256",
+        ])
+        .ok();
+    assert!(connects(
+        &server,
+        &["-tls1_2", "-cipher", "ECDHE-ECDSA-AES256-GCM-SHA384"]
+    ));
+    assert!(!connects(
+        &server,
+        &["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"]
+    ));
+    assert!(!connects(
+        &server,
+        &["-tls1_3", "-ciphersuites", "TLS_AES_256_GCM_SHA384"]
+    ));
+    assert!(connects(
+        &server,
+        &["-tls1_3", "-ciphersuites", "TLS_AES_128_GCM_SHA256"]
+    ));
+    server
+        .cli(&["setting", "set", "tls.ciphers", "AES256:CAMELLIA256-SHA"])
+        .fails(2)
+        .says(&["`AES256`", "ECDHE-RSA-AES256-GCM-SHA384"]);
+    assert_eq!(
+        server.json(&["setting", "get", "tls.ciphers"])["value"],
+        "ECDHE-ECDSA-AES256-GCM-SHA384 TLS_AES_128_GCM_SHA256"
+    );
+}
+
+#[test]
+fn a_script_gives_the_password_at_each_start_sealed_too() {
+    let mut server = Server::start(Options::default());
+    let pki = Pki::new();
+    pki.leaf("locked", P256);
+    pki.openssl(&[
+        "pkcs8",
+        "-topk8",
+        "-in",
+        "locked.key",
+        "-passout",
+        "pass:over and out",
+        "-out",
+        "locked.enc",
+    ]);
+    let script = server.file("script", "#!/bin/sh\nprintf '%s\\n' \"$1\"\n");
+    run(Command::new("chmod").arg("700").arg(&script)).ok();
+    let config = server.data.join("live/strongroom.toml");
+    let before = std::fs::read_to_string(&config).unwrap();
+    let with = |line: &str| {
+        std::fs::write(
+            &config,
+            before.replace(
+                "[tls]\n",
+                &format!("[tls]\nkey_password_script = \"{line}\"\n"),
+            ),
+        )
+        .unwrap()
+    };
+    with(&format!("{} 'over and out'", script.display()));
+    let install = [
+        "tls",
+        "install",
+        "--cert",
+        &pki.text("locked.pem"),
+        "--key",
+        &pki.text("locked.enc"),
+        "--chain",
+        &pki.text("between.pem"),
+    ];
+    server.restart();
+    server.cli(&install).ok();
+    shows(&server, &pki, "locked");
+    let lies = std::fs::read_dir(server.data.join("live/tls"))
+        .unwrap()
+        .map(|it| it.unwrap().path())
+        .find(|it| {
+            it.file_name()
+                .unwrap()
+                .to_string_lossy()
+                .starts_with("installed-")
+        })
+        .unwrap();
+    let lies = std::fs::read_to_string(lies).unwrap();
+    assert!(lies.contains("BEGIN ENCRYPTED PRIVATE KEY") && !lies.contains("BEGIN PRIVATE KEY"));
+    server.restart();
+    shows(&server, &pki, "locked");
+    server.cli(&["seal", "--yes"]).ok();
+    shows(&server, &pki, "locked");
+    // Without its password the server comes up with its own certificate, and says so; with it again,
+    // it mends itself.
+    for (line, why) in [
+        ("/no/such/script", "No such file"),
+        ("/bin/echo wrong", "does not open"),
+    ] {
+        with(line);
+        server.restart();
+        let tls = server.json(&["tls", "show"]);
+        assert_eq!(tls["gui"]["installed"], json!(false));
+        assert!(tls["fault"].as_str().unwrap().contains(why), "{tls}");
+        let health = server.health("/healthz").text();
+        assert!(
+            health.contains("certificates") && health.contains(why),
+            "{health}"
+        );
+    }
+    with(&format!("{} 'over and out'", script.display()));
+    server.restart();
+    shows(&server, &pki, "locked");
+    assert!(!server.log().contains("over and out"));
+}
+
+#[test]
+fn an_end_that_comes_near_shows_in_health_log_and_audit() {
+    let server = Server::start(Options::stepped());
+    server.cli(&["tls", "self-signed", "--days", "40"]).ok();
+    let health = |part: &str| {
+        until(PATIENCE * 2, || {
+            server.health("/healthz").text().contains(part)
+        })
+    };
+    for (offset, light) in [
+        ("+11d", "amber"),
+        ("+27d", "amber"),
+        ("+38d", "red"),
+        ("+41d", "red"),
+    ] {
+        server.clock(offset);
+        let days = offset.trim_start_matches('+').trim_end_matches('d');
+        until(PATIENCE * 2, || {
+            let events = server.cli(&["audit", "list", "-F", "action = certificate.ends_soon"]);
+            events.text().lines().count()
+                >= match days {
+                    "11" => 1,
+                    "27" => 2,
+                    "38" => 3,
+                    _ => 4,
+                }
+        });
+        health(&format!("\"state\":\"{light}\""));
+    }
+    server.logs("the certificate of CN=localhost ends");
+    // Another one, and all is well again.
+    server.cli(&["tls", "self-signed", "--days", "40"]).ok();
+    health("\"name\":\"certificates\",\"state\":\"green\"");
+}
+
+/// Five hundred in the long form; under load, on connections that stay and on new ones.
+#[test]
+fn certificates_change_under_load_and_no_request_fails() {
+    let server = Server::start(Options::default());
+    let client = server.client("a", "acme");
+    client
+        .cli_with(&["deposit", "put", "--raw", "key", "-"], b"bytes")
+        .ok();
+    let token = server.token("superuser", &["read"]);
+    let (stop, asked) = (AtomicBool::new(false), AtomicU64::new(0));
+    let changes = if crate::harness::long("soak") {
+        500
+    } else {
+        25
+    };
+    let get = |connection: &mut crate::harness::wire::Connection| {
+        let answer = connection.get("/v1/deposits/key");
+        assert_eq!(
+            (answer.status, answer.body.as_slice()),
+            (200, &b"bytes"[..])
+        );
+        asked.fetch_add(1, Ordering::Relaxed);
+    };
+    std::thread::scope(|scope| {
+        let staying = || {
+            let mut connection = client.wire();
+            while !stop.load(Ordering::Relaxed) {
+                get(&mut connection);
+            }
+        };
+        let coming = || {
+            while !stop.load(Ordering::Relaxed) {
+                get(&mut client.wire());
+            }
+        };
+        // The GUI's listener shows what changes; whoever pins nothing takes any.
+        let looking = || {
+            while !stop.load(Ordering::Relaxed) {
+                let url = format!("{}/v1/settings", server.gui_url);
+                server
+                    .curl(&url)
+                    .flag("--insecure")
+                    .token(&token)
+                    .send()
+                    .ok(200);
+                asked.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        scope.spawn(staying);
+        scope.spawn(coming);
+        scope.spawn(looking);
+        let mut last = String::new();
+        for change in 0..changes {
+            let days = (change % 300 + 40).to_string();
+            let tls = match change % 5 {
+                4 => server.json(&["tls", "rollback"]),
+                _ => server.json(&["tls", "self-signed", "--days", &days])["tls"].clone(),
+            };
+            let now = tls["gui"]["certificate"]["sha256"]
+                .as_str()
+                .unwrap()
+                .to_owned();
+            assert_ne!(now, last);
+            last = now;
+            if change % 10 == 0 {
+                // Clients pin the identity, so for them it changes how it speaks, not what it shows.
+                let version = ["tlsv1.2", "tlsv1.3"][change / 10 % 2];
+                server
+                    .cli(&["setting", "set", "tls.minimum_version", version])
+                    .ok();
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(asked.load(Ordering::Relaxed) > 50, "{asked:?}");
+    let log = server.log();
+    assert!(!log.contains("panicked"), "{log}");
+}
+
+/// The original's pages "Generating a New Certificate" and "Replacing Key Trustee Server
+/// Certificates", line by line, in a folder of the test's; then what takes the place of the restart.
+#[test]
+fn the_originals_runbook_for_certificates_leads_here() {
+    let server = Server::start(Options::default());
+    let folder = Folder::new();
+    let in_folder = |line: &str, stdin: &[u8]| {
+        let mut command = Command::new("sh");
+        run_with(command.current_dir(folder.path()).args(["-c", line]), stdin).ok()
+    };
+    in_folder(
+        "mkdir .ssl && openssl genrsa -traditional -aes256 -passout pass:'two words' -out keytrustee_private_key.pem 2048",
+        b"",
+    );
+    // It asks for the subject and, behind the key's password, for nothing else.
+    let answers = b"DE\n.\n.\nAcme\n.\nlocalhost\n.\n.\n.\n";
+    in_folder(
+        "openssl req -new -key keytrustee_private_key.pem -out new.csr -passin pass:'two words'",
+        answers,
+    );
+    in_folder(
+        "openssl x509 -req -days 365 -in new.csr -signkey keytrustee_private_key.pem -out new_keytrustee_certificate.pem -passin pass:'two words'",
+        b"",
+    );
+    in_folder(
+        "cp -r .ssl .ssl.bak; chmod 600 new_keytrustee_certificate.pem keytrustee_private_key.pem",
+        b"",
+    );
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let conf = folder.write(
+        "keytrustee.conf",
+        json!({
+            "SSL_CERTIFICATE": path("new_keytrustee_certificate.pem"),
+            "SSL_PRIVATE_KEY": path("keytrustee_private_key.pem"),
+            "SSL_PRIVATE_KEY_PASSWORD_SCRIPT": "/bin/echo -n 'two words'",
+            "DB_CONNECT": "postgresql://localhost:11381/keytrustee",
+        })
+        .to_string(),
+    );
+    let conf = conf.display().to_string();
+    let before = server.json(&["tls", "show"]);
+    server
+        .cli(&["config", "import", &conf, "--dry-run"])
+        .ok()
+        .says(&["an `echo`", "DB_CONNECT"]);
+    assert_eq!(server.json(&["tls", "show"]), before);
+    let output = server.cli(&["config", "import", &conf]).ok();
+    assert!(!output.stderr.contains("two words"), "{}", output.stderr);
+    let root = folder.path().join("new_keytrustee_certificate.pem");
+    let connected = run(Command::new("openssl")
+        .args([
+            "s_client",
+            "-connect",
+            authority(&server.gui_url),
+            "-CAfile",
+        ])
+        .arg(&root)
+        .stdin(std::process::Stdio::null()));
+    assert!(
+        connected.text().contains("Verify return code: 0 (ok)"),
+        "{connected:?}"
+    );
+    for (content, exit, part) in [
+        ("{", 2, "not JSON"),
+        ("hello;", 2, "neither"),
+        (
+            "{\"SSL_CERTIFICATE\":\"/no/such\",\"SSL_PRIVATE_KEY\":\"/no/such\"}",
+            2,
+            "/no/such",
+        ),
+    ] {
+        let file = folder.write("other.conf", content).display().to_string();
+        server
+            .cli(&["config", "import", &file])
+            .fails(exit)
+            .says(&[part]);
+    }
+}
+
+#[test]
+fn nginxs_file_of_the_original_is_taken_over() {
+    let server = Server::start(Options::default());
+    let pki = Pki::new();
+    pki.leaf("ukmserver", RSA);
+    let chain = pki.join("ukmserver.crt", &["ukmserver.pem", "between.pem"]);
+    let site = pki.folder.write(
+        "sshmgr",
+        format!("server {{listen 443 ssl default_server;server_name _;# Server certificates\nssl_certificate {chain};# Server private keys\nssl_certificate_key {};# CA used for signing api client certificates\nssl_client_certificate {};ssl_verify_depth 5;ssl_protocols TLSv1.1 TLSv1.2;ssl_ciphers HIGH:!aNULL;\n}}\n", pki.text("ukmserver.key"), pki.text("root.pem")),
+    );
+    server
+        .cli(&["config", "import", &site.display().to_string()])
+        .ok()
+        .says(&["tlsv1.1", "`HIGH`"]);
+    shows(&server, &pki, "ukmserver");
+    let tls = server.json(&["tls", "show"]);
+    assert_eq!(tls["client_ca"]["verify_depth"], json!(5));
+    assert_eq!(
+        tls["client_ca"]["certificates"][0]["subject"],
+        "O=Acme, CN=Acme Root"
+    );
+    assert_eq!(tls["minimum_version"], "tlsv1.2");
+}
