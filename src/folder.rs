@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Kind, Result};
 use crate::os;
 
+const BEFORE: &str = "live.before-";
+
 #[derive(Clone, Debug)]
 pub struct Folder {
     root: PathBuf,
@@ -38,6 +40,34 @@ impl Folder {
     /// Where `init` builds what becomes `live`.
     pub fn unfinished(&self) -> PathBuf {
         self.root.join("live.new")
+    }
+
+    /// The copy of the store from before a migration.
+    pub fn before(&self, migration: usize) -> PathBuf {
+        self.root.join(format!("{BEFORE}{migration}"))
+    }
+
+    /// Where such a copy is made.
+    pub fn before_unfinished(&self) -> PathBuf {
+        self.root.join("live.before.new")
+    }
+
+    /// What a rollback took out of service.
+    pub fn undone(&self) -> PathBuf {
+        self.root.join("live.undone")
+    }
+
+    /// The migrations of which a copy from before lies here, the newest last.
+    pub fn befores(&self) -> Result<Vec<usize>> {
+        let unreadable = |error| failed("read", &self.root, error);
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.root).map_err(unreadable)? {
+            let name = entry.map_err(unreadable)?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix(BEFORE));
+            found.extend(number.and_then(|number| number.parse::<usize>().ok()));
+        }
+        found.sort_unstable();
+        Ok(found)
     }
 
     pub fn config(&self) -> PathBuf {
@@ -237,10 +267,14 @@ pub fn rename(path: &Path, to: &Path) -> Result<()> {
 }
 
 fn sync_parent(path: &Path) -> Result<()> {
-    let parent = path.parent().unwrap_or(Path::new("."));
-    File::open(parent)
-        .and_then(|parent| parent.sync_all())
-        .map_err(|error| failed("sync", parent, error))
+    sync(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Waits until a folder's names are on the disk.
+pub fn sync(folder: &Path) -> Result<()> {
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|error| failed("sync", folder, error))
 }
 
 /// Takes a file away, if it is there.
@@ -250,6 +284,31 @@ pub fn remove(path: &Path) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(failed("remove", path, error)),
     }
+}
+
+/// Takes a folder away with all that is in it, if it is there.
+pub fn remove_folder(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Ok(()) => sync_parent(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed("remove", path, error)),
+    }
+}
+
+/// Copies a file, and waits until the copy is on the disk. The folder it lies in is not synced.
+pub fn copy(path: &Path, to: &Path) -> Result<()> {
+    fs::copy(path, to)
+        .and_then(|_| File::open(to)?.sync_all())
+        .map_err(|error| failed("copy", path, error))
+}
+
+/// Gives each of two folders the other's name, at one instant.
+///
+/// # Errors
+/// `file_failed`, also where the file system cannot do that.
+pub fn exchange(path: &Path, other: &Path) -> Result<()> {
+    os::exchange(path, other).map_err(|error| failed("exchange with another", path, error))?;
+    sync_parent(path)
 }
 
 /// Replaces a file: beside it, synced, renamed, the folder synced. After a crash it is the old one

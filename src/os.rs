@@ -39,6 +39,26 @@ pub fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     }
 }
 
+/// Gives each of two files or folders the other's name, at one instant.
+pub fn exchange(path: &Path, other: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let other = CString::new(other.as_os_str().as_bytes())?;
+    // SAFETY: both texts end with NUL.
+    let done = unsafe {
+        libc::renameat2(
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_FDCWD,
+            other.as_ptr(),
+            libc::RENAME_EXCHANGE,
+        )
+    };
+    match done {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// No core dump, no tracer that is not root, files for nobody else.
 pub fn harden() -> io::Result<()> {
     let none = libc::rlimit {

@@ -228,11 +228,19 @@ fn check_store(
     if let Some(older) = &unlocked.older {
         findings.add("seal.json", Light::Red, older.refusal().public);
     }
-    let schema = unlocked.opened.schema();
-    findings.judge(
-        "schema",
-        schema.map(|(found, known)| format!("{found} of {known}")),
-    );
+    match unlocked.opened.schema() {
+        Ok((found, known)) if found < known => findings.add(
+            "schema",
+            Light::Amber,
+            format!(
+                "{found} of {known}: the next start makes a copy of the store, and brings it there"
+            ),
+        ),
+        schema => findings.judge(
+            "schema",
+            schema.map(|(found, known)| format!("{found} of {known}")),
+        ),
+    }
     findings.judge("integrity", integrity(&unlocked));
     if let Some(config) = config {
         check_leaf(folder, &unlocked, &config.fqdn, findings, now);

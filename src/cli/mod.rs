@@ -14,6 +14,7 @@ mod init;
 mod noun;
 mod print;
 mod refusal;
+mod rollback;
 mod serve;
 mod shell;
 
@@ -84,6 +85,11 @@ enum Noun {
     /// store, its schema and the certificate are checked only while no server runs on the folder, and
     /// with a slot's secret.
     Doctor(doctor::Args),
+    /// Go back to the store of before an upgrade, so that the program of before opens it
+    ///
+    /// Before a new program changes the store's schema it makes a copy of the store; this puts the copy in
+    /// its place, and keeps what it replaces. Says what is lost, and asks. No server may run on the folder.
+    Rollback(rollback::Args),
     /// Check or print strongroom.toml: what is needed before the store opens
     #[command(subcommand)]
     Config(config::Verb),
@@ -167,6 +173,7 @@ fn run(noun: Noun, context: &Context) -> Result<()> {
         Noun::Serve(args) => serve::run(args, &context.global, &context.out),
         Noun::Status => online(noun::status::run(context)),
         Noun::Doctor(args) => doctor::run(args, &context.global, &context.out),
+        Noun::Rollback(args) => rollback::run(args, &context.global, &context.out),
         Noun::Config(verb) => config::run(verb, context),
         Noun::Setting(verb) => online(noun::setting::run(verb, context)),
         Noun::Seal => online(noun::seal::seal(context)),
@@ -222,6 +229,7 @@ mod tests {
             "serve --data-dir D --client-listen 127.0.0.1:0 --gui-listen 127.0.0.1:0 --health-listen 127.0.0.1:0 --passphrase-file F --ready-file F",
             "--json status --data-dir D",
             "doctor --passphrase-file F",
+            "rollback --key-file F --yes",
             "config check",
             "config show",
             "config import /var/lib/keytrustee/.keytrustee/keytrustee.conf --other-name --dry-run",

@@ -178,6 +178,7 @@ impl House {
         let mut unnoted = Some(Begun {
             slot: unlocked.slot,
             generation: unlocked.generation,
+            schema: unlocked.schema,
             older: unlocked.older,
             by,
             at: clock::now(),

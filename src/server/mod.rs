@@ -4,6 +4,7 @@ mod house;
 pub mod init;
 mod logging;
 pub(crate) mod node;
+pub mod rollback;
 mod running;
 pub mod tls;
 pub mod unlock;

@@ -37,6 +37,8 @@ pub(super) struct Running {
 pub(super) struct Begun {
     pub(super) slot: SlotId,
     pub(super) generation: u64,
+    /// Of the store as it was found, and as it is now.
+    pub(super) schema: (usize, usize),
     /// Set where an older seal.json was taken by name.
     pub(super) older: Option<Older>,
     /// Who unsealed it; none at a start that opened it.
@@ -141,7 +143,11 @@ pub(super) async fn note_start(service: &Service, unnoted: &mut Option<Begun>) -
         begun.by = None;
     }
     let version = env!("CARGO_PKG_VERSION");
-    let detail = format!("version {version}, slot {slot}");
+    let mut detail = format!("version {version}, slot {slot}");
+    let (from, to) = begun.schema;
+    if from != to {
+        detail.push_str(&format!(", schema {from} brought to {to}"));
+    }
     service.note("server.start", &detail).await?;
     *unnoted = None;
     service.checkpoint(&Service::own_context()).await

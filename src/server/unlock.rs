@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::clock::Timestamp;
 use crate::crypto::chain::{Signer, Tagger};
 use crate::crypto::envelope;
-use crate::crypto::seal::{MAX_SECRET, SlotSecret};
+use crate::crypto::seal::{MAX_SECRET, SealFile, SlotSecret};
 use crate::crypto::x509::InstanceIdentity;
 use crate::error::{Error, Result};
 use crate::folder::{self, Folder};
@@ -29,6 +29,8 @@ pub(super) const IDENTITY_CERTIFICATE: &str = "identity_certificate";
 pub struct Unlocked {
     pub instance: InstanceId,
     pub slot: SlotId,
+    /// Of the store as it was found, and as it is now.
+    pub schema: (usize, usize),
     pub generation: u64,
     /// Set where a newer seal.json was there before.
     pub older: Option<Older>,
@@ -109,19 +111,14 @@ pub fn unlock(
     settle: bool,
     now: Timestamp,
 ) -> Result<Unlocked> {
-    let mut node = Node::read(folder)?;
-    let (mut seal, _) = slot::read(folder)?;
-    seal.check_instance(node.instance)?;
-    let (mut root, mut opened_by) = seal.open(secret, slot)?;
-    let database_key = match node.open_database_key(&kek_of(&root)) {
-        // A rotation was cut off between its files, or these come from different times.
-        Err(why) => match root::next(folder, secret) {
-            Ok(Some(next)) => node.open_database_key(&kek_of(&next.root))?,
-            Ok(None) | Err(_) => return Err(why),
-        },
-        opened => opened?,
-    };
-    let opened = Opened::open(&folder.live(), &database_key, false, now)?;
+    let Opener {
+        mut node,
+        mut seal,
+        mut root,
+        slot: mut opened_by,
+        database_key,
+    } = Opener::of(folder, secret, slot)?;
+    let mut opened = Opened::open(&folder.live(), &database_key, false, now)?;
     let found = opened.instance()?;
     if found != node.instance {
         return Err(Error::unavailable(
@@ -165,6 +162,10 @@ pub fn unlock(
     {
         log::warn!(error:? = error; "node.json still holds what a rotation of the root key left");
     }
+    let schema = opened.schema()?.0;
+    if settle {
+        opened = opened.upgrade(folder, now)?;
+    }
     if older.is_some() && accept_old_seal {
         // Newer than all that ever was, so that no other copy counts as the newest.
         seal.advance(&root, known + 1)?;
@@ -183,6 +184,7 @@ pub fn unlock(
     Ok(Unlocked {
         instance: node.instance,
         slot: opened_by,
+        schema: (schema, opened.schema()?.0),
         generation: seal.generation(),
         kek_version,
         older,
@@ -193,6 +195,44 @@ pub fn unlock(
         keys,
         kek,
     })
+}
+
+/// What the files beside the store give, with a slot's secret.
+pub(super) struct Opener {
+    pub node: Node,
+    pub seal: SealFile,
+    pub root: Key,
+    pub slot: SlotId,
+    pub database_key: Key,
+}
+
+impl Opener {
+    pub fn of(folder: &Folder, secret: &SlotSecret, slot: Option<SlotId>) -> Result<Self> {
+        let node = Node::read(folder)?;
+        let (seal, _) = slot::read(folder)?;
+        seal.check_instance(node.instance)?;
+        let (root, slot) = seal.open(secret, slot)?;
+        let database_key = match node.open_database_key(&kek_of(&root)) {
+            // A rotation was cut off between its files, or these come from different times.
+            Err(why) => match root::next(folder, secret) {
+                Ok(Some(next)) => node.open_database_key(&kek_of(&next.root))?,
+                Ok(None) | Err(_) => return Err(why),
+            },
+            opened => opened?,
+        };
+        Ok(Self {
+            node,
+            seal,
+            root,
+            slot,
+            database_key,
+        })
+    }
+}
+
+/// What tags the audit's events.
+pub(super) fn audit_tagger(opened: &Opened, kek: &Key) -> Result<Tagger> {
+    Ok(Tagger::new(&SystemKeys::of(opened, kek)?.key(AUDIT)?))
 }
 
 struct SystemKeys<'a> {

@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::readers::Budget;
 use super::{Change, Store};
 use crate::clock::Timestamp;
+use crate::crypto::chain::{self, Tagger};
 use crate::error::{Error, Result};
 use crate::model::audit::{Chain, ChainedEvent, Event};
 use crate::model::filter::Filter;
@@ -79,6 +80,24 @@ pub(super) fn head(db: &Connection) -> Result<Head> {
         db,
         "SELECT number, hash FROM events ORDER BY number DESC LIMIT 1",
     )
+}
+
+/// Adds an event to the chain; returns its new head.
+pub(super) fn append(db: &Connection, head: Head, tagger: &Tagger, event: Event) -> Result<Head> {
+    let event = event.clipped();
+    let number = head.number + 1;
+    let canonical = event.canonical(Chain::Changes, number);
+    let hash = chain::event_hash(&head.hash, &canonical);
+    let tag = tagger.tag(&hash);
+    db.prepare_cached("INSERT INTO events (number, time, object, body, hash, tag) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute((
+        i64::try_from(number).unwrap_or(i64::MAX),
+        event.time.0,
+        &event.object.id,
+        &canonical,
+        hash,
+        tag,
+    ))?;
+    Ok(Head { number, hash })
 }
 
 /// A walk towards older events, until a page is full or the budget is used up.

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{Change, Opened, Store};
+use super::{Change, Opened, Store, schema};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::model::id::{InstanceId, OrgId};
@@ -118,7 +118,7 @@ impl Opened {
     }
 
     pub fn instance(&self) -> Result<InstanceId> {
-        text(&self.db, "instance")?.ok_or_else(unfinished)?.parse()
+        instance(&self.db)
     }
 
     pub fn seal_generation(&self) -> Result<u64> {
@@ -144,15 +144,11 @@ impl Opened {
     pub fn integrity(&self) -> Result<Vec<String>> {
         let mut found = Vec::new();
         for db in [&self.db, &self.access_db] {
-            for pragma in ["PRAGMA cipher_integrity_check", "PRAGMA integrity_check"] {
-                let mut statement = db.prepare(pragma)?;
-                for line in statement.query_map((), |row| row.get::<_, String>(0))? {
-                    let line = line?;
-                    if line != "ok" {
-                        found.push(line);
-                    }
-                }
-            }
+            found.extend(page_faults(db)?);
+        }
+        if self.is_behind()? {
+            // What is asked below is of this program's tables.
+            return Ok(found);
         }
         for (what, sql) in CONTRADICTIONS {
             let count: i64 = self.db.query_row(sql, (), |row| row.get(0))?;
@@ -165,7 +161,8 @@ impl Opened {
 
     /// Schema version found, and known.
     pub fn schema(&self) -> Result<(usize, usize)> {
-        Ok((super::schema::version(&self.db)?, super::schema::known()))
+        let standing = schema::standing(&self.db, schema::File::Store)?;
+        Ok((standing.found, standing.known))
     }
 }
 
@@ -312,6 +309,29 @@ impl Store {
     pub fn meta_number(&self, name: &str) -> Result<u64> {
         self.readers.point(|db| number(db, name))
     }
+}
+
+/// What is wrong with a file's pages and indexes, line by line; empty if all is well.
+pub(super) fn page_faults(db: &Connection) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for pragma in ["PRAGMA cipher_integrity_check", "PRAGMA integrity_check"] {
+        let mut statement = db.prepare(pragma)?;
+        for line in statement.query_map((), |row| row.get::<_, String>(0))? {
+            let line = line?;
+            if line != "ok" {
+                found.push(line);
+            }
+        }
+        if !found.is_empty() {
+            // What is looked at next would stop at such a page.
+            break;
+        }
+    }
+    Ok(found)
+}
+
+pub(super) fn instance(db: &Connection) -> Result<InstanceId> {
+    text(db, "instance")?.ok_or_else(unfinished)?.parse()
 }
 
 pub(super) fn revision(db: &Connection) -> Result<u64> {

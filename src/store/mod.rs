@@ -3,6 +3,7 @@
 
 mod access_log;
 mod ballast;
+pub mod before;
 mod callers;
 mod checkpoint;
 mod client;
@@ -119,18 +120,33 @@ pub struct Store {
 }
 
 impl Opened {
-    /// Opens the files in `dir`; makes them if `create`.
+    /// Opens the files in `dir`; makes them if `create`, else their schema stays what it is until
+    /// `upgrade`.
     pub fn open(dir: &Path, key: &Key, create: bool, now: Timestamp) -> Result<Self> {
         let store = open::Source::new(dir, File::Store, key);
         let access = open::Source::new(dir, File::Access, key);
-        let db = store.prepare(create, now)?;
-        let access_db = access.prepare(create, now)?;
-        #[cfg(debug_assertions)]
-        let planted = planted::Planted::chosen()?;
-        #[cfg(debug_assertions)]
-        if let Some(planted) = planted {
-            planted.spoil(&db)?;
+        if create {
+            for source in [&store, &access] {
+                schema::migrate(&source.prepare(true)?, source.file(), now)?;
+            }
         }
+        #[cfg(debug_assertions)]
+        let opened = {
+            let planted = planted::Planted::chosen()?;
+            let opened = Self::of(store, access, dir)?;
+            if let Some(planted) = planted {
+                planted.spoil(&opened.db)?;
+            }
+            Self { planted, ..opened }
+        };
+        #[cfg(not(debug_assertions))]
+        let opened = Self::of(store, access, dir)?;
+        Ok(opened)
+    }
+
+    /// Opens what is there.
+    fn of(store: open::Source, access: open::Source, dir: &Path) -> Result<Self> {
+        let (db, access_db) = (store.prepare(false)?, access.prepare(false)?);
         Ok(Self {
             store,
             access,
@@ -138,7 +154,7 @@ impl Opened {
             access_db,
             dir: dir.to_owned(),
             #[cfg(debug_assertions)]
-            planted,
+            planted: None,
         })
     }
 
@@ -156,6 +172,9 @@ impl Opened {
         on_fatal: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<Store> {
         let on_fatal: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(on_fatal);
+        if self.is_behind()? {
+            return Err(Error::internal("a store was started before its upgrade"));
+        }
         deposit::drop_orphans(&mut self.db)?;
         let head = event::head(&self.db)?;
         let revision = Arc::new(AtomicU64::new(meta::revision(&self.db)?));

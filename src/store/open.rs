@@ -9,7 +9,6 @@ use zeroize::Zeroizing;
 use super::DISK_FULL;
 use super::schema::{self, File};
 use super::wal;
-use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::secret::Key;
 
@@ -33,12 +32,12 @@ impl Source {
         }
     }
 
-    /// Makes the file if there is none, brings it to this schema, and finishes what an unclean end
-    /// left in the WAL.
+    /// Makes the file if there is none, and finishes what an unclean end left in the WAL. Its schema
+    /// stays what it is.
     ///
     /// # Errors
     /// `store_damaged` if the file does not open with the key, `wal_foreign`, `schema_newer`.
-    pub fn prepare(&self, create: bool, now: Timestamp) -> Result<Connection> {
+    pub fn prepare(&self, create: bool) -> Result<Connection> {
         if rusqlite::version_number() < OLDEST {
             return Err(Error::internal(format!(
                 "SQLite {} is older than 3.51.3",
@@ -70,8 +69,21 @@ impl Source {
                 ),
             ));
         }
-        schema::migrate(&db, self.file, now)?;
+        schema::standing(&db, self.file)?;
         Ok(db)
+    }
+
+    /// The same file in another folder.
+    pub fn elsewhere(&self, dir: &Path) -> Self {
+        Self::new(dir, self.file, &self.key)
+    }
+
+    pub fn file(&self) -> File {
+        self.file
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// One more connection, that may write.

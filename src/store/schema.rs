@@ -6,7 +6,10 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 
 /// The migrations of `strongroom.db`, in order. A released one never changes.
-const STORE: &[(&str, &str)] = &[("0001_store", include_str!("migrations/0001_store.sql"))];
+const STORE: &[(&str, &str)] = &[
+    ("0001_store", include_str!("migrations/0001_store.sql")),
+    ("0002_release", include_str!("migrations/0002_release.sql")),
+];
 /// Those of `access.db`.
 const ACCESS: &[(&str, &str)] = &[("access_0001", include_str!("migrations/access_0001.sql"))];
 
@@ -33,54 +36,78 @@ impl File {
     }
 }
 
-/// Brings a file to this program's schema, each migration in a transaction of its own.
+/// How far a file is behind this program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    pub found: usize,
+    pub known: usize,
+}
+
+impl Standing {
+    pub fn is_behind(self) -> bool {
+        self.found < self.known
+    }
+}
+
+/// Which schema a file has, and which this program knows.
+///
+/// # Errors
+/// `schema_newer` if the file was written by a newer program.
+pub fn standing(db: &Connection, file: File) -> Result<Standing> {
+    let there: bool = db.query_row(
+        "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'migrations')",
+        (),
+        |row| row.get(0),
+    )?;
+    let found = if there { version(db)? } else { 0 };
+    let known = file.migrations().len();
+    if found > known {
+        return Err(Error::unavailable(
+            "schema_newer",
+            format!(
+                "{} has schema {found}, this program knows up to {known}; start the newer program that wrote it, or go back with it to the copy from before its upgrade (strongroom rollback)",
+                file.name(),
+            ),
+        ));
+    }
+    Ok(Standing { found, known })
+}
+
+/// Brings a file to this program's schema, in one transaction: it is never half way.
 ///
 /// # Errors
 /// `schema_newer` if the file was written by a newer program; nothing is changed then.
 pub fn migrate(db: &Connection, file: File, now: Timestamp) -> Result<()> {
-    db.execute_batch("CREATE TABLE IF NOT EXISTS migrations (number BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, applied BIGINT NOT NULL)")?;
-    let migrations = file.migrations();
-    let have = version(db)?;
-    if have > migrations.len() {
-        return Err(Error::unavailable(
-            "schema_newer",
-            format!(
-                "{} has schema {have}, this program knows up to {}; start the newer program that wrote it",
-                file.name(),
-                migrations.len()
-            ),
-        ));
+    let Standing { found, known } = standing(db, file)?;
+    if found == known {
+        return Ok(());
     }
-    for (at, (name, sql)) in migrations.iter().enumerate().skip(have) {
+    db.execute_batch("BEGIN IMMEDIATE")?;
+    let applied = apply(db, file, found, now).and_then(|()| db.execute_batch("COMMIT"));
+    applied.map_err(|error| {
+        // The transaction is gone with the connection if this fails too.
+        let _ = db.execute_batch("ROLLBACK");
+        error.into()
+    })
+}
+
+fn apply(db: &Connection, file: File, found: usize, now: Timestamp) -> rusqlite::Result<()> {
+    db.execute_batch("CREATE TABLE IF NOT EXISTS migrations (number BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, applied BIGINT NOT NULL)")?;
+    for (at, (name, sql)) in file.migrations().iter().enumerate().skip(found) {
         let number = i64::try_from(at + 1).unwrap_or(i64::MAX);
-        db.execute_batch("BEGIN IMMEDIATE")?;
-        let applied = db
-            .execute_batch(sql)
-            .and_then(|()| {
-                db.execute(
-                    "INSERT INTO migrations VALUES (?1, ?2, ?3)",
-                    (number, name, now.0),
-                )
-            })
-            .and_then(|_| db.execute_batch("COMMIT"));
-        if let Err(error) = applied {
-            // The transaction is gone with the connection if this fails too.
-            let _ = db.execute_batch("ROLLBACK");
-            return Err(error.into());
-        }
+        db.execute_batch(sql)?;
+        db.execute(
+            "INSERT INTO migrations VALUES (?1, ?2, ?3)",
+            (number, name, now.0),
+        )?;
     }
     Ok(())
 }
 
 /// How many migrations the file has.
-pub fn version(db: &Connection) -> Result<usize> {
+fn version(db: &Connection) -> Result<usize> {
     let count: i64 = db.query_row("SELECT count(*) FROM migrations", (), |row| row.get(0))?;
     Ok(usize::try_from(count).unwrap_or(0))
-}
-
-/// How many this program knows for `strongroom.db`.
-pub fn known() -> usize {
-    STORE.len()
 }
 
 #[cfg(test)]
@@ -97,10 +124,13 @@ mod tests {
     /// Every table of `strongroom.db`; a test refuses one that is missing here.
     const TABLES: &[(&str, Reach)] = &[
         ("checkpoints", Reach::Local),
+        ("client_group_members", Reach::Replicated),
+        ("client_groups", Reach::Replicated),
         ("client_keys", Reach::Replicated),
         ("clients", Reach::Replicated),
         ("deposit_labels", Reach::Replicated),
         ("deposit_parts", Reach::Replicated),
+        ("deposit_readers", Reach::Replicated),
         ("deposit_versions", Reach::Replicated),
         ("deposits", Reach::Replicated),
         ("events", Reach::Replicated),
@@ -123,6 +153,25 @@ mod tests {
         let db = Connection::open_in_memory().unwrap();
         migrate(&db, File::Store, Timestamp(0)).unwrap();
         db
+    }
+
+    #[test]
+    fn a_migration_that_fails_leaves_nothing_of_those_before_it() {
+        #[allow(clippy::disallowed_methods, reason = "a schema in memory needs no key")]
+        let db = Connection::open_in_memory().unwrap();
+        // In the way of the last one.
+        db.execute_batch("CREATE TABLE deposit_readers (x)")
+            .unwrap();
+        migrate(&db, File::Store, Timestamp(0)).unwrap_err();
+        assert_eq!(standing(&db, File::Store).unwrap().found, 0);
+        let tables: i64 = db
+            .query_row(
+                "SELECT count(*) FROM sqlite_schema WHERE type = 'table'",
+                (),
+                |row| row.get(0),
+            )
+            .unwrap();
+        assert_eq!(tables, 1);
     }
 
     #[test]
@@ -164,6 +213,6 @@ mod tests {
         .unwrap();
         let error = migrate(&db, File::Store, Timestamp(0)).unwrap_err();
         assert_eq!(error.code, "schema_newer");
-        assert_eq!(version(&db).unwrap(), known() + 1);
+        assert_eq!(version(&db).unwrap(), STORE.len() + 1);
     }
 }

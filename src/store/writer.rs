@@ -23,7 +23,7 @@ use super::{DISK_FULL, FATAL, Once, Touches, idempotency};
 use crate::clock;
 use crate::crypto::chain::Tagger;
 use crate::error::{Error, Kind, Result};
-use crate::model::audit::{Chain, Event};
+use crate::model::audit::Event;
 use crate::os;
 use crate::secret::Key;
 
@@ -64,20 +64,7 @@ impl Tx<'_> {
         if self.planted.is_some_and(|planted| planted.drops(&event)) {
             return Ok(());
         }
-        let event = event.clipped();
-        let number = self.head.number + 1;
-        let canonical = event.canonical(Chain::Changes, number);
-        let hash = crate::crypto::chain::event_hash(&self.head.hash, &canonical);
-        let tag = self.tagger.tag(&hash);
-        self.db.prepare_cached("INSERT INTO events (number, time, object, body, hash, tag) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute((
-            i64::try_from(number).unwrap_or(i64::MAX),
-            event.time.0,
-            &event.object.id,
-            &canonical,
-            hash,
-            tag,
-        ))?;
-        *self.head = Head { number, hash };
+        *self.head = super::event::append(self.db, *self.head, self.tagger, event)?;
         Ok(())
     }
 }

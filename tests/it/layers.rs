@@ -18,6 +18,7 @@ const OFFLINE: &[&str] = &[
     "cli/config.rs",
     "cli/doctor.rs",
     "cli/init.rs",
+    "cli/rollback.rs",
     "cli/serve.rs",
 ];
 

@@ -31,4 +31,5 @@ mod stalling;
 mod startup;
 mod tampering;
 mod tour;
+mod upgrade;
 mod vault;

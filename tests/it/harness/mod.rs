@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod curl;
+pub mod disk;
 pub mod measured;
 pub mod run;
 pub mod server;

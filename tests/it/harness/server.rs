@@ -131,6 +131,36 @@ impl Server {
         server
     }
 
+    /// The server of `tests/data/NAME`, of which everything is copied into the private folder: `data`,
+    /// homes, secrets. Starts nothing.
+    #[track_caller]
+    pub fn kept(name: &str, options: Options) -> Self {
+        let folder = Folder::below(&options.parent);
+        let kept = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/data")
+            .join(name);
+        run(Command::new("cp")
+            .args(["-r", "--no-preserve=mode"])
+            .arg(kept.join("."))
+            .arg(folder.path()))
+        .ok();
+        // A checkout knows no such modes.
+        run(Command::new("chmod").args(["-R", "go="]).arg(folder.path())).ok();
+        Self {
+            client_url: String::new(),
+            gui_url: String::new(),
+            health_url: String::new(),
+            fingerprint: String::new(),
+            pid: 0,
+            data: folder.path().join("data"),
+            options,
+            password: fs::read_to_string(folder.path().join("password")).unwrap(),
+            codes: Mutex::default(),
+            child: None,
+            folder,
+        }
+    }
+
     /// Runs `init` on the data folder.
     #[track_caller]
     pub fn run_init(&self) -> Output {
@@ -406,8 +436,13 @@ impl Server {
 
     /// A client that has done nothing yet.
     pub fn stranger(&self, name: &str, org: &str) -> Client {
+        self.at_home(&format!("home-{name}"), org)
+    }
+
+    /// The client in a home of the private folder.
+    pub fn at_home(&self, home: &str, org: &str) -> Client {
         Client {
-            home: self.path(&format!("home-{name}")),
+            home: self.path(home),
             org: org.to_owned(),
             server: self.client_url.clone(),
             server_fingerprint: self.fingerprint.clone(),

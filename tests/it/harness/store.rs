@@ -2,6 +2,7 @@
 //! spoil it.
 
 use std::fs;
+use std::path::Path;
 
 use rusqlite::Connection;
 use serde_json::Value;
@@ -14,9 +15,14 @@ use super::Server;
 
 /// `strongroom.db` or `access.db`, open with this server's own key.
 pub fn open(server: &Server, file: &str) -> Connection {
+    open_at(server, &server.data.join("live").join(file))
+}
+
+/// A database of this server's that lies somewhere else.
+pub fn open_at(server: &Server, path: &Path) -> Connection {
     let key = database_key(server);
     #[allow(clippy::disallowed_methods, reason = "what the store would not do")]
-    let db = Connection::open(server.data.join("live").join(file)).unwrap();
+    let db = Connection::open(path).unwrap();
     let key = hex::encode(key.expose());
     db.execute_batch(&format!(
         "PRAGMA key = \"x'{key}'\"; PRAGMA cipher_page_size = 4096; PRAGMA cipher_hmac_algorithm = HMAC_SHA256;
