@@ -15,6 +15,7 @@ pub mod slot;
 pub mod tls;
 pub mod token;
 pub mod user;
+pub mod user_certificate;
 
 /// Why a change is made; goes into its event. Any request may carry it.
 pub const REASON: &str = "strongroom-reason";

@@ -328,7 +328,11 @@ impl Call {
 
     /// The certificate that the connection presented, DER.
     pub(super) fn certificate(&self) -> &[u8] {
-        self.arrival.peer.certificate.as_deref().unwrap_or_default()
+        self.arrival
+            .peer
+            .presented
+            .first()
+            .map_or(&[], |it| it.as_ref())
     }
 
     /// The session's cookie.

@@ -1,5 +1,7 @@
 //! Who asks: from what the listener believes to the context that verbs take.
 
+use std::sync::Arc;
+
 use axum::http::HeaderMap;
 
 use super::door::Arrival;
@@ -73,6 +75,7 @@ fn credentials(arrival: &Arrival, headers: &HeaderMap) -> Result<Credentials> {
     Ok(match arrival.source.listener {
         Listener::Client => Credentials {
             key: peer.key,
+            presented: Arc::clone(&peer.presented),
             token: headers::bearer(headers)?,
             ..Credentials::default()
         },

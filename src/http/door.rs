@@ -30,7 +30,8 @@ pub(super) struct Peer {
     pub(super) address: Option<IpAddr>,
     /// Of the certificate's public key, whose possession the handshake proved.
     pub(super) key: Option<Fingerprint>,
-    pub(super) certificate: Option<CertificateDer<'static>>,
+    /// What the handshake presented, the key's own certificate first.
+    pub(super) presented: Arc<[CertificateDer<'static>]>,
     pub(super) uid: Option<u32>,
 }
 

@@ -131,9 +131,11 @@ fn of_query(query: Option<&str>) -> Result<()> {
 
 /// The first byte chooses which request; what is read can be written, and reads as the same.
 pub fn json_body(bytes: &[u8]) -> Option<Error> {
-    use api::{client, deposit, org, seal, session, setting, slot, tls, token, user};
+    use api::{
+        client, deposit, org, seal, session, setting, slot, tls, token, user, user_certificate,
+    };
     let (which, body) = bytes.split_first()?;
-    match which % 22 {
+    match which % 23 {
         0 => round::<client::Register>(body),
         1 => round::<client::Decision>(body),
         2 => round::<org::AddOrg>(body),
@@ -155,6 +157,7 @@ pub fn json_body(bytes: &[u8]) -> Option<Error> {
         18 => round::<tls::NewRequest>(body),
         19 => round::<tls::SelfSign>(body),
         20 => round::<tls::SetClientCa>(body),
+        21 => round::<user_certificate::AddUserCertificate>(body),
         _ => round::<crate::model::role::Grant>(body),
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -322,19 +323,19 @@ impl Listening {
             _ = place.watch.ordered() => return Err(io::ErrorKind::TimedOut.into()),
         };
         let tls = stream.get_ref().1;
-        let certificate = match self.app.listener {
-            Listener::Client => tls.peer_certificates().and_then(<[_]>::first).cloned(),
-            Listener::Gui | Listener::Socket => None,
+        let presented: Arc<[CertificateDer<'static>]> = match self.app.listener {
+            Listener::Client => tls.peer_certificates().unwrap_or_default().into(),
+            Listener::Gui | Listener::Socket => Arc::default(),
         };
-        let key = certificate
-            .as_ref()
+        let key = presented
+            .first()
             .map(|certificate| (self.fingerprint)(certificate))
             .transpose();
         let key = key.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         let peer = Peer {
             address: Some(from.to_canonical()),
             key,
-            certificate,
+            presented,
             uid: None,
         };
         let multiplexed = self.app.listener == Listener::Gui && tls.alpn_protocol() == Some(b"h2");

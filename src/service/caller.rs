@@ -1,6 +1,9 @@
 //! Who is asking, from where, in which request.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+
+use rustls_pki_types::CertificateDer;
 
 use crate::clock::Timestamp;
 use crate::model::audit::{Actor, Event, Object, Outcome};
@@ -44,6 +47,8 @@ pub fn network(address: IpAddr) -> IpAddr {
 pub struct Credentials {
     /// SHA-256 of the public key whose possession the TLS handshake proved.
     pub key: Option<Fingerprint>,
+    /// The certificates that came with it, the key's own first.
+    pub presented: Arc<[CertificateDer<'static>]>,
     /// From `Authorization: Bearer …`.
     pub token: Option<Secret<String>>,
     /// From the session cookie.

@@ -74,11 +74,17 @@ impl Service {
         let (Identity::Key { fingerprint, .. } | Identity::Client { fingerprint, .. }) =
             &ctx.identity
         else {
-            let error = Error::new(
-                Kind::Unauthenticated,
-                "no_certificate",
-                "registration needs the client's certificate on the connection (curl: --cert and --key)",
-            );
+            let error = match (&ctx.identity, certificate) {
+                (Identity::User { .. }, [_, ..]) => Error::conflict(
+                    "key_taken",
+                    "this key is a user's; a client comes with one of its own",
+                ),
+                _ => Error::new(
+                    Kind::Unauthenticated,
+                    "no_certificate",
+                    "registration needs the client's certificate on the connection (curl: --cert and --key)",
+                ),
+            };
             self.refused(
                 ctx,
                 "client.register",

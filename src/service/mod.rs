@@ -22,6 +22,7 @@ mod throttle;
 pub mod tls;
 pub mod token;
 pub mod user;
+pub mod user_certificate;
 
 use std::sync::Arc;
 

@@ -100,12 +100,16 @@ impl Service {
                     org_name: known.client.org.clone(),
                     fingerprint,
                 },
-                known => Identity::Key {
+                Some(known) => Identity::Key {
                     fingerprint,
-                    state: known
-                        .filter(|known| !known.client.is_over(clock::now()))
-                        .map(|known| known.client.state),
+                    state: (!known.client.is_over(clock::now())).then_some(known.client.state),
                 },
+                None => self
+                    .by_certificate(&fingerprint, credentials, clock::now())?
+                    .unwrap_or(Identity::Key {
+                        fingerprint,
+                        state: None,
+                    }),
             }),
         }
     }

@@ -178,7 +178,12 @@ impl Service {
     }
 
     /// The grants of the user.
-    fn may_change_known(&self, ctx: &Context, name: &UserName, verb: &str) -> Result<Vec<Grant>> {
+    pub(super) fn may_change_known(
+        &self,
+        ctx: &Context,
+        name: &UserName,
+        verb: &str,
+    ) -> Result<Vec<Grant>> {
         self.allow(ctx, Action::UserChange, &Target::Server, verb, named(name))?;
         let grants = self.store.user(name)?.user.grants;
         self.may_change(ctx, name, &grants, verb)?;

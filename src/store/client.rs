@@ -6,6 +6,7 @@ use rusqlite::{Connection, Row};
 
 use super::list::{Rows, Start, walk};
 use super::org::count;
+use super::user_certificate::is_a_users;
 use super::{Change, Store};
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
@@ -82,6 +83,12 @@ impl Store {
                     ));
                 }
                 remove(tx.db, &known)?;
+            }
+            if is_a_users(tx.db, &new.client.fingerprint)? {
+                return Err(Error::conflict(
+                    "key_taken",
+                    "this key is a user's; a client comes with one of its own",
+                ));
             }
             let client = &new.client;
             if client.state == ClientState::Pending {

@@ -23,6 +23,7 @@ mod session;
 mod setting;
 mod token;
 mod user;
+mod user_certificate;
 mod wal;
 mod writer;
 
@@ -46,6 +47,7 @@ pub use org::{NewOrg, OrgRow};
 pub use session::SessionRow;
 pub use token::{NewToken, TokenRow};
 pub use user::{NewUser, UserRow};
+pub use user_certificate::UserCertificateRow;
 
 use crate::clock::Timestamp;
 use crate::crypto::chain::Tagger;

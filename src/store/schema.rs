@@ -9,6 +9,10 @@ use crate::error::{Error, Result};
 const STORE: &[(&str, &str)] = &[
     ("0001_store", include_str!("migrations/0001_store.sql")),
     ("0002_release", include_str!("migrations/0002_release.sql")),
+    (
+        "0004_user_certificates",
+        include_str!("migrations/0004_user_certificates.sql"),
+    ),
 ];
 /// Those of `access.db`.
 const ACCESS: &[(&str, &str)] = &[("access_0001", include_str!("migrations/access_0001.sql"))];
@@ -145,6 +149,7 @@ mod tests {
         ("settings", Reach::Replicated),
         ("system_keys", Reach::Replicated),
         ("tokens", Reach::Replicated),
+        ("user_certificates", Reach::Replicated),
         ("users", Reach::Replicated),
     ];
 

@@ -175,11 +175,11 @@ impl Store {
         .await
     }
 
-    /// With its grants, tokens and sessions.
+    /// With its grants, tokens, sessions and certificates.
     pub async fn remove_user(&self, change: Change, name: UserName) -> Result<()> {
         self.change(change, 256, move |tx, _| {
             let id = *found(tx.db, &name)?.user.id.as_bytes();
-            for table in ["grants", "tokens", "sessions"] {
+            for table in ["grants", "tokens", "sessions", "user_certificates"] {
                 tx.db
                     .execute(&format!("DELETE FROM {table} WHERE user_id = ?1"), [id])?;
             }
@@ -209,13 +209,13 @@ impl Store {
         .await
     }
 
-    /// Ends the user's sessions and tokens, so that rights are those of a new log-in: whoever made a
+    /// Ends the user's sessions, tokens and certificates, so that rights are those of a new log-in: whoever made a
     /// token before does not get what it may do now.
     pub async fn grant(&self, change: Change, name: UserName, grant: Grant) -> Result<User> {
         self.change(change, 256, move |tx, _| {
             let id = found(tx.db, &name)?.user.id;
             if insert_grant(tx.db, id, &grant)? {
-                for table in ["sessions", "tokens"] {
+                for table in ["sessions", "tokens", "user_certificates"] {
                     tx.db.execute(
                         &format!("DELETE FROM {table} WHERE user_id = ?1"),
                         [id.as_bytes()],

@@ -1112,3 +1112,246 @@ fn nginxs_file_of_the_original_is_taken_over() {
     );
     assert_eq!(tls["minimum_version"], "tlsv1.2");
 }
+
+/// A certificate that chains to the authority and is entered at a user; neither alone is enough.
+#[test]
+fn api_users_come_with_certificates_of_the_operators_authority() {
+    let server = Server::start(Options::default());
+    let pki = Pki::new();
+    let user = |name: &str, usage: &str| {
+        pki.key(name, P256);
+        pki.request(name);
+        pki.sign(
+            &format!("{name}.csr"),
+            &format!("{name}.pem"),
+            "DNS:api.example.com",
+            "90",
+            usage,
+        );
+        pki.join(
+            &format!("{name}.chain"),
+            &[&format!("{name}.pem"), "between.pem"],
+        );
+    };
+    user("ci", "clientAuth");
+    user("web", "serverAuth");
+    let ask = |chain: &str, key: &str| {
+        let url = format!("{}/v1/settings", server.client_url);
+        server
+            .curl(&url)
+            .option("--cert", &pki.text(chain))
+            .option("--key", &pki.text(key))
+            .send()
+    };
+    server
+        .cli_with(
+            &[
+                "user",
+                "add",
+                "ci",
+                "--password-file",
+                "-",
+                "--role",
+                "auditor",
+            ],
+            b"a long enough one",
+        )
+        .ok();
+    ask("ci.chain", "ci.key").refused(401, "not_registered");
+    let added = server.json(&["user", "certificate", "add", "ci", &pki.text("ci.chain")]);
+    assert_eq!(added["subject"], "CN=ci");
+    ask("ci.chain", "ci.key").refused(401, "certificate_refused");
+    server
+        .cli(&[
+            "tls",
+            "install",
+            "--client-ca",
+            &pki.text("root.pem"),
+            "--verify-depth",
+            "1",
+        ])
+        .ok();
+    ask("ci.chain", "ci.key").ok(200);
+    // With the rights of the user, and no more; the audit names him.
+    let url = format!("{}/v1/settings/log.level", server.client_url);
+    server
+        .curl(&url)
+        .option("--cert", &pki.text("ci.chain"))
+        .option("--key", &pki.text("ci.key"))
+        .method("PUT")
+        .json(&json!({"value": "info"}))
+        .send()
+        .refused(403, "denied");
+    let events = server
+        .cli(&[
+            "audit",
+            "list",
+            "-F",
+            "outcome = refused and action = setting.set",
+        ])
+        .ok()
+        .text();
+    assert!(events.contains("user ci"), "{events}");
+    // Without what lies between, unless the server knows it; deeper than allowed.
+    ask("ci.pem", "ci.key").refused(401, "certificate_refused");
+    let both = pki.join("both.pem", &["between.pem", "root.pem"]);
+    server
+        .cli(&[
+            "tls",
+            "install",
+            "--client-ca",
+            &both,
+            "--verify-depth",
+            "1",
+        ])
+        .ok();
+    ask("ci.pem", "ci.key").ok(200);
+    server
+        .cli(&[
+            "tls",
+            "install",
+            "--client-ca",
+            &both,
+            "--verify-depth",
+            "0",
+        ])
+        .ok();
+    let answer = ask("ci.pem", "ci.key").refused(401, "certificate_refused");
+    assert!(
+        answer.message().contains("more than 0 authorities"),
+        "{}",
+        answer.message()
+    );
+    server
+        .cli(&[
+            "tls",
+            "install",
+            "--client-ca",
+            &both,
+            "--verify-depth",
+            "6",
+        ])
+        .ok();
+    // Another purpose, another authority's.
+    server
+        .cli(&["user", "certificate", "add", "ci", &pki.text("web.pem")])
+        .ok();
+    ask("web.chain", "web.key").refused(401, "certificate_refused");
+    pki.openssl(&[
+        "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=self", "-days", "10",
+        "-keyout", "self.key", "-out", "self.pem",
+    ]);
+    server
+        .cli(&["user", "certificate", "add", "ci", &pki.text("self.pem")])
+        .ok();
+    ask("self.pem", "self.key").refused(401, "certificate_refused");
+    // Revoked: on the very next request.
+    ask("ci.chain", "ci.key").ok(200);
+    pki.folder.write("index.txt", "");
+    pki.folder.write("ca.cnf", "[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\ndefault_md=sha256\ndefault_crl_days=30\ncrlnumber=crlnumber\n[crl]\nauthorityKeyIdentifier=keyid\n");
+    pki.folder.write("crlnumber", "01\n");
+    pki.openssl(&[
+        "ca",
+        "-config",
+        "ca.cnf",
+        "-cert",
+        "between.pem",
+        "-keyfile",
+        "between.key",
+        "-revoke",
+        "ci.pem",
+    ]);
+    pki.openssl(&[
+        "ca",
+        "-config",
+        "ca.cnf",
+        "-cert",
+        "between.pem",
+        "-keyfile",
+        "between.key",
+        "-gencrl",
+        "-crlexts",
+        "crl",
+        "-out",
+        "revoked.pem",
+    ]);
+    let with_list = pki.join("with-list.pem", &["both.pem", "revoked.pem"]);
+    server
+        .cli(&[
+            "tls",
+            "install",
+            "--client-ca",
+            &with_list,
+            "--verify-depth",
+            "6",
+        ])
+        .ok();
+    let answer = ask("ci.chain", "ci.key").refused(401, "certificate_refused");
+    assert!(
+        answer.message().to_lowercase().contains("revoked"),
+        "{}",
+        answer.message()
+    );
+    server
+        .cli(&[
+            "tls",
+            "install",
+            "--client-ca",
+            &both,
+            "--verify-depth",
+            "6",
+        ])
+        .ok();
+    ask("ci.chain", "ci.key").ok(200);
+    server.cli(&["user", "disable", "ci"]).ok();
+    ask("ci.chain", "ci.key").refused(401, "certificate_refused");
+    server.cli(&["user", "enable", "ci"]).ok();
+    // One key is a user's or a client's.
+    let client = server.client("a", "acme");
+    server
+        .cli(&[
+            "user",
+            "certificate",
+            "add",
+            "ci",
+            &client.file("client.crt").display().to_string(),
+        ])
+        .fails(5)
+        .says(&["belongs to a client"]);
+    server
+        .cli(&["user", "certificate", "add", "ci", &pki.text("ci.pem")])
+        .fails(5)
+        .says(&["belongs to a user"]);
+    let code = server.org("acme");
+    let register = server
+        .curl(&format!("{}/v1/clients", server.client_url))
+        .option("--cert", &pki.text("ci.chain"))
+        .option("--key", &pki.text("ci.key"));
+    register
+        .json(&json!({"org": "acme", "auth_code": code}))
+        .send()
+        .refused(409, "key_taken");
+    // A role more makes whoever has the key come anew: the certificate is to be entered again.
+    let fingerprint = added["fingerprint"].as_str().unwrap();
+    assert_eq!(
+        server.json(&["user", "certificate", "list", "ci"])["certificates"]
+            .as_array()
+            .unwrap()
+            .len(),
+        3
+    );
+    server
+        .cli(&["user", "certificate", "rm", "ci", fingerprint])
+        .ok();
+    ask("ci.chain", "ci.key").refused(401, "not_registered");
+    server
+        .cli(&["user", "certificate", "rm", "ci", fingerprint])
+        .fails(4);
+    server
+        .cli(&["user", "certificate", "add", "ci", &pki.text("ci.pem")])
+        .ok();
+    server.cli(&["user", "grant", "ci", "administrator"]).ok();
+    ask("ci.chain", "ci.key").refused(401, "not_registered");
+    server.cli(&["tls", "install", "--no-client-ca"]).ok();
+    assert_eq!(server.json(&["tls", "show"])["client_ca"], json!(null));
+}

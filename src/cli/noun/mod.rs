@@ -16,6 +16,7 @@ pub mod status;
 pub mod tls;
 pub mod token;
 pub mod user;
+mod user_certificate;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

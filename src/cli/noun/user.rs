@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use hyper::Method;
 
-use super::ListArgs;
+use super::{ListArgs, user_certificate};
 use crate::api::user::{AddUser, EditUser, SetPassword};
 use crate::cli::client::{Call, with_query};
 use crate::cli::door::Context;
@@ -51,6 +51,9 @@ pub enum Verb {
         /// The user's name
         name: UserName,
     },
+    /// Certificates by which a user comes
+    #[command(subcommand)]
+    Certificate(user_certificate::Verb),
     /// Set a new password; the user's sessions end
     SetPassword {
         /// The user's name
@@ -139,6 +142,7 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
             out.talk(&format!("user {name} is removed"));
             Ok(())
         }
+        Verb::Certificate(verb) => user_certificate::run(verb, context).await,
         Verb::SetPassword {
             name,
             password_file,

@@ -14,6 +14,7 @@ mod slot;
 mod tls;
 mod token;
 mod user;
+mod user_certificate;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -652,6 +653,31 @@ static OTHERS: &[Route] = &[
     )
     .query(&["role", "org"])
     .gives(json!(200, "User")),
+    route(
+        Verb::Get,
+        "/v1/users/{user}/certificates",
+        Action::UserRead,
+        "The certificates by which a user comes",
+        run!(user_certificate::list),
+    )
+    .gives(json!(200, "UserCertificates")),
+    route(
+        Verb::Post,
+        "/v1/users/{user}/certificates",
+        Action::UserChange,
+        "Let a user come with a certificate",
+        run!(user_certificate::add),
+    )
+    .takes(Takes::Json("AddUserCertificate"))
+    .gives(json!(201, "UserCertificate")),
+    route(
+        Verb::Delete,
+        "/v1/users/{user}/certificates/{fingerprint}",
+        Action::UserChange,
+        "Let a certificate's key in no more",
+        run!(user_certificate::remove),
+    )
+    .gives(NOTHING),
     route(
         Verb::Get,
         "/v1/roles",

@@ -638,6 +638,27 @@ pub const CASES: &[Case] = &[
     ),
     case(
         "POST",
+        "/v1/users/{user}/certificates",
+        "/v1/users/someone/certificates",
+        r#"{"certificate":"short"}"#,
+        ADMINISTRATORS,
+    ),
+    case(
+        "GET",
+        "/v1/users/{user}/certificates",
+        "/v1/users/someone/certificates",
+        "",
+        READERS,
+    ),
+    case(
+        "DELETE",
+        "/v1/users/{user}/certificates/{fingerprint}",
+        "/v1/users/someone/certificates/$acme_client",
+        "",
+        ADMINISTRATORS,
+    ),
+    case(
+        "POST",
         "/v1/users/{user}/grants",
         "/v1/users/someone/grants",
         r#"{"role":"administrator","org":null}"#,
