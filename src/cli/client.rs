@@ -18,7 +18,7 @@ use super::connect::{CONNECT, Connection, Route};
 use super::refusal;
 use crate::api::{IDEMPOTENCY_KEY, REASON};
 use crate::error::{Error, Kind, Result};
-use crate::model::page::{MAX_LIMIT, Page};
+use crate::model::page::{DEFAULT_LIMIT, MAX_LIMIT, Page};
 use crate::secret::Secret;
 
 /// Until the answer begins; a few verbs ask for more.
@@ -234,6 +234,41 @@ impl Client {
             if left == 0 || cursor.is_none() {
                 return Ok(cut || cursor.is_some());
             }
+        }
+    }
+
+    /// The last page of a list; what the server's budget cut off is asked for again.
+    pub async fn last_page<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        query: &[(&str, String)],
+        limit: Option<u64>,
+    ) -> Result<Page<T>> {
+        let wanted = limit.unwrap_or(u64::from(DEFAULT_LIMIT));
+        if wanted > u64::from(MAX_LIMIT) {
+            return Err(Error::invalid(
+                "limit",
+                format!("--last takes a --limit of up to {MAX_LIMIT}"),
+            ));
+        }
+        let mut query = query.to_vec();
+        query.push(("limit", wanted.to_string()));
+        let mut at = ("page", "last".to_owned());
+        let mut found: Option<Page<T>> = None;
+        loop {
+            let asked: Vec<_> = query.iter().cloned().chain([at.clone()]).collect();
+            let mut page: Page<T> = self.json(Call::get(with_query(path, &asked))).await?;
+            if let Some(after) = found.take() {
+                page.items.extend(after.items);
+            }
+            let room = usize::try_from(wanted).unwrap_or(usize::MAX);
+            let beyond = page.items.len().saturating_sub(room);
+            page.items.drain(..beyond);
+            match &page.previous {
+                Some(cursor) if page.items.len() < room => at = ("cursor", cursor.clone()),
+                _ => return Ok(page),
+            }
+            found = Some(page);
         }
     }
 

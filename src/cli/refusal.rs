@@ -120,6 +120,7 @@ const FIELDS: &[&str] = &[
     "org",
     "other_name",
     "password",
+    "page",
     "path",
     "pkcs12",
     "query",

@@ -14,7 +14,9 @@ use crate::model::id::{DepositId, Fingerprint};
 use crate::model::org::OrgName;
 use crate::service::deposit::Expect;
 
-const QUERY: &[&str] = &["filter", "cursor", "limit", "version", "org", "role"];
+const QUERY: &[&str] = &[
+    "filter", "cursor", "limit", "version", "org", "role", "page",
+];
 
 /// A request's head as text: `METHOD TARGET`, then `name: value`, a line each. Lines that no HTTP
 /// library would hand on are left out. Returns the first refusal, if any.

@@ -451,6 +451,7 @@ fn query(name: &'static str, route: &Route) -> Parameter {
     let schema: RefOr<Schema> = match name {
         "org" => pattern(ORG),
         "limit" => whole(1, MAX_LIMIT),
+        "page" => words(["last"]),
         "version" => whole(1, u32::MAX),
         "role" => words(Role::ALL.map(Role::as_str)),
         "filter" => ArrayBuilder::new()
@@ -462,6 +463,7 @@ fn query(name: &'static str, route: &Route) -> Parameter {
     let said = match name {
         "filter" => "`field=value` and so on (docs/formats/filter.md); may stand there more than once, and all must hold".to_owned(),
         "cursor" => "`next` of the page before".to_owned(),
+        "page" => "`last`: the last page, instead of `cursor`".to_owned(),
         "limit" => format!("rows a page, {DEFAULT_LIMIT} unless said"),
         "version" => "the newest unless said".to_owned(),
         "org" if route.path == "/v1/users/{user}/grants" => "the grant's organization; left out: the grant on all of them".to_owned(),

@@ -84,6 +84,11 @@ impl Query {
                 .collect(),
             cursor: self.text("cursor").map(str::to_owned),
             limit: self.number("limit", MAX_LIMIT)?,
+            last: match self.text("page") {
+                None => false,
+                Some("last") => true,
+                Some(_) => return Err(Error::invalid("page", "`page` takes `last`")),
+            },
         })
     }
 }

@@ -51,6 +51,8 @@ pub struct ListQuery {
     pub filters: Vec<String>,
     pub cursor: Option<String>,
     pub limit: Option<u32>,
+    /// The last page, instead of one behind or before a cursor.
+    pub last: bool,
 }
 
 /// Everything a running server holds.
@@ -324,8 +326,16 @@ fn position<K>(
     key: impl Fn(&Cursor) -> Result<K>,
 ) -> Result<(Start<K>, usize)> {
     let limit = page::limit(query.limit)? as usize;
-    let Some(text) = query.cursor.as_deref() else {
-        return Ok((Start::Beginning, limit));
+    let text = match (query.cursor.as_deref(), query.last) {
+        (None, false) => return Ok((Start::Beginning, limit)),
+        (None, true) => return Ok((Start::End, limit)),
+        (Some(text), false) => text,
+        (Some(_), true) => {
+            return Err(Error::invalid(
+                "page",
+                "give either `cursor` or `page=last`",
+            ));
+        }
     };
     let cursor = Cursor::parse(list, text)?;
     let start = match cursor.direction {
@@ -372,7 +382,7 @@ fn paged<T>(
                 .map(previous),
         ),
         true => (
-            rows.items.last().map(next),
+            rows.items.last().filter(|_| !query.last).map(next),
             rows.more.as_ref().map(previous),
         ),
     };

@@ -104,11 +104,11 @@ impl Service {
         filter: &Filter<Org>,
         limit: usize,
     ) -> Result<Rows<Org>> {
-        let backwards = matches!(start, Start::Before(_));
+        let backwards = start.backwards();
         let mut names = self.granted_orgs(ctx);
         names.retain(|name| {
             let beyond = match start {
-                Start::Beginning => true,
+                Start::Beginning | Start::End => true,
                 Start::After(key) => name.as_str() > key.as_str(),
                 Start::Before(key) => name.as_str() < key.as_str(),
             };

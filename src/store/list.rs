@@ -13,18 +13,20 @@ pub enum Start<K> {
     After(K),
     /// Towards the beginning.
     Before(K),
+    /// From the end towards the beginning: the last page is the first in reverse.
+    End,
 }
 
 impl<K> Start<K> {
     pub(super) fn order(&self) -> &'static str {
         match self {
             Self::Beginning | Self::After(_) => "ASC",
-            Self::Before(_) => "DESC",
+            Self::Before(_) | Self::End => "DESC",
         }
     }
 
-    fn backwards(&self) -> bool {
-        matches!(self, Self::Before(_))
+    pub fn backwards(&self) -> bool {
+        matches!(self, Self::Before(_) | Self::End)
     }
 }
 
@@ -34,7 +36,7 @@ impl Start<String> {
     pub(super) fn bounds(&self, prefix: &str) -> (String, String) {
         let (mut low, mut high) = (prefix.to_owned(), format!("{prefix}\u{7f}"));
         match self {
-            Self::Beginning => {}
+            Self::Beginning | Self::End => {}
             // Nothing lies between a text and itself with a NUL behind it.
             Self::After(key) => low = low.max(format!("{key}\0")),
             Self::Before(key) => high = high.min(key.clone()),
@@ -47,7 +49,7 @@ impl Start<[u8; 16]> {
     /// Bounds for ids, both excluded; no id is all zeros or all ones.
     pub(super) fn bounds(&self) -> ([u8; 16], [u8; 16]) {
         match self {
-            Self::Beginning => ([0; 16], [0xff; 16]),
+            Self::Beginning | Self::End => ([0; 16], [0xff; 16]),
             Self::After(key) => (*key, [0xff; 16]),
             Self::Before(key) => ([0; 16], *key),
         }
@@ -82,6 +84,8 @@ pub(super) fn walk<K, T: Filterable + Clone>(
         complete: true,
     };
     let mut last = None;
+    #[cfg(test)]
+    super::plans::saw(statement);
     let mut rows = statement.query(params)?;
     while let Some(row) = rows.next()? {
         if out.items.len() == limit {

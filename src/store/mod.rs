@@ -15,6 +15,8 @@ mod list;
 mod meta;
 mod open;
 mod org;
+#[cfg(test)]
+mod plans;
 #[cfg(debug_assertions)]
 pub mod planted;
 mod readers;

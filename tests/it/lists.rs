@@ -66,12 +66,42 @@ fn pages_lead_on_and_back_in_every_order() {
         let forward: Vec<String> = pages.iter().flat_map(names).collect();
         assert_eq!(forward.len(), expected, "{filter}");
         assert!(forward.is_sorted(), "{filter}: {forward:?}");
+        // The last page is the first in reverse, and leads back over all of them.
+        let end = page(&mut socket, &format!("{path}&page=last"));
+        assert!(
+            end["next"].is_null(),
+            "{filter}: nothing follows the last page"
+        );
+        let mut from_the_end = follow(&mut socket, &path, &end, "previous");
+        from_the_end.reverse();
+        let all: Vec<String> = from_the_end.iter().chain([&end]).flat_map(names).collect();
+        assert_eq!(all, forward, "{filter}");
         let last = pages.pop().unwrap();
         let mut back = follow(&mut socket, &path, &last, "previous");
         back.reverse();
         let backward: Vec<String> = back.iter().chain([&last]).flat_map(names).collect();
         assert_eq!(backward, forward, "{filter}");
     }
+}
+
+#[test]
+fn the_last_page_is_asked_for_by_name_and_without_a_cursor() {
+    let server = Server::start(Options::default());
+    server.org("acme");
+    let mut socket = server.socket();
+    for (query, status) in [
+        ("page=last", 200),
+        ("page=first", 400),
+        ("page=last&cursor=x", 400),
+        ("page=last&page=last", 400),
+    ] {
+        assert_eq!(
+            socket.get(&format!("/v1/orgs?{query}")).status,
+            status,
+            "{query}"
+        );
+    }
+    assert_eq!(socket.get("/v1/audit?page=last").status, 400);
 }
 
 #[test]

@@ -56,6 +56,7 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
     let mut client = context.admin()?;
     match verb {
         Verb::List(list) => {
+            list.begins_with_the_newest()?;
             list.run(&mut client, "/v1/audit", vec![], out, COLUMNS, row)
                 .await
         }

@@ -23,7 +23,8 @@ use serde::de::DeserializeOwned;
 
 use super::client::Client;
 use super::print::{Listing, Printer};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::model::page::Page;
 
 /// What every list takes.
 #[derive(clap::Args, Debug, Default)]
@@ -35,9 +36,24 @@ pub struct ListArgs {
     /// No more than N
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
+    /// The last ones instead of the first, 100 unless --limit says otherwise (1,000 at most)
+    #[arg(long)]
+    last: bool,
 }
 
 impl ListArgs {
+    /// # Errors
+    /// `--last`, of a list that is the other way round.
+    fn begins_with_the_newest(&self) -> Result<()> {
+        match self.last {
+            true => Err(Error::invalid(
+                "page",
+                "this list begins with the newest; --last is for those that end with it",
+            )),
+            false => Ok(()),
+        }
+    }
+
     /// Fetches and prints the list at `path`; `further` is added to the query.
     async fn run<T: Serialize + DeserializeOwned>(
         self,
@@ -51,6 +67,11 @@ impl ListArgs {
         let filters = self.filters.into_iter().map(|filter| ("filter", filter));
         let query: Vec<(&str, String)> = further.into_iter().chain(filters).collect();
         let mut listing = Listing::new(out, columns, row);
+        if self.last {
+            let page: Page<T> = client.last_page(path, &query, self.limit).await?;
+            listing.page(&page.items)?;
+            return listing.end(false);
+        }
         let more = client
             .pages(path, &query, self.limit, |items| listing.page(items))
             .await?;

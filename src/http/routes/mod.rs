@@ -129,8 +129,9 @@ const NET: &[Listener] = &[Listener::Client, Listener::Gui];
 const NEAR: &[Listener] = &[Listener::Gui, Listener::Socket];
 const ALL: &[Listener] = &[Listener::Client, Listener::Gui, Listener::Socket];
 
-const LIST: &[&str] = &["filter", "cursor", "limit"];
-const LIST_IN_ORG: &[&str] = &["org", "filter", "cursor", "limit"];
+const LIST: &[&str] = &["filter", "cursor", "limit", "page"];
+const LIST_IN_ORG: &[&str] = &["org", "filter", "cursor", "limit", "page"];
+const EVENTS: &[&str] = &["filter", "cursor", "limit"];
 
 const fn route(
     method: Verb,
@@ -936,7 +937,7 @@ static OTHERS: &[Route] = &[
         "Events, newest first",
         run!(audit::list),
     )
-    .query(LIST)
+    .query(EVENTS)
     .gives(json!(200, "Page_ChainedEvent")),
     route(
         Verb::Get,

@@ -85,7 +85,7 @@ impl Store {
                 let last = filter.before("modified").map_or(i64::MAX, |Timestamp(at)| at);
                 let mut high = (last, [0xff; 16]);
                 match &start {
-                    Start::Beginning => {}
+                    Start::Beginning | Start::End => {}
                     Start::After(key) => low = low.max(*key),
                     Start::Before(key) => high = high.min(*key),
                 }
