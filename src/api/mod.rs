@@ -6,6 +6,7 @@ pub mod client;
 pub mod deposit;
 pub mod error;
 pub mod org;
+pub mod org_key;
 pub mod role;
 pub mod seal;
 pub mod server;

@@ -257,6 +257,8 @@ mod tests {
             "org list",
             "org show acme",
             "org set-auth acme --secret-file -",
+            "org key acme",
+            "org rotate-key acme --wait",
             "org recovery-recipient acme age1x",
             "org recovery-recipient acme --remove",
             &format!(

@@ -57,6 +57,7 @@ const CODES: &[&str] = &[
     "password_script_failed",
     "precondition_failed",
     "registration_over",
+    "rotating",
     "rotation_cut_off",
     "seal_damaged",
     "seal_foreign",

@@ -40,6 +40,8 @@ use crate::service::caller::Listener;
     api::org::OrgWithCode,
     api::org::SetAuth,
     api::org::SetRecoveryRecipient,
+    api::org_key::KeyRotation,
+    api::org_key::OrgKey,
     api::role::Roles,
     api::server::ServerInfo,
     api::server::Status,

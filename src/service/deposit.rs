@@ -162,6 +162,7 @@ impl Service {
             named(&place),
         )?;
         self.check_put(&request)?;
+        let _turn = self.sealing_turn.read().await;
         let (key_version, key) = self.keyring.newest(&self.store, place.org)?;
         let now = clock::now();
         let object_tried = named(&place);

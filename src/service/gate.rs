@@ -11,6 +11,7 @@ use super::access::{Action, Target};
 use super::caller::{Context, Identity, Listener};
 use super::health::Board;
 use super::openpgp::{self, OpenPgp};
+use super::org_key;
 use super::tls::shown::Shown;
 use super::{Facts, Service, limited, object, session, slot};
 use crate::api::seal::{Unseal, Unsealed};
@@ -89,6 +90,10 @@ impl Gate {
         let _ = self.open.set(Arc::clone(service));
         let making = openpgp::ensure(Arc::downgrade(service), Arc::clone(&self.openpgp));
         tokio::spawn(making);
+        tokio::spawn(org_key::rotate_all(
+            Arc::downgrade(service),
+            service.rotating(),
+        ));
     }
 
     /// # Errors

@@ -15,6 +15,8 @@ pub struct Keyring {
     /// The newest first, then the one before the last rotation.
     keks: RwLock<Vec<Kek>>,
     orgs: RwLock<HashMap<(OrgId, u32), Locked>>,
+    /// Which version seals.
+    newest: RwLock<HashMap<OrgId, u32>>,
 }
 
 /// A key-encryption key.
@@ -54,34 +56,51 @@ impl Keyring {
             keks: RwLock::new(vec![Kek { version, key }]),
             arena,
             orgs: RwLock::new(HashMap::new()),
+            newest: RwLock::new(HashMap::new()),
         }
     }
 
-    /// A first key for a new organization, wrapped.
-    pub fn make(&self, org: OrgId) -> Result<WrappedKey> {
+    /// A key for an organization, wrapped; opened once before it is relied on.
+    pub fn make(&self, org: OrgId, version: u32) -> Result<WrappedKey> {
         let key = keygen::key();
         let kek = self.newest_kek()?;
-        let wrapped = envelope::seal(&kek.key, kek.version, &aad(&org, 1), key.expose())?;
+        let wrapped = envelope::seal(&kek.key, kek.version, &aad(&org, version), key.expose())?;
+        envelope::open(&kek.key, &aad(&org, version), &wrapped)?;
         Ok(WrappedKey {
             name: org.to_string(),
-            version: 1,
+            version,
             wrapped,
         })
     }
 
-    /// The organization's newest key and its version.
+    /// The organization's newest key and its version. Whoever seals with it holds `Service::sealing_turn`
+    /// until the store has what he sealed.
     pub fn newest(&self, store: &Store, org: OrgId) -> Result<(u32, Locked)> {
-        // Versions only grow, so the newest known is the newest until keys rotate.
-        if let Some(key) = self.known(org, 1) {
-            return Ok((1, key));
+        let known = self
+            .newest
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&org)
+            .copied();
+        if let Some(version) = known
+            && let Some(key) = self.known(org, version)
+        {
+            return Ok((version, key));
         }
-        let newest = store
-            .org_keys(org)?
-            .into_iter()
-            .map(|key| key.version)
-            .max()
-            .ok_or_else(|| missing(org))?;
-        Ok((newest, self.org(store, org, newest)?))
+        let keys = store.org_keys(org)?;
+        let newest = keys.into_iter().map(|key| key.version).max();
+        let newest = newest.ok_or_else(|| missing(org))?;
+        let key = self.org(store, org, newest)?;
+        self.newest_is(org, newest);
+        Ok((newest, key))
+    }
+
+    /// From now on this version seals.
+    pub fn newest_is(&self, org: OrgId, version: u32) {
+        self.newest
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(org, version);
     }
 
     /// The organization's key of a version.

@@ -12,6 +12,7 @@ pub mod keyring;
 mod metrics;
 pub mod openpgp;
 pub mod org;
+pub mod org_key;
 pub mod role;
 pub mod root;
 pub mod server;
@@ -67,6 +68,10 @@ pub struct Service {
     beside: Box<dyn root::Beside>,
     /// Held by whoever wraps something under the key-encryption key, until the store has it.
     root: tokio::sync::RwLock<()>,
+    /// Held by whoever seals under an organization's key, until the store has it: a newer key waits.
+    sealing_turn: tokio::sync::RwLock<()>,
+    /// Told when an organization's key was made anew.
+    rotating: Arc<Notify>,
     /// Told when the server is to be sealed.
     sealing: Arc<Notify>,
     throttle: throttle::Throttle,
@@ -141,6 +146,8 @@ impl Service {
             seal: slot::Seal::new(parts.folder),
             beside: parts.beside,
             root: tokio::sync::RwLock::default(),
+            sealing_turn: tokio::sync::RwLock::default(),
+            rotating: Arc::default(),
             sealing: parts.sealing,
             throttle: throttle::Throttle::default(),
             metrics: metrics::Metrics::default(),

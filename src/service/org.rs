@@ -54,7 +54,7 @@ impl Service {
         let auth_code = STANDARD.encode(crypto::random::<16>());
         let _root = self.root.read().await;
         let new = NewOrg {
-            key: self.keyring.make(id)?,
+            key: self.keyring.make(id, 1)?,
             auth_code: Some(self.seal_code(id, &auth_code)?),
             org: Org {
                 id,

@@ -20,6 +20,7 @@ mod plans;
 #[cfg(debug_assertions)]
 pub mod planted;
 mod readers;
+mod rotation;
 mod schema;
 mod session;
 mod setting;
@@ -46,6 +47,7 @@ pub use event::{ChainState, ExportedCheckpoint, Head, Walked};
 pub use list::{Rows, Start};
 pub use meta::{First, Rewrap, Wrapped, WrappedKey};
 pub use org::{NewOrg, OrgRow};
+pub use rotation::{Rotation, StepKeys};
 pub use session::SessionRow;
 pub use token::{NewToken, TokenRow};
 pub use user::{NewUser, UserRow};

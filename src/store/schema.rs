@@ -13,6 +13,10 @@ const STORE: &[(&str, &str)] = &[
         "0004_user_certificates",
         include_str!("migrations/0004_user_certificates.sql"),
     ),
+    (
+        "0005_key_rotations",
+        include_str!("migrations/0005_key_rotations.sql"),
+    ),
 ];
 /// Those of `access.db`.
 const ACCESS: &[(&str, &str)] = &[("access_0001", include_str!("migrations/access_0001.sql"))];
@@ -140,6 +144,7 @@ mod tests {
         ("events", Reach::Replicated),
         ("grants", Reach::Replicated),
         ("idempotency", Reach::Replicated),
+        ("key_rotations", Reach::Local),
         ("meta", Reach::Local),
         ("migrations", Reach::Local),
         ("org_keys", Reach::Replicated),

@@ -6,6 +6,7 @@ pub mod client;
 pub mod deposit;
 mod deposit_body;
 pub mod org;
+mod org_key;
 mod register;
 pub mod role;
 pub mod root;

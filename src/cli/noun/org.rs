@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use hyper::Method;
 
-use super::ListArgs;
+use super::{ListArgs, org_key};
 use crate::api::org::{AddOrg, OrgWithCode, SetAuth, SetRecoveryRecipient};
 use crate::cli::client::{Call, Client};
 use crate::cli::door::Context;
@@ -38,6 +38,22 @@ pub enum Verb {
         /// A file with the new code (`-`: stdin)
         #[arg(long, value_name = "FILE")]
         secret_file: PathBuf,
+    },
+    /// The version of an organization's key, and how far its rotation is
+    Key {
+        /// The organization's name
+        name: OrgName,
+    },
+    /// Make an organization's key anew, while it serves
+    ///
+    /// What is stored from then on lies under the newer key; what is there is sealed anew in the
+    /// background, over restarts too, and can be read throughout. Then the older key is destroyed.
+    RotateKey {
+        /// The organization's name
+        name: OrgName,
+        /// Wait until the older key is destroyed
+        #[arg(long)]
+        wait: bool,
     },
     /// Set the age recipient that the organization's clients add to whatever they encrypt
     RecoveryRecipient {
@@ -86,6 +102,8 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
             });
             out.document(&org).map(|_| ())
         }
+        Verb::Key { name } => org_key::show(&mut client, &name, out).await,
+        Verb::RotateKey { name, wait } => org_key::rotate(&mut client, &name, wait, context).await,
         Verb::RecoveryRecipient {
             name,
             recipient,

@@ -5,6 +5,7 @@ mod client;
 mod deposit;
 mod legacy;
 mod org;
+mod org_key;
 mod role;
 mod seal;
 mod server;
@@ -654,6 +655,22 @@ static OTHERS: &[Route] = &[
     )
     .query(&["role", "org"])
     .gives(json!(200, "User")),
+    route(
+        Verb::Get,
+        "/v1/orgs/{org}/key",
+        Action::OrgRead,
+        "The version of an organization's key, and how far its rotation is",
+        run!(org_key::show),
+    )
+    .gives(json!(200, "OrgKey")),
+    route(
+        Verb::Post,
+        "/v1/orgs/{org}/key/rotate",
+        Action::OrgChange,
+        "Make an organization's key anew; what lies under the old one is sealed anew in the background",
+        run!(org_key::rotate),
+    )
+    .gives(json!(200, "OrgKey")),
     route(
         Verb::Get,
         "/v1/users/{user}/certificates",

@@ -64,7 +64,7 @@ impl AsRef<[u8]> for Unsealed {
     }
 }
 
-pub(super) fn body_aad<'a>(org: OrgId, id: &'a DepositId, version: u32) -> Aad<'a> {
+pub(in crate::store) fn body_aad<'a>(org: OrgId, id: &'a DepositId, version: u32) -> Aad<'a> {
     Aad {
         table: "deposit_versions",
         column: "body",

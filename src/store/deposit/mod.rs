@@ -18,7 +18,7 @@ use crate::model::deposit::{ANY_TYPE, Deposit, DepositName, DepositVersion, Encr
 use crate::model::id::{ClientId, DepositId, OrgId};
 use crate::secret::Secret;
 
-use body::body_aad;
+pub(in crate::store) use body::body_aad;
 pub use body::{Body, Sealed, Unsealed};
 pub(super) use envelopes::Envelopes;
 use envelopes::names_of;

@@ -821,6 +821,20 @@ pub const CASES: &[Case] = &[
         "S1L",
     )
     .on("GS"),
+    case(
+        "GET",
+        "/v1/orgs/{org}/key",
+        "/v1/orgs/acme/key",
+        "",
+        READERS_IN_ACME,
+    ),
+    case(
+        "POST",
+        "/v1/orgs/{org}/key/rotate",
+        "/v1/orgs/acme/key/rotate",
+        "",
+        ADMINISTRATORS,
+    ),
     // Certificates.
     case("GET", "/v1/tls", "/v1/tls", "", "SAU125L").on("GS"),
     case("POST", "/v1/tls/csr", "/v1/tls/csr", "", "S1L").on("GS"),

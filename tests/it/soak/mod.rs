@@ -1,11 +1,13 @@
 //! Crashes: whatever was acknowledged is there afterwards, and nothing is half there. `make soak`
 //! runs the long form and writes docs/measured/soak.json.
 
+mod certificates;
 mod damage;
 mod disk;
 mod faults;
 mod ledger;
 mod released;
+mod rotation;
 mod run;
 mod trace;
 mod views;
@@ -23,8 +25,9 @@ use run::{Plan, soak};
 static FOUND: Mutex<BTreeMap<&str, Value>> = Mutex::new(BTreeMap::new());
 
 /// Without these the long form is not complete.
-const PARTS: [&str; 10] = [
+const PARTS: [&str; 12] = [
     "access_log_sync_fails",
+    "certificates_replaced",
     "commit_without_room",
     "disk_filled_by_others",
     "disk_reserve",
@@ -32,6 +35,7 @@ const PARTS: [&str; 10] = [
     "planted_early_answer",
     "planted_stale_read",
     "planted_sync_off",
+    "rotation_killed",
     "sync_fails",
     "sync_traced",
 ];

@@ -1,0 +1,26 @@
+//! An organization's key, under which its deposits lie.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::clock::Timestamp;
+use crate::model::org::OrgName;
+
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct OrgKey {
+    pub org: OrgName,
+    /// What is stored from now on lies under this version.
+    pub version: u32,
+    pub created: Timestamp,
+    /// There while older deposits are sealed anew under it.
+    pub rotation: Option<KeyRotation>,
+}
+
+/// How far it is, in deposits.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+pub struct KeyRotation {
+    pub done: u64,
+    /// As they were counted when it began.
+    pub total: u64,
+    pub started: Timestamp,
+}

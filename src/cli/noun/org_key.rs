@@ -1,0 +1,71 @@
+//! `strongroom org key` and `strongroom org rotate-key`.
+
+use std::time::Duration;
+
+use hyper::Method;
+
+use crate::api::org_key::OrgKey;
+use crate::cli::client::{Call, Client};
+use crate::cli::door::Context;
+use crate::cli::print::Printer;
+use crate::error::Result;
+use crate::model::org::OrgName;
+
+const LOOK: Duration = Duration::from_millis(200);
+
+/// A newer key; with `wait` until nothing lies under the older ones.
+pub(super) async fn rotate(
+    client: &mut Client,
+    name: &OrgName,
+    wait: bool,
+    context: &Context,
+) -> Result<()> {
+    let out = &context.out;
+    let path = format!("/v1/orgs/{name}/key/rotate");
+    let mut key: OrgKey = client.json(Call::new(Method::POST, path)).await?;
+    out.talk(&format!(
+        "what is stored in {name} lies under key {} from now on",
+        key.version
+    ));
+    let mut said = None;
+    while let (true, Some(rotation)) = (wait, key.rotation) {
+        if said != Some(rotation.done) {
+            out.talk(&format!(
+                "sealed anew: {} of {} deposits",
+                rotation.done, rotation.total
+            ));
+            said = Some(rotation.done);
+        }
+        tokio::time::sleep(LOOK).await;
+        key = shown(client, name).await?;
+    }
+    match key.rotation {
+        Some(_) => out.talk(&format!("what lies under the older keys is sealed anew in the background; `strongroom org key {name}` says how far it is")),
+        None => out.talk("nothing lies under the older keys any more; they are destroyed"),
+    }
+    out.document(&key).map(|_| ())
+}
+
+pub(super) async fn show(client: &mut Client, name: &OrgName, out: &Printer) -> Result<()> {
+    let key = shown(client, name).await?;
+    let rotation = key.rotation.map_or_else(
+        || "none".to_owned(),
+        |it| {
+            let since = out.time(it.started);
+            format!(
+                "{} of {} deposits sealed anew, since {since}",
+                it.done, it.total
+            )
+        },
+    );
+    let fields = [
+        ("version", key.version.to_string()),
+        ("created", out.time(key.created)),
+        ("rotation", rotation),
+    ];
+    out.record(&key, &fields)
+}
+
+async fn shown(client: &mut Client, name: &OrgName) -> Result<OrgKey> {
+    client.json(Call::get(format!("/v1/orgs/{name}/key"))).await
+}

@@ -1,0 +1,278 @@
+//! An organization's key made anew: a newer version is there at once, and what lies under older ones is
+//! sealed anew in steps, each a transaction of its own, until the older ones can go.
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::deposit::{Which, body_aad};
+use super::{Change, Store, Touches, WrappedKey};
+use crate::clock::Timestamp;
+use crate::crypto::envelope;
+use crate::error::{Error, Result};
+use crate::model::deposit::DepositName;
+use crate::model::id::{DepositId, OrgId};
+use crate::secret::Locked;
+
+/// A step ends at so many versions or bytes, so that others have their turn.
+const STEP: usize = 64;
+const STEP_BYTES: usize = 4 << 20;
+
+/// How far a rotation is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    pub org: OrgId,
+    pub org_name: String,
+    /// The key that everything is to lie under.
+    pub version: u32,
+    /// In deposits, as they were counted when it began.
+    pub done: u64,
+    pub total: u64,
+    pub started: Timestamp,
+}
+
+/// The keys that a step needs.
+pub struct StepKeys {
+    pub newest: (u32, Locked),
+    pub older: Vec<(u32, Locked)>,
+}
+
+/// Where a rotation stands: behind this version of this name.
+struct Position {
+    name: String,
+    version: i64,
+    done: i64,
+}
+
+/// A version as the step reads it.
+struct Row {
+    version: u32,
+    size: i64,
+    encryption: String,
+    content_type: String,
+    created: i64,
+    created_by: String,
+    parts: Option<[u8; 16]>,
+    body: Vec<u8>,
+}
+
+impl Store {
+    /// A newer key for an organization; its rotation begins, or begins again.
+    ///
+    /// # Errors
+    /// `Conflict` if another rotation was quicker.
+    pub async fn begin_rotation<T>(
+        &self,
+        change: Change,
+        org: OrgId,
+        key: WrappedKey,
+        answer: T,
+    ) -> Result<T>
+    where
+        T: serde::Serialize + serde::de::DeserializeOwned + Send + 'static,
+    {
+        let time = change.event.time;
+        self.change(change, key.wrapped.len(), move |tx, _| {
+            let added = tx.db.execute(
+                "INSERT OR IGNORE INTO org_keys (org, version, wrapped, created) SELECT id, ?2, ?3, ?4 FROM orgs WHERE id = ?1",
+                (org.as_bytes(), key.version, &key.wrapped, time.0),
+            )?;
+            if added == 0 {
+                return Err(Error::conflict(
+                    "rotating",
+                    "the organization's key was made anew, or the organization removed, at the same moment",
+                ));
+            }
+            tx.db.execute(
+                "INSERT OR REPLACE INTO key_rotations SELECT id, ?2, '', 0, 0, deposits, ?3 FROM orgs WHERE id = ?1",
+                (org.as_bytes(), key.version, time.0),
+            )?;
+            Ok(answer)
+        })
+        .await
+    }
+
+    /// The rotations that are not at their end, of one organization or of all.
+    pub fn rotations(&self, org: Option<OrgId>) -> Result<Vec<Rotation>> {
+        self.readers.point(|db| {
+            let mut statement = db.prepare_cached("SELECT r.org, r.version, r.done, r.total, r.started, o.name FROM key_rotations r JOIN orgs o ON o.id = r.org WHERE ?1 IS NULL OR r.org = ?1 ORDER BY r.started")?;
+            let rows = statement.query_map([org.map(|org| *org.as_bytes())], |row| {
+                Ok(Rotation {
+                    org: OrgId(uuid::Uuid::from_bytes(row.get(0)?)),
+                    version: row.get(1)?,
+                    done: row.get::<_, i64>(2)?.unsigned_abs(),
+                    total: row.get::<_, i64>(3)?.unsigned_abs(),
+                    started: Timestamp(row.get(4)?),
+                    org_name: row.get::<_, String>(5)?,
+                })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// Seals some more of an organization's versions anew; false when none is left, or the rotation is
+    /// not there any more.
+    pub async fn rotation_step(&self, org: OrgId, keys: StepKeys) -> Result<bool> {
+        self.upkeep(Touches::Deposits, STEP_BYTES, move |tx| {
+            let Some(mut at) = position(tx.db, org, keys.newest.0)? else {
+                return Ok(false);
+            };
+            let (mut versions, mut bytes, mut more) = (0, 0, true);
+            while versions < STEP && bytes < STEP_BYTES {
+                let Some(id) = deposit_at(tx.db, org, &at)? else {
+                    match next_name(tx.db, org, &at.name)? {
+                        Some(name) => {
+                            at = Position {
+                                name,
+                                version: 0,
+                                done: at.done + 1,
+                            };
+                            continue;
+                        }
+                        None => {
+                            more = false;
+                            break;
+                        }
+                    }
+                };
+                let Some(row) = next_version(tx.db, id, at.version)? else {
+                    at.version = i64::MAX;
+                    continue;
+                };
+                at.version = i64::from(row.version);
+                versions += 1;
+                if envelope::key_id(&row.body)? == keys.newest.0 {
+                    continue;
+                }
+                bytes += row.body.len();
+                seal_anew(tx.db, org, id, &row, &keys)?;
+                if let Ok(name) = at.name.parse::<DepositName>() {
+                    tx.outdates([Which::Name(org, name), Which::Id(id)]);
+                }
+            }
+            tx.db
+                .prepare_cached(
+                    "UPDATE key_rotations SET name = ?2, of_name = ?3, done = ?4 WHERE org = ?1",
+                )?
+                .execute((org.as_bytes(), &at.name, at.version, at.done))?;
+            Ok(more)
+        })
+        .await
+    }
+
+    /// Nothing lies under older keys any more: they go, and the rotation with them.
+    pub async fn end_rotation(&self, change: Change, org: OrgId, version: u32) -> Result<()> {
+        self.change(change, 512, move |tx, event| {
+            let ended = tx.db.execute(
+                "DELETE FROM key_rotations WHERE org = ?1 AND version = ?2",
+                (org.as_bytes(), version),
+            )?;
+            if ended == 0 {
+                return Err(Error::not_found("the rotation is not there any more"));
+            }
+            let gone = tx.db.execute(
+                "DELETE FROM org_keys WHERE org = ?1 AND version < ?2",
+                (org.as_bytes(), version),
+            )?;
+            event.detail = format!("key {version}, {gone} older ones destroyed");
+            Ok(())
+        })
+        .await
+    }
+
+    /// The newest key's version, and since when it is there.
+    pub fn newest_org_key(&self, org: OrgId) -> Result<(u32, Timestamp)> {
+        self.readers.point(|db| {
+            let mut statement = db.prepare_cached("SELECT version, created FROM org_keys WHERE org = ?1 ORDER BY version DESC LIMIT 1")?;
+            let found = statement
+                .query_row([org.as_bytes()], |row| Ok((row.get(0)?, Timestamp(row.get(1)?))))
+                .optional()?;
+            found.ok_or_else(|| Error::not_found("the organization has no key any more"))
+        })
+    }
+}
+
+fn position(db: &Connection, org: OrgId, version: u32) -> Result<Option<Position>> {
+    let mut statement = db.prepare_cached(
+        "SELECT name, of_name, done FROM key_rotations WHERE org = ?1 AND version = ?2",
+    )?;
+    let found = statement.query_row((org.as_bytes(), version), |row| {
+        Ok(Position {
+            name: row.get(0)?,
+            version: row.get(1)?,
+            done: row.get(2)?,
+        })
+    });
+    Ok(found.optional()?)
+}
+
+/// The deposit that the position is in; none before the first, behind its last version, or if it was
+/// purged meanwhile.
+fn deposit_at(db: &Connection, org: OrgId, at: &Position) -> Result<Option<DepositId>> {
+    if at.name.is_empty() || at.version == i64::MAX {
+        return Ok(None);
+    }
+    let mut statement =
+        db.prepare_cached("SELECT id FROM deposits WHERE org = ?1 AND name = ?2")?;
+    let id: Option<[u8; 16]> = statement
+        .query_row((org.as_bytes(), &at.name), |row| row.get(0))
+        .optional()?;
+    Ok(id.map(|id| DepositId(uuid::Uuid::from_bytes(id))))
+}
+
+fn next_name(db: &Connection, org: OrgId, name: &str) -> Result<Option<String>> {
+    let mut statement = db.prepare_cached(
+        "SELECT name FROM deposits WHERE org = ?1 AND name > ?2 ORDER BY name LIMIT 1",
+    )?;
+    Ok(statement
+        .query_row((org.as_bytes(), name), |row| row.get(0))
+        .optional()?)
+}
+
+fn next_version(db: &Connection, id: DepositId, after: i64) -> Result<Option<Row>> {
+    let mut statement = db.prepare_cached("SELECT version, size, encryption, content_type, created, created_by, parts, body FROM deposit_versions WHERE deposit = ?1 AND version > ?2 ORDER BY version LIMIT 1")?;
+    let found = statement.query_row((id.as_bytes(), after), |row| {
+        Ok(Row {
+            version: row.get(0)?,
+            size: row.get(1)?,
+            encryption: row.get(2)?,
+            content_type: row.get(3)?,
+            created: row.get(4)?,
+            created_by: row.get(5)?,
+            parts: row.get(6)?,
+            body: row.get(7)?,
+        })
+    });
+    Ok(found.optional()?)
+}
+
+/// Opened under its key, sealed under the newest, opened once more, and put in its place: rows of
+/// versions are inserted and deleted, never updated.
+fn seal_anew(db: &Connection, org: OrgId, id: DepositId, row: &Row, keys: &StepKeys) -> Result<()> {
+    let under = envelope::key_id(&row.body)?;
+    let (_, old) = keys
+        .older
+        .iter()
+        .find(|(version, _)| *version == under)
+        .ok_or_else(|| Error::internal(format!("the organization's key {under} is missing")))?;
+    let aad = body_aad(org, &id, row.version);
+    let plain = envelope::open(old, &aad, &row.body)?;
+    let (version, newest) = &keys.newest;
+    let body = envelope::seal(newest, *version, &aad, plain.expose())?;
+    if !envelope::open(newest, &aad, &body)?.matches(plain.expose()) {
+        return Err(Error::internal("a deposit sealed anew does not open"));
+    }
+    db.prepare_cached("DELETE FROM deposit_versions WHERE deposit = ?1 AND version = ?2")?
+        .execute((id.as_bytes(), row.version))?;
+    db.prepare_cached("INSERT INTO deposit_versions (deposit, version, size, encryption, content_type, created, created_by, parts, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?
+        .execute((
+            id.as_bytes(),
+            row.version,
+            row.size,
+            &row.encryption,
+            &row.content_type,
+            row.created,
+            &row.created_by,
+            &row.parts,
+            body,
+        ))?;
+    Ok(())
+}
