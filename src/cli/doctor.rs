@@ -15,6 +15,7 @@ use crate::os;
 use crate::server::unlock::{Unlocked, unlock};
 use crate::server::{self, tls};
 use crate::service::slot;
+use crate::service::tls::shown::Ends;
 
 /// Below so much free space writes are refused; twice that is worth a warning.
 const NEEDED_FREE: u64 = 256 << 20;
@@ -244,6 +245,7 @@ fn check_store(
     findings.judge("integrity", integrity(&unlocked));
     if let Some(config) = config {
         check_leaf(folder, &unlocked, &config.fqdn, findings, now);
+        check_installed(folder, config, findings, now);
     }
 }
 
@@ -278,6 +280,29 @@ fn check_leaf(
             Light::Amber,
             format!("{}; the next start issues another", error.public),
         ),
+    }
+}
+
+/// The operator's own certificate, if one is shown.
+fn check_installed(folder: &Folder, config: &Config, findings: &mut Findings, now: Timestamp) {
+    const CHECK: &str = "installed";
+    let files = tls::files(folder, config);
+    let installed = files
+        .state()
+        .and_then(|state| state.installed.map(|id| files.certificate(id)).transpose())
+        .and_then(|found| found.map(|it| it.info()).transpose());
+    match installed {
+        Ok(None) => {}
+        Ok(Some(info)) => {
+            let state = match Ends::of(info.not_after, now) {
+                Ends::Later => Light::Green,
+                Ends::Within30Days | Ends::Within14Days => Light::Amber,
+                Ends::Within3Days | Ends::Over => Light::Red,
+            };
+            let found = format!("{} ends {}", info.subject, info.not_after);
+            findings.add(CHECK, state, found);
+        }
+        Err(error) => findings.add(CHECK, Light::Red, error.public),
     }
 }
 

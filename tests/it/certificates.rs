@@ -872,6 +872,11 @@ fn a_script_gives_the_password_at_each_start_sealed_too() {
     shows(&server, &pki, "locked");
     server.cli(&["seal", "--yes"]).ok();
     shows(&server, &pki, "locked");
+    server.stop();
+    let doctor = |server: &Server| {
+        server.cli(&["doctor", "--key-file", server.path("key").to_str().unwrap()])
+    };
+    assert!(doctor(&server).ok().text().contains("CN=locked ends "));
     // Without its password the server comes up with its own certificate, and says so; with it again,
     // it mends itself.
     for (line, why) in [
@@ -879,7 +884,8 @@ fn a_script_gives_the_password_at_each_start_sealed_too() {
         ("/bin/echo wrong", "does not open"),
     ] {
         with(line);
-        server.restart();
+        assert!(doctor(&server).fails(1).text().contains(why));
+        server.serve();
         let tls = server.json(&["tls", "show"]);
         assert_eq!(tls["gui"]["installed"], json!(false));
         assert!(tls["fault"].as_str().unwrap().contains(why), "{tls}");
@@ -888,9 +894,10 @@ fn a_script_gives_the_password_at_each_start_sealed_too() {
             health.contains("certificates") && health.contains(why),
             "{health}"
         );
+        server.stop();
     }
     with(&format!("{} 'over and out'", script.display()));
-    server.restart();
+    server.serve();
     shows(&server, &pki, "locked");
     assert!(!server.log().contains("over and out"));
 }

@@ -163,6 +163,24 @@ pub fn put(prefix: &'static str) -> Ask {
     })
 }
 
+/// Ninety-nine fetches, then a new version of one of the deposits that are fetched.
+pub fn get_with_puts(count: u64) -> Ask {
+    let get = get(count);
+    let bytes = body(0);
+    Arc::new(move |number, request| {
+        if number % 100 != 99 {
+            return get(number, request);
+        }
+        let head = format!(
+            "PUT /{DEPOSITS}/{} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n",
+            name(pick(number, count)),
+            bytes.len()
+        );
+        request.extend_from_slice(head.as_bytes());
+        request.extend_from_slice(&bytes);
+    })
+}
+
 /// Asks for one of the first `count` deposits, in an order that no cache foresees.
 pub fn get(count: u64) -> Ask {
     Arc::new(move |number, request| {

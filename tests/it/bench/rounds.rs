@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::load::{self, Ask, Outcome, Plan, Target, percentile};
 use super::nginx::Nginx;
 use super::openbao::OpenBao;
-use super::ours::{Ours, get, put};
+use super::ours::{Ours, get, get_with_puts, put};
 use super::postgres::Postgres;
 use super::report::Report;
 use crate::harness::Folder;
@@ -163,6 +163,7 @@ fn gets(
         run("nginx", &peers.nginx.target, &get(count));
         run("openbao", &peers.bao.target, &peers.bao.get(count));
     }
+    run("strongroom_with_puts", &ours.target, &get_with_puts(count));
     ours.audit_strictly(true);
     run("strongroom_strict", &ours.target, &get(count));
     ours.audit_strictly(false);
