@@ -31,6 +31,22 @@ pub struct Config {
     pub unseal: Unseal,
     #[serde(default)]
     pub tls: Tls,
+    #[serde(default)]
+    pub cache: Cache,
+}
+
+/// What is kept in memory of the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cache {
+    /// MiB of deposits that were fetched lately, sealed as they lie on the disk.
+    pub deposits_mib: u32,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { deposits_mib: 144 }
+    }
 }
 
 /// What a sealed server, too, needs to show a certificate.
@@ -90,6 +106,7 @@ impl Config {
             admin: Admin::default(),
             unseal: Unseal::default(),
             tls: Tls::default(),
+            cache: Cache::default(),
         };
         config.check()?;
         Ok(config)
@@ -157,6 +174,15 @@ impl Config {
                 "admin.socket_users lets further accounts in, and admin.socket does not say where: other accounts cannot enter the data folder; set it to a path such as /run/strongroom/admin.sock",
             ));
         }
+        if !(1..=65_536).contains(&self.cache.deposits_mib) {
+            return Err(Error::invalid(
+                "cache.deposits_mib",
+                format!(
+                    "cache.deposits_mib is {}; it takes 1 to 65536 (MiB)",
+                    self.cache.deposits_mib
+                ),
+            ));
+        }
         for uid in self.admin.socket_users.keys() {
             if uid.parse::<u32>().is_err() {
                 return Err(Error::invalid(
@@ -204,6 +230,9 @@ impl Config {
         if self.tls != other.tls {
             keys.push("tls");
         }
+        if self.cache != other.cache {
+            keys.push("cache");
+        }
         keys
     }
 }
@@ -239,6 +268,7 @@ mod tests {
             ),
             ("fqdn = \"a\"\nadmin.socket = \"here\"", "absolute"),
             ("fqdn = \"a\"\ngui_listen = \"here\"", "line 2"),
+            ("fqdn = \"a\"\n[cache]\ndeposits_mib = 0", "1 to 65536"),
         ] {
             let error = Config::parse(text).unwrap_err();
             assert!(error.public.contains(part), "{text}: {error}");

@@ -140,9 +140,9 @@ impl House {
                 .red("planted defect", &planted.warning(), "unset the variable");
         }
         let settings = unlocked.opened.settings()?;
-        let store = unlocked
-            .opened
-            .start(unlocked.keys, self.failing.reporter(&self.board))?;
+        let mut opened = unlocked.opened;
+        opened.keep(u64::from(self.facts.config.cache.deposits_mib) << 20);
+        let store = opened.start(unlocked.keys, self.failing.reporter(&self.board))?;
         let (sealing, logging) = (Arc::new(Notify::new()), Arc::clone(&self.logging));
         let shown = Arc::clone(&self.shown);
         let service = Arc::new(Service::new(Parts {

@@ -97,6 +97,8 @@ pub struct Opened {
     db: Connection,
     access_db: Connection,
     dir: PathBuf,
+    /// Bytes of envelopes that are kept in memory.
+    kept: u64,
     #[cfg(debug_assertions)]
     planted: Option<planted::Planted>,
 }
@@ -159,9 +161,15 @@ impl Opened {
             db,
             access_db,
             dir: dir.to_owned(),
+            kept: 1 << 20,
             #[cfg(debug_assertions)]
             planted: None,
         })
+    }
+
+    /// Lets so many bytes of deposits stay in memory, sealed as they are; a MiB unless said.
+    pub fn keep(&mut self, bytes: u64) {
+        self.kept = bytes;
     }
 
     /// The defect that a test asked for.
@@ -186,7 +194,7 @@ impl Opened {
         let revision = Arc::new(AtomicU64::new(meta::revision(&self.db)?));
         let wal_pages = Arc::new(AtomicU64::new(0));
         let callers = Arc::new(callers::Callers::default());
-        let envelopes = Arc::new(deposit::Envelopes::default());
+        let envelopes = Arc::new(deposit::Envelopes::new(self.kept));
         let readers = readers::Readers::start(&self.store)?;
         let access = AccessLog::start(
             self.access_db,

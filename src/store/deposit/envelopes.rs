@@ -13,8 +13,6 @@ use super::body::Sealed;
 use super::row::{Head, Which};
 use crate::error::Result;
 
-/// All that is kept, with what keeping it costs.
-const BYTES: u64 = 144 << 20;
 /// Longer ones are read anew each time: they would push out too many others.
 const LONGEST: usize = 64 << 10;
 /// Beside the bytes: key, head, and the cache's own entry.
@@ -46,13 +44,14 @@ impl Weighter<Which, Arc<Sealed>> for Weight {
     }
 }
 
-impl Default for Envelopes {
-    fn default() -> Self {
+impl Envelopes {
+    /// Keeps so many bytes, with what keeping them costs.
+    pub fn new(bytes: u64) -> Self {
         let hasher = RandomState::new();
         Self {
             kept: Cache::with(
-                usize::try_from(BYTES).unwrap_or(usize::MAX) / (1_024 + OVERHEAD),
-                BYTES,
+                usize::try_from(bytes).unwrap_or(usize::MAX) / (1_024 + OVERHEAD),
+                bytes,
                 Weight,
                 hasher.clone(),
                 DefaultLifecycle::default(),
@@ -61,9 +60,7 @@ impl Default for Envelopes {
             hasher,
         }
     }
-}
 
-impl Envelopes {
     /// The newest version of a deposit: kept, or read now.
     pub fn find(
         &self,
@@ -142,6 +139,8 @@ mod tests {
     use crate::error::Error;
     use crate::model::id::DepositId;
 
+    const KEPT: u64 = 32 << 20;
+
     fn version(envelopes: &Envelopes, which: &Which, there: u32) -> u32 {
         let found = envelopes.find(which, || Ok(sealed(there, 40)));
         found.unwrap().version
@@ -149,7 +148,7 @@ mod tests {
 
     #[test]
     fn an_envelope_is_read_once_until_a_change_outdates_it() {
-        let envelopes = Arc::new(Envelopes::default());
+        let envelopes = Arc::new(Envelopes::new(KEPT));
         let which = Which::Id(DepositId::new());
         assert_eq!(version(&envelopes, &which, 1), 1);
         assert_eq!(version(&envelopes, &which, 2), 1, "kept");
@@ -159,7 +158,7 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_while_a_change_is_on_its_way() {
-        let envelopes = Arc::new(Envelopes::default());
+        let envelopes = Arc::new(Envelopes::new(KEPT));
         let which = Which::Id(DepositId::new());
         let change = envelopes.outdate(vec![which.clone()]);
         assert_eq!(version(&envelopes, &which, 1), 1);
@@ -169,7 +168,7 @@ mod tests {
 
     #[test]
     fn what_a_change_overtook_while_it_was_read_is_not_kept() {
-        let envelopes = Arc::new(Envelopes::default());
+        let envelopes = Arc::new(Envelopes::new(KEPT));
         let which = Which::Id(DepositId::new());
         let overtaken = envelopes.find(&which, || {
             drop(envelopes.outdate(vec![which.clone()]));
@@ -181,7 +180,7 @@ mod tests {
 
     #[test]
     fn long_ones_and_failures_are_not_kept() {
-        let envelopes = Arc::new(Envelopes::default());
+        let envelopes = Arc::new(Envelopes::new(KEPT));
         let which = Which::Id(DepositId::new());
         let long = envelopes.find(&which, || Ok(sealed(1, LONGEST + 1)));
         assert_eq!(long.unwrap().version, 1);
@@ -192,11 +191,11 @@ mod tests {
 
     #[test]
     fn what_is_kept_stays_within_its_bounds() {
-        let envelopes = Envelopes::default();
+        let envelopes = Envelopes::new(KEPT);
         for _ in 0..4_000 {
             let which = Which::Id(DepositId::new());
             envelopes.find(&which, || Ok(sealed(1, LONGEST))).unwrap();
         }
-        assert!(envelopes.kept.weight() <= BYTES && envelopes.kept.weight() > BYTES / 2);
+        assert!(envelopes.kept.weight() <= KEPT && envelopes.kept.weight() > KEPT / 2);
     }
 }

@@ -3,6 +3,7 @@
 //! with small numbers against our own server alone.
 
 mod footprint;
+mod growth;
 mod load;
 mod nginx;
 mod openbao;
@@ -34,6 +35,11 @@ fn the_executable_holds_its_speed_beside_its_peers() {
         report.write(folder.path());
     }
     footprint::measure(ours, &sizes, &mut report);
+    if long {
+        report.write(folder.path());
+    }
+    let growth = if long { growth::LONG } else { growth::SHORT };
+    growth::measure(&sizes, &growth, &mut report);
     if long {
         report.write(folder.path());
         report.check_none_failed();

@@ -57,6 +57,12 @@ impl Ours {
         took
     }
 
+    /// Starts it again after `server.stop()`.
+    pub fn serve_again(&mut self) {
+        self.server.serve();
+        self.target = self.target_at(port(&self.server), self.server.pid);
+    }
+
     /// The same target for handshakes that are compared: X25519, which every server here speaks, and
     /// a client that checks no certificate, so that most of the work is the server's.
     pub fn shaking(target: &Target) -> Target {

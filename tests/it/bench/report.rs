@@ -211,6 +211,41 @@ impl Report {
                 figure("threads_vary_among_idle"),
                 Goal::Below(1.0),
             ),
+            (
+                "GET p50 at 5,000,000 deposits, to 100,000 with a cache of 2 MiB",
+                figure("get_p50_at_the_most_rows_to_few"),
+                Goal::Below(1.5),
+            ),
+            (
+                "PUT at 5,000,000 deposits, to 100,000, at 64",
+                figure("put_rate_at_the_most_rows_to_few"),
+                Goal::AtLeast(0.6),
+            ),
+            (
+                "MiB resident at 5,000,000 deposits",
+                figure("resident_bytes_at_the_most_rows") / MIB,
+                Goal::Below(512.0),
+            ),
+            (
+                "first page of a list at 1,000,000 deposits, to 10,000",
+                figure("list_first_page_many_to_few"),
+                Goal::Below(1.5),
+            ),
+            (
+                "middle page, likewise",
+                figure("list_middle_page_many_to_few"),
+                Goal::Below(1.5),
+            ),
+            (
+                "last page, likewise",
+                figure("list_last_page_many_to_few"),
+                Goal::Below(1.5),
+            ),
+            (
+                "ms until the slowest filter's first answer at 1,000,000 deposits",
+                figure("slowest_filter_first_answer_ms"),
+                Goal::Below(100.0),
+            ),
         ]
         .map(|(what, measured, goal)| judged(what, measured, &goal))
         .into()

@@ -32,11 +32,15 @@ pub fn open_at(server: &Server, path: &Path) -> Connection {
     db
 }
 
-/// The way that docs/formats/seal.md describes: a slot, the root key, what it wraps.
-fn database_key(server: &Server) -> Key {
+/// The key-encryption key: the way that docs/formats/seal.md describes, a slot, the root key.
+pub fn kek(server: &Server) -> Key {
     let seal = fs::read(server.data.join("live/seal.json")).unwrap();
     let secret = SlotSecret::KeyFile(Secret::new(fs::read(server.path("key")).unwrap()));
     let (root, _) = SealFile::parse(&seal).unwrap().open(&secret, None).unwrap();
+    kdf::derive(&root, "kek/v1")
+}
+
+fn database_key(server: &Server) -> Key {
     let node: Value =
         serde_json::from_slice(&fs::read(server.data.join("node.json")).unwrap()).unwrap();
     let id: uuid::Uuid = node["node"].as_str().unwrap().parse().unwrap();
@@ -48,6 +52,6 @@ fn database_key(server: &Server) -> Key {
         object: id.as_bytes(),
         version: 1,
     };
-    let key = envelope::open(&kdf::derive(&root, "kek/v1"), &aad, &wrapped).unwrap();
+    let key = envelope::open(&kek(server), &aad, &wrapped).unwrap();
     Key::from_slice(key.expose()).unwrap()
 }
