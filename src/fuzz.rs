@@ -10,11 +10,11 @@ use std::path::Path;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::cli::{bundle, home};
+use crate::cli::{bundle, config_import, home};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::crypto::envelope::{self, Aad};
-use crate::crypto::{agefile, seal, sha256, x509};
+use crate::crypto::{agefile, openpgp, seal, sha256, tls, x509};
 use crate::error::{Error, Result};
 use crate::http;
 use crate::model::audit::{ChainedEvent, Checkpoint, Event, ExportLine};
@@ -64,6 +64,10 @@ pub const TARGETS: &[Target] = &[
     target("deposit_request", deposit_request, 20 << 10, &["%2e%2e%2f", "%00", "%252e", "%FF", "%C3%A4", "\nif-match: ", "\nif-none-match: *", "\nstrongroom-labels: ", "\nstrongroom-encryption: age", "\nstrongroom-description: ", "\nstrongroom-reason: ", "\nidempotency-key: ", "\nauthorization: Bearer ", "\ncookie: __Host-strongroom=", "\ncontent-type: ", "&limit=1000", "&filter=", "\"4294967295\"", "\"4294967296\"", "%0d%0a", "018f3b5e-5b6a-7c3d-8e9f-0123456789ab"]),
     target("request_json", request_json, 20 << 10, &["\"org\":", "\"password\":", "\"grants\":[", "{\"role\":\"superuser\",\"org\":null}", "\"expires\":\"9999-12-31T23:59:59-23:59\"", "\"expires\":\"0000-01-01T00:00:00+01:00\"", "\\u0000", "\\ud800", "null", "\"scopes\":[\"all\"]", "[[[[[[[[", "{\"a\":", "1e999", "\u{1b}[2J"]),
     target("certificate", certificate, 8 << 10, &["-----BEGIN CERTIFICATE-----\n", "\n-----END CERTIFICATE-----\n", "\u{30}\u{80}", "\u{1}\u{1}\u{7f}", "\u{2}\u{1}\u{0}", "\u{3}\u{2}\u{0}", "\u{30}\u{84}"]),
+    target("certificate_file", certificate_file, 8 << 10, &["-----BEGIN CERTIFICATE-----\n", "-----BEGIN PRIVATE KEY-----\n", "-----BEGIN ENCRYPTED PRIVATE KEY-----\n", "-----END PRIVATE KEY-----\n", "Proc-Type: 4,ENCRYPTED\n", "DEK-Info: AES-256-CBC,00\n", "\u{30}\u{80}", "\u{1}\u{1}\u{7f}"]),
+    target("client_ca", client_ca, 8 << 10, &["-----BEGIN CERTIFICATE-----\n", "-----END CERTIFICATE-----\n", "-----BEGIN X509 CRL-----\n", "-----END X509 CRL-----\n", "\u{30}\u{80}"]),
+    target("openpgp_key", openpgp_key, 8 << 10, &["-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n", "\n=AAAA\n-----END PGP PUBLIC KEY BLOCK-----\n", "xsFNB", "Version: x\n"]),
+    target("original_config", original_config, 4 << 10, &["{\"SSL_CERTIFICATE\": \"/a\",", "\"SSL_PRIVATE_KEY\": \"/k\"}", "\"SSL_PRIVATE_KEY_PASSWORD_SCRIPT\": \"/bin/echo", "ssl_certificate /c;", "ssl_certificate_key /k;", "ssl_verify_depth 99999999999;", "ssl_protocols TLSv1;", "ssl_ciphers HIGH;", "server {", "\\", "'", "\"", "#"]),
     target("filter", filter, 5 << 10, &[" and ", " or ", "not ", " in (", "((((((((", "'", "''", "label.a = ", "created > ", "-7d", "9223372036854775807", "-9223372036854775808", "1969-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59", "name ^ ", " ~ ", "\n", "size >= ", "ſ", "İ"]),
     target("cursor", cursor, 2 << 10, &["UwEIZGVwb3NpdHMA", "=", "__", "--"]),
     target("canonical_event", canonical_event, 8 << 10, &["SRE\u{1}", "SRC\u{1}", "\0\0\0\u{4}", "\0\0\0\u{7}changes", "\0\0\0\u{6}access", "\0\0\0\u{7}refused"]),
@@ -175,6 +179,64 @@ fn one_certificate(der: &[u8]) -> Seen {
         (Err(error), Err(_)) => refused(&error),
         _ => panic!("the fingerprint and the rest disagree on whether it is a certificate"),
     }
+}
+
+/// Whatever an operator hands over as a certificate; without a password, since OpenSSL would derive a
+/// key as many times as the file says. What is put in order stays in order.
+pub fn certificate_file(bytes: &[u8]) -> Seen {
+    let material = match x509::read_material(bytes, None) {
+        Ok(material) => material,
+        Err(error) => return refused(&error),
+    };
+    let Some(key) = material.key else {
+        return seen(&material.certificates.len());
+    };
+    let arranged = match x509::arrange(material.certificates, &key) {
+        Ok(arranged) => arranged,
+        Err(error) => return refused(&error),
+    };
+    let again = x509::arrange(arranged.chain.clone(), &key);
+    assert!(again.is_ok_and(|again| again.chain == arranged.chain && again.left_out.is_empty()));
+    let checked = x509::check_server(&arranged.chain, "localhost", false, Timestamp(0));
+    mix(answer(checked.err()), arranged.chain.len() as u64)
+}
+
+/// The authority of API users; what it holds is also shown to it.
+pub fn client_ca(bytes: &[u8]) -> Seen {
+    let now = Timestamp(1_700_000_000_000_000);
+    let authority = match tls::ClientAuthority::parse(bytes, 3) {
+        Ok(authority) => authority,
+        Err(error) => return refused(&error),
+    };
+    assert_eq!(authority.depth(), 3);
+    let shown: Vec<_> = x509::parse_certificate_pem(bytes)
+        .unwrap_or_default()
+        .into_iter()
+        .map(rustls_pki_types::CertificateDer::from)
+        .collect();
+    answer(authority.verify(&shown, now).err())
+}
+
+pub fn openpgp_key(bytes: &[u8]) -> Seen {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return 0;
+    };
+    match openpgp::read_public(text) {
+        Ok(public) => {
+            let again = openpgp::read_public(&public.armored);
+            assert!(again.is_ok_and(|again| again == public));
+            1
+        }
+        Err(error) => refused(&error),
+    }
+}
+
+/// The configuration files of the originals.
+pub fn original_config(bytes: &[u8]) -> Seen {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return 0;
+    };
+    answer(config_import::Plan::read(text).err())
 }
 
 /// The first byte chooses the list; each line after it is a filter.

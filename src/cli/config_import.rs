@@ -57,6 +57,18 @@ pub async fn run(
     let install = plan.install(other_name, script)?;
     let client_ca = plan.client_ca()?;
     let mut client = context.admin()?;
+    // The certificate first: it is what is refused most often.
+    if let Some(request) = install {
+        let call = Call::new(Method::PUT, "/v1/tls/certificate").json(&request)?;
+        let installed: InstalledCertificate = client.json(call).await?;
+        tls_noun::said(out, &installed)?;
+        out.talk("the clients' listener shows it, too, after: strongroom setting set tls.client_listener installed");
+    }
+    if let Some(request) = client_ca {
+        let call = Call::new(Method::PUT, "/v1/tls/client-ca").json(&request)?;
+        let _: Tls = client.json(call).await?;
+        out.talk("certificates of this authority count for users that they are entered at");
+    }
     for (name, value) in [
         ("tls.minimum_version", plan.minimum_version),
         ("tls.ciphers", plan.ciphers.as_deref()),
@@ -65,17 +77,6 @@ pub async fn run(
             set(&mut client, name, value).await?;
             out.talk(&format!("{name} is {value}"));
         }
-    }
-    if let Some(request) = client_ca {
-        let call = Call::new(Method::PUT, "/v1/tls/client-ca").json(&request)?;
-        let _: Tls = client.json(call).await?;
-        out.talk("certificates of this authority count for users that they are entered at");
-    }
-    if let Some(request) = install {
-        let call = Call::new(Method::PUT, "/v1/tls/certificate").json(&request)?;
-        let installed: InstalledCertificate = client.json(call).await?;
-        tls_noun::said(out, &installed)?;
-        out.talk("the clients' listener shows it, too, after: strongroom setting set tls.client_listener installed");
     }
     Ok(())
 }

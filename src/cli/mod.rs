@@ -4,7 +4,7 @@
 pub(crate) mod bundle;
 mod client;
 mod config;
-mod config_import;
+pub(crate) mod config_import;
 mod connect;
 mod doctor;
 mod door;

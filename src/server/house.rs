@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::{Notify, mpsc};
@@ -22,9 +23,12 @@ use crate::service::caller::Context;
 use crate::service::gate::{Gate, Knock};
 use crate::service::health::Board;
 use crate::service::root::Beside;
+use crate::service::tls as service_tls;
 use crate::service::tls::shown::Shown;
 use crate::service::{Facts, Parts, Service};
 
+/// Between two looks at what a sealed server shows.
+const MINUTE: Duration = Duration::from_secs(60);
 /// The part of health that is about being open.
 const SEAL: &str = "seal";
 
@@ -71,8 +75,13 @@ impl House {
         mut knocks: mpsc::Receiver<Knock>,
         signals: &mut Signals,
     ) -> Result<Option<Running>> {
+        let mut minutes = tokio::time::interval(MINUTE);
         loop {
             let knock = tokio::select! {
+                _ = minutes.tick() => {
+                    self.show_again().await;
+                    continue;
+                }
                 _ = signals.terminate.recv() => return Ok(None),
                 _ = signals.interrupt.recv() => return Ok(None),
                 _ = signals.hangup.recv() => {
@@ -105,6 +114,24 @@ impl House {
                 Err(error) => Err(Error::new(error.kind, error.code, error.public.clone())),
             });
             return opened.map(Some);
+        }
+    }
+
+    /// Says whether what the listeners should show is shown, and tries it again if not.
+    async fn show_again(&self) {
+        if self.shown.faults().of_files().is_some() {
+            let shown = Arc::clone(&self.shown);
+            if let Err(error) = tokio::task::spawn_blocking(move || shown.reload()).await {
+                log::error!(error:% = error; "certificates were not read anew");
+            }
+        }
+        match self.shown.faults().of_files() {
+            Some(why) => self.board.red(
+                service_tls::BOARD,
+                &service_tls::not_shown(why),
+                service_tls::MEND,
+            ),
+            None => self.board.green(service_tls::BOARD),
         }
     }
 

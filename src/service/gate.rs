@@ -122,7 +122,7 @@ impl Gate {
     }
 
     /// The server's OpenPGP key; waits while it is made.
-    pub async fn openpgp(&self) -> Result<&Public> {
+    pub async fn openpgp(&self) -> Result<Arc<Public>> {
         self.openpgp.public(|| self.service().map(|_| ())).await
     }
 

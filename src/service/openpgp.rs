@@ -2,7 +2,7 @@
 //! processor. Its public half lies in clear beside the store, so that a sealed server tells it, too.
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot, watch};
@@ -26,8 +26,7 @@ const NOT_YET: Duration = Duration::from_secs(10);
 /// What is known of it, sealed or open.
 pub struct OpenPgp {
     path: PathBuf,
-    known: OnceLock<Public>,
-    there: watch::Sender<bool>,
+    known: watch::Sender<Option<Arc<Public>>>,
     wanted: Notify,
 }
 
@@ -35,23 +34,22 @@ impl OpenPgp {
     /// Reads the public half, if it is there.
     pub fn load(folder: &Folder) -> Self {
         let path = folder.openpgp();
-        let known = OnceLock::new();
         let read = path.exists().then(|| {
             let text = folder::read(&path, MOST)?;
             openpgp::read_public(&String::from_utf8_lossy(&text))
         });
-        match read {
-            Some(Ok(public)) => {
-                let _ = known.set(public);
-            }
+        let known = match read {
+            Some(Ok(public)) => Some(Arc::new(public)),
             // Written anew from the store as soon as that is open.
-            Some(Err(error)) => log::warn!(error:? = error; "openpgp.asc cannot be read"),
-            None => {}
-        }
+            Some(Err(error)) => {
+                log::warn!(error:? = error; "openpgp.asc cannot be read");
+                None
+            }
+            None => None,
+        };
         Self {
             path,
-            there: watch::Sender::new(known.get().is_some()),
-            known,
+            known: watch::Sender::new(known),
             wanted: Notify::new(),
         }
     }
@@ -60,15 +58,16 @@ impl OpenPgp {
     ///
     /// # Errors
     /// `sealed`, or `openpgp_not_ready` after a minute.
-    pub async fn public(&self, open: impl Fn() -> Result<()>) -> Result<&Public> {
-        if let Some(public) = self.known.get() {
-            return Ok(public);
+    pub async fn public(&self, open: impl Fn() -> Result<()>) -> Result<Arc<Public>> {
+        let mut known = self.known.subscribe();
+        if let Some(public) = known.borrow().as_ref() {
+            return Ok(Arc::clone(public));
         }
         open()?;
         self.wanted.notify_one();
-        let mut there = self.there.subscribe();
-        let _ = tokio::time::timeout(PATIENCE, there.wait_for(|there| *there)).await;
-        self.known.get().ok_or_else(|| {
+        let there = tokio::time::timeout(PATIENCE, known.wait_for(Option::is_some)).await;
+        let public = there.ok().and_then(|found| found.ok()?.clone());
+        public.ok_or_else(|| {
             Error::unavailable(
                 "openpgp_not_ready",
                 "the server's OpenPGP key is still being made; ask again in a minute",
@@ -77,10 +76,17 @@ impl OpenPgp {
         })
     }
 
+    /// What the store says; a file that says something else was put there by someone.
     fn found(&self, public: Public) -> Result<()> {
+        let before = self.known.borrow().clone();
+        if before.as_deref() == Some(&public) {
+            return Ok(());
+        }
+        if before.is_some() {
+            log::error!(fingerprint = public.fingerprint.as_str(); "openpgp.asc held another key than the store's, and is written anew");
+        }
         folder::replace(&self.path, public.armored.as_bytes())?;
-        let _ = self.known.set(public);
-        self.there.send_replace(true);
+        self.known.send_replace(Some(Arc::new(public)));
         Ok(())
     }
 }
@@ -123,12 +129,12 @@ impl Service {
     /// Whether the store has the key; then its public half is known.
     fn openpgp_is_kept(&self, openpgp: &OpenPgp) -> Result<bool> {
         let Some(kept) = self.store.system_key(NAME)? else {
+            // Of another store, or put there: what is told is what this one has.
+            openpgp.known.send_replace(None);
             return Ok(false);
         };
-        if openpgp.known.get().is_none() {
-            let secret = self.keyring.open_system(NAME, &kept.wrapped)?;
-            openpgp.found(openpgp::public_half(&secret)?)?;
-        }
+        let secret = self.keyring.open_system(NAME, &kept.wrapped)?;
+        openpgp.found(openpgp::public_half(&secret)?)?;
         Ok(true)
     }
 

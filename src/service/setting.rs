@@ -155,6 +155,22 @@ impl Service {
             object("setting", name, name),
         )?;
         let setting = Setting::find(name)?;
+        // What the listeners show takes more than a setting does; and one thing changes it at a time.
+        let of_tls = setting.name.starts_with("tls.");
+        if of_tls {
+            let which = object("setting", name, name);
+            self.allow(
+                ctx,
+                Action::TlsChange,
+                &Target::Server,
+                "setting.set",
+                which,
+            )?;
+        }
+        let _tls = match of_tls {
+            true => Some(self.tls_turn.lock().await),
+            false => None,
+        };
         let value = setting.check(&request.value)?;
         let _turn = self.settings.turn.lock().await;
         let before = self.settings.value(setting.name);

@@ -59,6 +59,7 @@ impl Service {
                 format!("the certificate is longer than {MOST_CERTIFICATE} bytes"),
             ));
         }
+        x509::check_chainable(&certificate)?;
         let row = UserCertificateRow {
             fingerprint: x509::spki_fingerprint(&certificate)?,
             certificate,

@@ -896,9 +896,48 @@ fn a_script_gives_the_password_at_each_start_sealed_too() {
         );
         server.stop();
     }
-    with(&format!("{} 'over and out'", script.display()));
+    // Mended while it runs, sealed, and once it is open.
+    let broken = server.file("late", "#!/bin/sh\nexit 1\n");
+    run(Command::new("chmod").arg("700").arg(&broken)).ok();
+    with(&broken.display().to_string());
     server.serve();
+    assert_eq!(
+        server.json(&["tls", "show"])["gui"]["installed"],
+        json!(false)
+    );
+    std::fs::write(&broken, "#!/bin/sh\necho 'over and out'\n").unwrap();
+    until(PATIENCE * 2, || {
+        server.json(&["tls", "show"])["gui"]["installed"] == json!(true)
+    });
     shows(&server, &pki, "locked");
+    // A request for the key in use leaves no copy, and its certificate keeps the key behind the
+    // password.
+    let csr = server.cli(&["tls", "csr"]).ok();
+    assert!(!server.data.join("live/tls/request.key").exists());
+    pki.folder.write("again.csr", &csr.stdout);
+    pki.sign(
+        "again.csr",
+        "again.pem",
+        "DNS:localhost",
+        "60",
+        "serverAuth",
+    );
+    let chain = pki.join("again.chain", &["again.pem", "between.pem"]);
+    server.cli(&["tls", "install", "--cert", &chain]).ok();
+    for entry in std::fs::read_dir(server.data.join("live/tls")).unwrap() {
+        let path = entry.unwrap().path();
+        if path
+            .file_name()
+            .unwrap()
+            .to_string_lossy()
+            .starts_with("installed-")
+        {
+            let text = std::fs::read_to_string(path).unwrap();
+            assert!(
+                text.contains("BEGIN ENCRYPTED PRIVATE KEY") && !text.contains("BEGIN PRIVATE KEY")
+            );
+        }
+    }
     assert!(!server.log().contains("over and out"));
 }
 
@@ -1281,4 +1320,360 @@ fn api_users_come_with_certificates_of_the_operators_authority() {
     ask("ci.chain", "ci.key").refused(401, "not_registered");
     server.cli(&["tls", "install", "--no-client-ca"]).ok();
     assert_eq!(server.json(&["tls", "show"])["client_ca"], json!(null));
+}
+
+#[test]
+fn chains_are_followed_whichever_way_leads_up() {
+    let server = Server::start(Options::default());
+    let pki = Pki::new();
+    pki.leaf("leaf", P256);
+    // The same authority, signed by another root, too; and that root signed by the first one.
+    pki.key("second", RSA);
+    pki.openssl(&[
+        "req",
+        "-x509",
+        "-new",
+        "-key",
+        "second.key",
+        "-subj",
+        "/O=Acme/CN=Second Root",
+        "-days",
+        "3650",
+        "-out",
+        "second.pem",
+    ]);
+    pki.openssl(&[
+        "x509",
+        "-req",
+        "-in",
+        "between.csr",
+        "-CA",
+        "second.pem",
+        "-CAkey",
+        "second.key",
+        "-days",
+        "1000",
+        "-extfile",
+        "ca.ext",
+        "-out",
+        "cross.pem",
+    ]);
+    pki.openssl(&[
+        "req",
+        "-new",
+        "-key",
+        "root.key",
+        "-subj",
+        "/O=Acme/CN=Acme Root",
+        "-out",
+        "root.csr",
+    ]);
+    pki.openssl(&[
+        "x509",
+        "-req",
+        "-in",
+        "root.csr",
+        "-CA",
+        "second.pem",
+        "-CAkey",
+        "second.key",
+        "-days",
+        "1000",
+        "-extfile",
+        "ca.ext",
+        "-out",
+        "root-by-second.pem",
+    ]);
+    pki.leaf("unrelated", P256);
+    // An authority whose certificate writes its name in another type of string.
+    pki.folder.write(
+        "utf8.cnf",
+        "[req]\ndistinguished_name=dn\nstring_mask=utf8only\n[dn]\n",
+    );
+    pki.folder.write(
+        "printable.cnf",
+        "[req]\ndistinguished_name=dn\nstring_mask=nombstr\n[dn]\n",
+    );
+    for (parts, length) in [
+        (&["leaf.pem", "between.pem", "cross.pem"][..], 2),
+        (&["leaf.pem", "cross.pem", "between.pem", "root.pem"], 3),
+        (
+            &["leaf.pem", "between.pem", "root-by-second.pem", "root.pem"],
+            3,
+        ),
+        (&["leaf.pem", "between.pem", "root-by-second.pem"], 3),
+        (&["unrelated.pem", "between.pem", "leaf.pem"], 2),
+    ] {
+        let chain = pki.join("chain.pem", parts);
+        server
+            .cli(&[
+                "tls",
+                "install",
+                "--cert",
+                &chain,
+                "--key",
+                &pki.text("leaf.key"),
+            ])
+            .ok();
+        shows(&server, &pki, "leaf");
+        let sent = shown(&server.gui_url, &pki.path("root.pem"))
+            .matches("-----BEGIN CERTIFICATE-----")
+            .count();
+        assert_eq!(sent, length, "{parts:?}");
+    }
+    // What stands above must be an authority, and valid.
+    pki.openssl(&[
+        "x509",
+        "-req",
+        "-in",
+        "between.csr",
+        "-CA",
+        "root.pem",
+        "-CAkey",
+        "root.key",
+        "-days",
+        "10",
+        "-extfile",
+        "leaf.ext",
+        "-out",
+        "no-authority.pem",
+    ]);
+    let chain = pki.join("chain.pem", &["leaf.pem", "no-authority.pem"]);
+    server
+        .cli(&[
+            "tls",
+            "install",
+            "--cert",
+            &chain,
+            "--key",
+            &pki.text("leaf.key"),
+        ])
+        .fails(2)
+        .says(&["may not issue"]);
+}
+
+#[test]
+fn the_same_certificate_twice_leaves_the_way_back_as_it_was() {
+    let server = Server::start(Options::default());
+    let pki = Pki::new();
+    let own = server.json(&["tls", "show"])["gui"]["certificate"]["sha256"].clone();
+    pki.leaf("one", P256);
+    let chain = pki.join("chain.pem", &["one.pem", "between.pem", "one.key"]);
+    for _ in 0..3 {
+        server.cli(&["tls", "install", "--cert", &chain]).ok();
+    }
+    server.cli(&["tls", "rollback"]).ok();
+    assert_eq!(
+        server.json(&["tls", "show"])["gui"]["certificate"]["sha256"],
+        own
+    );
+}
+
+#[test]
+fn a_listeners_file_that_does_not_read_is_left_alone_with_all_that_it_names() {
+    let mut server = Server::start(Options::default());
+    let pki = Pki::new();
+    pki.leaf("one", P256);
+    let chain = pki.join("chain.pem", &["one.pem", "between.pem", "one.key"]);
+    server.cli(&["tls", "install", "--cert", &chain]).ok();
+    server
+        .cli(&["setting", "set", "tls.minimum_version", "tlsv1.3"])
+        .ok();
+    server.stop();
+    let path = server.data.join("live/tls/listeners.json");
+    let good = std::fs::read_to_string(&path).unwrap();
+    let newer = good.replace("listeners/1", "listeners/2");
+    std::fs::write(&path, &newer).unwrap();
+    server.serve();
+    let tls = server.json(&["tls", "show"]);
+    assert!(
+        tls["fault"].as_str().unwrap().contains("listeners/2"),
+        "{tls}"
+    );
+    assert_eq!(
+        tls["minimum_version"], "tlsv1.3",
+        "what the store says is in force"
+    );
+    let health = server.health("/healthz").text();
+    assert!(
+        health.contains("listeners/2") && health.contains("\"red\""),
+        "{health}"
+    );
+    server
+        .cli(&["tls", "install", "--cert", &chain])
+        .fails(5)
+        .says(&["put back the file"]);
+    server.cli(&["tls", "self-signed", "--days", "9"]).fails(5);
+    server
+        .cli(&["setting", "set", "tls.minimum_version", "tlsv1.2"])
+        .ok();
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), newer);
+    server.stop();
+    std::fs::write(&path, &good).unwrap();
+    server.serve();
+    shows(&server, &pki, "one");
+    assert_eq!(server.json(&["tls", "show"])["minimum_version"], "tlsv1.2");
+}
+
+#[test]
+fn an_authority_that_ends_or_is_lost_takes_nothing_else_with_it() {
+    let mut server = Server::start(Options::stepped());
+    let pki = Pki::new();
+    pki.openssl(&[
+        "req",
+        "-x509",
+        "-new",
+        "-key",
+        "root.key",
+        "-subj",
+        "/CN=Short",
+        "-days",
+        "5",
+        "-out",
+        "short.pem",
+    ]);
+    server.cli(&["tls", "self-signed", "--days", "400"]).ok();
+    server
+        .cli(&[
+            "tls",
+            "install",
+            "--client-ca",
+            &pki.text("short.pem"),
+            "--verify-depth",
+            "1",
+        ])
+        .ok();
+    server.clock("+10d");
+    server
+        .cli(&[
+            "tls",
+            "install",
+            "--client-ca",
+            &pki.text("short.pem"),
+            "--verify-depth",
+            "1",
+        ])
+        .fails(2)
+        .says(&["`CN=Short` ended"]);
+    server
+        .cli(&["setting", "set", "tls.minimum_version", "tlsv1.3"])
+        .ok();
+    server.restart();
+    let tls = server.json(&["tls", "show"]);
+    assert_eq!(
+        (&tls["gui"]["installed"], &tls["fault"]),
+        (&json!(true), &json!(null))
+    );
+    server.stop();
+    for entry in std::fs::read_dir(server.data.join("live/tls")).unwrap() {
+        let path = entry.unwrap().path();
+        if path
+            .file_name()
+            .unwrap()
+            .to_string_lossy()
+            .starts_with("client-ca-")
+        {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    server.serve();
+    let tls = server.json(&["tls", "show"]);
+    assert_eq!(tls["gui"]["installed"], json!(true));
+    assert!(
+        tls["fault"].as_str().unwrap().contains("client-ca-"),
+        "{tls}"
+    );
+    server.cli(&["tls", "self-signed", "--days", "300"]).ok();
+    server
+        .cli(&["setting", "set", "tls.minimum_version", "tlsv1.2"])
+        .ok();
+    server.cli(&["tls", "install", "--no-client-ca"]).ok();
+    assert_eq!(server.json(&["tls", "show"])["fault"], json!(null));
+}
+
+/// A DELETE whose answer was lost is answered again, and does not take away what came after it.
+#[test]
+fn a_change_that_is_sent_again_changes_nothing_more() {
+    let server = Server::start(Options::default());
+    let pki = Pki::new();
+    let authority = std::fs::read_to_string(pki.path("root.pem")).unwrap();
+    let mut socket = server.socket();
+    let mut send = |method: &str, key: &str, body: Option<serde_json::Value>| {
+        let body = body.map(|body| body.to_string());
+        let headers = [
+            ("idempotency-key", key),
+            ("content-type", "application/json"),
+        ];
+        socket
+            .request(
+                method,
+                "/v1/tls/client-ca",
+                &headers,
+                body.as_deref().map(str::as_bytes),
+            )
+            .ok(200)
+    };
+    let set = json!({"certificates": authority, "verify_depth": 1});
+    send("PUT", "a", Some(set.clone()));
+    send("DELETE", "b", None);
+    send("PUT", "c", Some(set));
+    assert_eq!(
+        send("DELETE", "b", None).json()["client_ca"],
+        json!(null),
+        "the first answer"
+    );
+    assert_eq!(
+        server.json(&["tls", "show"])["client_ca"]["verify_depth"],
+        json!(1)
+    );
+    let kept = std::fs::read_dir(server.data.join("live/tls"))
+        .unwrap()
+        .filter(|it| {
+            it.as_ref()
+                .unwrap()
+                .file_name()
+                .to_string_lossy()
+                .starts_with("client-ca-")
+        })
+        .count();
+    assert_eq!(kept, 1);
+    // What is shown is not for everyone who may set a setting; and not beside the listeners' keys.
+    server
+        .cli_with(
+            &[
+                "user",
+                "add",
+                "adm",
+                "--password-file",
+                "-",
+                "--role",
+                "administrator",
+            ],
+            b"a long enough one",
+        )
+        .ok();
+    let token = server.token("adm", &["all"]);
+    for (name, value) in [
+        ("tls.client_listener", "installed"),
+        ("tls.minimum_version", "tlsv1.3"),
+        ("tls.ciphers", ""),
+    ] {
+        let url = format!("{}/v1/settings/{name}", server.gui_url);
+        server
+            .curl(&url)
+            .method("PUT")
+            .token(&token)
+            .json(&json!({"value": value}))
+            .send()
+            .refused(403, "denied");
+    }
+    server
+        .cli(&[
+            "setting",
+            "set",
+            "tls.ciphers",
+            "ECDHE-RSA-AES256-GCM-SHA384",
+        ])
+        .fails(2)
+        .says(&["ECDSA", "nobody could connect"]);
 }

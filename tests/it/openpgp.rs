@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::harness::{Opens, Options, Server, run};
+use crate::harness::{Opens, Options, PATIENCE, Server, run, until};
 
 #[track_caller]
 fn fingerprint(server: &Server) -> String {
@@ -73,6 +73,23 @@ fn the_fingerprint_is_the_keys_over_restarts_rotation_and_sealing() {
     server.stop();
     server.serve();
     assert_eq!(fingerprint(&server), first);
+    // Another's in its place is noticed.
+    let own = std::fs::read(server.data.join("live/openpgp.asc")).unwrap();
+    let other = Server::start(Options::default());
+    fingerprint(&other);
+    server.stop();
+    std::fs::copy(
+        other.data.join("live/openpgp.asc"),
+        server.data.join("live/openpgp.asc"),
+    )
+    .unwrap();
+    server.serve();
+    until(PATIENCE, || fingerprint(&server) == first);
+    assert_eq!(
+        std::fs::read(server.data.join("live/openpgp.asc")).unwrap(),
+        own
+    );
+    server.logs("held another key");
     let events = server
         .cli(&["audit", "list", "-F", "action = server.openpgp_key"])
         .ok();

@@ -12,13 +12,15 @@ use webpki::{
 use crate::clock::Timestamp;
 use crate::crypto::x509::{self, CertificateInfo};
 use crate::error::{Error, Result};
+use crate::model::id::shown;
 
 /// webpki follows no longer chains.
 pub const DEEPEST: u8 = 6;
 const MAX_LISTS: usize = 16;
 
 pub struct ClientAuthority {
-    roots: Vec<TrustAnchor<'static>>,
+    /// Each with its end, which an anchor does not carry.
+    roots: Vec<(TrustAnchor<'static>, Timestamp)>,
     /// Authorities between a root and those that come.
     between: Vec<CertificateDer<'static>>,
     revoked: Vec<CertRevocationList<'static>>,
@@ -31,8 +33,8 @@ impl ClientAuthority {
     /// From PEM, in any order: roots, perhaps those between, perhaps lists of revoked certificates.
     ///
     /// # Errors
-    /// `Invalid`: no root, a root whose date is over, a depth beyond [`DEEPEST`].
-    pub fn parse(pem: &[u8], depth: u8, now: Timestamp) -> Result<Self> {
+    /// `Invalid`: no root, a depth beyond [`DEEPEST`].
+    pub fn parse(pem: &[u8], depth: u8) -> Result<Self> {
         if depth > DEEPEST {
             return Err(Error::invalid(
                 "verify_depth",
@@ -45,24 +47,19 @@ impl ClientAuthority {
             let der = CertificateDer::from(der);
             if info.subject != info.issuer {
                 between.push(der);
-            } else if info.not_after <= now {
-                return Err(Error::invalid(
-                    "client_ca",
-                    format!("the root `{}` ended {}", info.subject, info.not_after),
-                ));
             } else {
                 let anchor = anchor_from_trusted_cert(&der).map_err(|why| {
                     Error::invalid(
                         "client_ca",
-                        format!("`{}` cannot be a root: {why}", info.subject),
+                        format!("`{}` cannot be a root: {why}", shown(&info.subject)),
                     )
                 })?;
-                roots.push(anchor.to_owned());
+                roots.push((anchor.to_owned(), info.not_after));
             }
             certificates.push(info);
         }
         if roots.is_empty() {
-            let issuers: Vec<&str> = certificates.iter().map(|it| it.issuer.as_str()).collect();
+            let issuers: Vec<String> = certificates.iter().map(|it| shown(&it.issuer)).collect();
             return Err(Error::invalid(
                 "client_ca",
                 format!(
@@ -78,6 +75,18 @@ impl ClientAuthority {
             depth,
             certificates,
         })
+    }
+
+    /// # Errors
+    /// `Invalid`: a root whose date is over.
+    pub fn check_dates(&self, now: Timestamp) -> Result<()> {
+        match self.certificates.iter().find(|it| it.not_after <= now) {
+            None => Ok(()),
+            Some(over) => Err(Error::invalid(
+                "client_ca",
+                format!("`{}` ended {}", shown(&over.subject), over.not_after),
+            )),
+        }
     }
 
     pub fn depth(&self) -> u8 {
@@ -112,13 +121,19 @@ impl ClientAuthority {
         let revocation = RevocationOptionsBuilder::new(&lists)
             .ok()
             .map(|it| it.with_status_policy(UnknownStatusPolicy::Allow).build());
+        let roots: Vec<TrustAnchor<'_>> = self
+            .roots
+            .iter()
+            .filter(|(_, end)| *end > now)
+            .map(|(anchor, _)| anchor.clone())
+            .collect();
         let seconds = u64::try_from(now.0.div_euclid(Timestamp::SECOND)).unwrap_or(0);
         let depth = usize::from(self.depth);
         let verified = certificate.verify_for_usage(
             aws_lc_rs::default_provider()
                 .signature_verification_algorithms
                 .all,
-            &self.roots,
+            &roots,
             &between,
             UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds)),
             KeyUsage::client_auth(),

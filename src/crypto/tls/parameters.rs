@@ -3,11 +3,13 @@
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::ALL_CIPHER_SUITES;
 use rustls::version::{TLS12, TLS13};
-use rustls::{CipherSuite, SupportedCipherSuite, SupportedProtocolVersion};
+use rustls::{CipherSuite, SignatureAlgorithm, SupportedCipherSuite, SupportedProtocolVersion};
 use serde::{Deserialize, Serialize};
 
+use crate::crypto::x509;
 use crate::error::{Error, Result};
 use crate::model::id::shown;
+use crate::secret::Secret;
 
 const MOST_TEXT: usize = 4_096;
 
@@ -55,6 +57,32 @@ pub struct Parameters {
 }
 
 impl Parameters {
+    /// Refuses suites with which nobody who speaks only TLS 1.2 could connect: what signs with this
+    /// key is not among them.
+    pub fn check_key(&self, key_pem: &Secret<String>) -> Result<()> {
+        let kind = x509::load_key(key_pem)?.algorithm();
+        // Ed25519 signs where ECDSA does.
+        let signs = match kind {
+            SignatureAlgorithm::RSA => "_RSA_",
+            _ => "_ECDSA_",
+        };
+        let fits = |suite: &SupportedCipherSuite| {
+            let name = suite.suite().as_str().unwrap_or_default();
+            suite.tls13().is_none() && name.contains(signs)
+        };
+        match self.minimum_version {
+            MinimumVersion::Tls12 if !suites(&self.ciphers)?.iter().any(fits) => {
+                Err(Error::invalid(
+                    "value",
+                    format!(
+                        "none of these ciphers goes with a listener's key ({kind:?}), so that nobody could connect by TLS 1.2; add one, or set tls.minimum_version to tlsv1.3"
+                    ),
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn versions(&self) -> &'static [&'static SupportedProtocolVersion] {
         static BOTH: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
         match self.minimum_version {

@@ -12,6 +12,7 @@ use x509_parser::asn1_rs::{Any, FromDer};
 use x509_parser::certificate::{X509Certificate, X509CertificateParser};
 use x509_parser::extensions::GeneralName;
 use x509_parser::nom::Parser;
+use x509_parser::x509::X509Version;
 
 use crate::clock::Timestamp;
 use crate::crypto::sha256;
@@ -87,6 +88,8 @@ pub struct ServerCertificate {
     pub names: Vec<String>,
     /// Whether its key may be a server's.
     pub for_servers: bool,
+    /// Whether it may stand above another: an authority, or too old to say (version 1).
+    pub may_issue: bool,
 }
 
 /// Names and purposes too.
@@ -108,6 +111,10 @@ pub fn certificate_info(cert_der: &[u8]) -> Result<ServerCertificate> {
             .find_map(|name| name.as_str().ok().map(str::to_owned)),
         names,
         for_servers: usage.is_none_or(|usage| usage.value.server_auth || usage.value.any),
+        may_issue: match certificate.basic_constraints().map_err(|_| wrong())? {
+            Some(constraints) => constraints.value.ca,
+            None => certificate.version() == X509Version::V1,
+        },
     })
 }
 

@@ -19,7 +19,7 @@ pub use certificate::{
     verify_by_certificate,
 };
 pub(in crate::crypto) use certificate::{load_key, parse, verify_any};
-pub use chain::{Arranged, arrange, check_server};
+pub use chain::{Arranged, arrange, check_chainable, check_server};
 pub use identity::{
     ClientCertificate, InstanceIdentity, LEAF_DAYS, Leaf, chain_pem, client_certificate,
 };

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::script;
-use crate::clock::Timestamp;
 use crate::crypto::tls::{ClientAuthority, Parameters};
 use crate::crypto::x509;
 use crate::error::{Error, Kind, Result};
@@ -42,8 +41,16 @@ pub struct State {
     pub previous: Option<Uuid>,
     pub client_listener: ClientListener,
     pub parameters: Parameters,
-    /// How deep API users' chains may be, where there is an authority for them.
-    pub client_ca_depth: Option<u8>,
+    /// The authority of API users, where there is one.
+    pub client_ca: Option<ClientCaState>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientCaState {
+    pub id: Uuid,
+    /// How deep chains may be.
+    pub depth: u8,
 }
 
 impl Default for State {
@@ -54,7 +61,7 @@ impl Default for State {
             previous: None,
             client_listener: ClientListener::default(),
             parameters: Parameters::default(),
-            client_ca_depth: None,
+            client_ca: None,
         }
     }
 }
@@ -63,6 +70,8 @@ impl Default for State {
 pub struct Installed {
     pub cert_pem: String,
     pub key_pem: Secret<String>,
+    /// The key as it lies here, perhaps behind the script's password.
+    pub key_as_kept: Secret<String>,
     pub chain: Vec<Vec<u8>>,
 }
 
@@ -127,12 +136,12 @@ impl Files {
         folder::replace(&self.state_path(), &bytes)
     }
 
-    /// Removes certificates that the state does not name.
+    /// Removes certificates and authorities that the state does not name.
     pub fn drop_others(&self, state: &State) -> Result<()> {
-        let kept: Vec<PathBuf> = [state.installed, state.previous]
-            .into_iter()
-            .flatten()
+        let certificates = [state.installed, state.previous].into_iter().flatten();
+        let kept: Vec<PathBuf> = certificates
             .map(|id| self.certificate_path(id))
+            .chain(state.client_ca.iter().map(|it| self.authority_path(it.id)))
             .collect();
         let entries = std::fs::read_dir(&self.tls)
             .map_err(|error| folder::failed("read", &self.tls, error))?;
@@ -141,7 +150,8 @@ impl Files {
                 .map_err(|error| folder::failed("read", &self.tls, error))?
                 .path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.starts_with("installed-") && !kept.contains(&path) {
+            let ours = name.starts_with("installed-") || name.starts_with("client-ca-");
+            if ours && !kept.contains(&path) {
                 folder::remove(&path)?;
             }
         }
@@ -173,6 +183,7 @@ impl Files {
         Ok(Installed {
             cert_pem: x509::chain_pem(&chain),
             key_pem,
+            key_as_kept: x509::key_section(bytes.expose())?,
             chain,
         })
     }
@@ -206,32 +217,31 @@ impl Files {
         folder::replace(&self.request_key_path(), key_pem.expose().as_bytes())
     }
 
+    /// Its certificate is installed.
+    pub fn drop_request_key(&self) -> Result<()> {
+        folder::remove(&self.request_key_path())
+    }
+
     /// The key of the instance's own leaf.
     pub fn leaf_key(&self) -> Result<Secret<String>> {
         let bytes = Secret::new(folder::read(&self.path("leaf.key"), MOST_PEM)?);
         x509::read_key(bytes.expose(), None)
     }
 
-    fn authority_path(&self) -> PathBuf {
-        self.path("client-ca.pem")
+    fn authority_path(&self, id: Uuid) -> PathBuf {
+        self.path(&format!("client-ca-{id}.pem"))
     }
 
-    /// The authority of API users, with its lists of revoked certificates, PEM.
-    pub fn authority_pem(&self) -> Result<Option<Vec<u8>>> {
-        optional(&self.authority_path(), MOST_PEM)
+    /// Of API users, with its lists of revoked certificates.
+    pub fn authority(&self, state: &ClientCaState) -> Result<ClientAuthority> {
+        let pem = folder::read(&self.authority_path(state.id), MOST_PEM)?;
+        ClientAuthority::parse(&pem, state.depth)
     }
 
-    pub fn authority(&self, depth: u8, now: Timestamp) -> Result<ClientAuthority> {
-        let pem = folder::read(&self.authority_path(), MOST_PEM)?;
-        ClientAuthority::parse(&pem, depth, now)
-    }
-
-    /// With none, the authority goes.
-    pub fn write_authority(&self, pem: Option<&[u8]>) -> Result<()> {
-        match pem {
-            Some(pem) => folder::replace(&self.authority_path(), pem),
-            None => folder::remove(&self.authority_path()),
-        }
+    pub fn write_authority(&self, pem: &str) -> Result<Uuid> {
+        let id = Uuid::now_v7();
+        folder::replace(&self.authority_path(id), pem.as_bytes())?;
+        Ok(id)
     }
 }
 

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use uuid::Uuid;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::access::{Action, Target};
 use super::caller::{Context, Listener};
@@ -19,17 +20,21 @@ use crate::api::tls::{
     Shown as ShownView, SigningRequest, Tls,
 };
 use crate::clock::{self, Timestamp};
+use crate::crypto::tls::ClientAuthority;
 use crate::crypto::x509::{self, Arranged, CertificateInfo, Material};
 use crate::error::{Error, Kind, Result};
 use crate::model::id::Fingerprint;
 use crate::secret::Secret;
-use files::{Files, State};
+use files::{ClientCaState, Files, State};
 pub use script::password;
 use shown::{Ends, Shown, with_installed};
 
 const MOST_DAYS: u32 = 3_650;
 /// The part of health that is about certificates.
-const BOARD: &str = "certificates";
+pub const BOARD: &str = "certificates";
+/// What mends one that cannot be shown.
+pub const MEND: &str =
+    "mend that (it is tried again each minute), or install another: strongroom tls install";
 const NEXT_STEP: &str =
     "install another: strongroom tls csr, then strongroom tls install (or tls self-signed)";
 
@@ -47,29 +52,56 @@ impl Service {
         view(&self.tls)
     }
 
-    /// A signing request; its key is kept until a certificate for it is installed.
-    pub async fn tls_request(&self, ctx: &Context, request: NewRequest) -> Result<SigningRequest> {
+    /// A signing request. A new key is kept until a certificate for it is installed; of the one in use
+    /// there is no copy.
+    pub async fn tls_request(
+        self: &Arc<Self>,
+        ctx: &Context,
+        request: NewRequest,
+    ) -> Result<SigningRequest> {
         const VERB: &str = "tls.csr";
-        let (tls, fqdn) = (object("tls", "", ""), self.facts.config.fqdn.clone());
+        let tls = object("tls", "", "");
         self.allow(ctx, Action::TlsChange, &Target::Server, VERB, tls)?;
+        let (this, ctx) = (Arc::clone(self), ctx.clone());
+        tokio::spawn(async move { this.tls_requested(&ctx, VERB, request).await })
+            .await
+            .map_err(|error| Error::internal(error.to_string()))?
+    }
+
+    async fn tls_requested(
+        &self,
+        ctx: &Context,
+        verb: &str,
+        request: NewRequest,
+    ) -> Result<SigningRequest> {
         let _turn = self.tls_turn.lock().await;
         if let Some(first) = self.first_tls_answer(ctx)? {
             return Ok(first);
         }
-        let files = self.tls.files();
-        let key = match (request.new_key, self.tls.installed_key()) {
-            (true, _) => x509::new_key_pem()?,
-            (false, Some(key)) => key,
-            // A copy: the leaf's own changes when it is renewed.
-            (false, None) => files.leaf_key()?,
-        };
-        let csr = x509::certificate_request(&key, &fqdn, &request.names)?;
-        let answer = SigningRequest {
-            request: csr,
-            spki_sha256: x509::key_fingerprint(&key)?,
-        };
-        files.write_request_key(&key)?;
-        let mut change = self.change(ctx, VERB, object("tls", "", &fqdn), clock::now());
+        self.store.room()?;
+        let (fqdn, shown) = (self.facts.config.fqdn.clone(), Arc::clone(&self.tls));
+        let answer = tokio::task::spawn_blocking(move || {
+            let files = shown.files();
+            let (key, is_kept) = match (request.new_key, shown.installed()) {
+                (true, _) => (x509::new_key_pem()?, false),
+                (false, Some(it)) => (Secret::new(it.key_pem.expose().clone()), true),
+                // A copy: the leaf's own changes when it is renewed.
+                (false, None) => (files.leaf_key()?, false),
+            };
+            let csr = x509::certificate_request(&key, &fqdn, &request.names)?;
+            if !is_kept {
+                files.write_request_key(&key)?;
+            }
+            Ok::<_, Error>(SigningRequest {
+                request: csr,
+                spki_sha256: x509::key_fingerprint(&key)?,
+            })
+        });
+        let answer = answer
+            .await
+            .map_err(|error| Error::internal(error.to_string()))??;
+        let name = &self.facts.config.fqdn;
+        let mut change = self.change(ctx, verb, object("tls", "", name), clock::now());
         change.event.detail = format!("public key {}", answer.spki_sha256);
         self.store.note_with(change, answer).await
     }
@@ -113,9 +145,7 @@ impl Service {
         self.tls_installing(ctx, VERB, move |files| {
             let any_name = request.other_name;
             let wanted = wanted(files, &shown, request)?;
-            let leaf = wanted.arranged.chain.first();
-            let leaf = leaf.ok_or_else(|| Error::internal("a chain is empty"))?;
-            x509::check_server(leaf, &fqdn, any_name, clock::now())?;
+            x509::check_server(&wanted.arranged.chain, &fqdn, any_name, clock::now())?;
             Ok(wanted)
         })
         .await
@@ -126,7 +156,7 @@ impl Service {
         const VERB: &str = "tls.rollback";
         let tls = object("tls", "", "");
         self.allow(ctx, Action::TlsChange, &Target::Server, VERB, tls)?;
-        let changed = self.tls_change(ctx, VERB, |shown| {
+        let alter = |shown: &Shown| {
             let state = shown.state();
             if state.installed.is_none() && state.previous.is_none() {
                 return Err(Error::conflict(
@@ -134,13 +164,14 @@ impl Service {
                     "no other certificate was shown before this one",
                 ));
             }
-            Ok(State {
+            let state = State {
                 installed: state.previous,
                 previous: state.installed,
                 ..state
-            })
-        });
-        changed.await
+            };
+            Ok((state, ()))
+        };
+        self.tls_change(ctx, VERB, alter, |tls, ()| tls).await
     }
 
     pub async fn tls_set_client_ca(
@@ -152,110 +183,120 @@ impl Service {
         let tls = object("tls", "", "");
         self.allow(ctx, Action::TlsChange, &Target::Server, VERB, tls)?;
         let (pem, depth) = (request.certificates, request.verify_depth);
-        crate::crypto::tls::ClientAuthority::parse(pem.as_bytes(), depth, clock::now())?;
-        self.tls_client_ca(ctx, VERB, Some((pem, depth))).await
+        ClientAuthority::parse(pem.as_bytes(), depth)?.check_dates(clock::now())?;
+        let alter = move |shown: &Shown| {
+            let id = shown.files().write_authority(&pem)?;
+            let state = State {
+                client_ca: Some(ClientCaState { id, depth }),
+                ..shown.state()
+            };
+            Ok((state, ()))
+        };
+        self.tls_change(ctx, VERB, alter, |tls, ()| tls).await
     }
 
     pub async fn tls_remove_client_ca(self: &Arc<Self>, ctx: &Context) -> Result<Tls> {
         const VERB: &str = "tls.remove_client_ca";
         let tls = object("tls", "", "");
         self.allow(ctx, Action::TlsChange, &Target::Server, VERB, tls)?;
-        self.tls_client_ca(ctx, VERB, None).await
+        let alter = |shown: &Shown| {
+            let state = State {
+                client_ca: None,
+                ..shown.state()
+            };
+            Ok((state, ()))
+        };
+        self.tls_change(ctx, VERB, alter, |tls, ()| tls).await
     }
 
-    /// The file is put back if the rest does not come to its end.
-    async fn tls_client_ca(
-        self: &Arc<Self>,
-        ctx: &Context,
-        verb: &'static str,
-        wanted: Option<(String, u8)>,
-    ) -> Result<Tls> {
-        let (this, before) = (Arc::clone(self), self.tls.files().authority_pem()?);
-        let changed = self
-            .tls_change(ctx, verb, move |shown| {
-                let depth = wanted.as_ref().map(|(_, depth)| *depth);
-                // Without an authority the state is changed first, else it would name a missing file.
-                if let Some((pem, _)) = &wanted {
-                    shown.files().write_authority(Some(pem.as_bytes()))?;
-                }
-                Ok(State {
-                    client_ca_depth: depth,
-                    ..shown.state()
-                })
-            })
-            .await;
-        match &changed {
-            Ok(tls) if tls.client_ca.is_none() => this.tls.files().write_authority(None)?,
-            Err(error) if error.kind != Kind::Unknown => {
-                this.tls.files().write_authority(before.as_deref())?;
-                this.tls.reload();
-            }
-            _ => {}
-        }
-        changed
-    }
-
-    /// Keeps a certificate, shows it, and enters that in the audit.
+    /// Keeps a certificate and shows it, unless it is shown already.
     async fn tls_installing(
         self: &Arc<Self>,
         ctx: &Context,
         verb: &'static str,
         want: impl FnOnce(&Files) -> Result<Wanted> + Send + 'static,
     ) -> Result<InstalledCertificate> {
-        let left_out = Arc::new(std::sync::Mutex::new(Vec::new()));
-        let left = Arc::clone(&left_out);
-        let tls = self
-            .tls_change(ctx, verb, move |shown| {
-                let Wanted {
-                    arranged,
-                    key_to_keep,
-                } = want(shown.files())?;
-                let pem = x509::chain_pem(&arranged.chain);
-                let id: Uuid = shown.files().write_certificate(&pem, &key_to_keep)?;
-                if let Ok(mut left) = left.lock() {
-                    *left = arranged.left_out;
+        let alter = move |shown: &Shown| {
+            let Wanted {
+                arranged,
+                key_to_keep,
+            } = want(shown.files())?;
+            let same = shown.installed().is_some_and(|it| {
+                it.chain == arranged.chain
+                    && it.key_as_kept.expose().trim() == key_to_keep.expose().trim()
+            });
+            let state = match same {
+                true => shown.state(),
+                false => {
+                    let pem = x509::chain_pem(&arranged.chain);
+                    let id = shown.files().write_certificate(&pem, &key_to_keep)?;
+                    with_installed(&shown.state(), id)
                 }
-                Ok(with_installed(&shown.state(), id))
+            };
+            Ok((state, arranged.left_out))
+        };
+        let installed = self
+            .tls_change(ctx, verb, alter, |tls, left_out| InstalledCertificate {
+                tls,
+                left_out,
             })
             .await?;
-        let left_out = left_out.lock().map(|it| it.clone()).unwrap_or_default();
-        Ok(InstalledCertificate { tls, left_out })
+        // Whatever the last request's key was, nothing is asked for with it any more.
+        if let Err(error) = self.tls.files().drop_request_key() {
+            log::warn!(error:? = error; "the key of the last signing request could not be removed");
+        }
+        Ok(installed)
     }
 
     /// Makes another state, shows it, and enters that in the audit; if the store does not take the
     /// event, what was shown before comes back. Goes on if the caller does not wait.
-    async fn tls_change(
+    async fn tls_change<T, R>(
         self: &Arc<Self>,
         ctx: &Context,
         verb: &'static str,
-        alter: impl FnOnce(&Shown) -> Result<State> + Send + 'static,
-    ) -> Result<Tls> {
+        alter: impl FnOnce(&Shown) -> Result<(State, T)> + Send + 'static,
+        answer: impl FnOnce(Tls, T) -> R + Send + 'static,
+    ) -> Result<R>
+    where
+        T: Send + 'static,
+        R: Serialize + DeserializeOwned + Send + 'static,
+    {
         let (this, ctx) = (Arc::clone(self), ctx.clone());
-        tokio::spawn(async move { this.tls_changed(&ctx, verb, alter).await })
+        tokio::spawn(async move { this.tls_changed(&ctx, verb, alter, answer).await })
             .await
             .map_err(|error| Error::internal(error.to_string()))?
     }
 
-    async fn tls_changed(
+    async fn tls_changed<T, R>(
         &self,
         ctx: &Context,
         verb: &str,
-        alter: impl FnOnce(&Shown) -> Result<State> + Send + 'static,
-    ) -> Result<Tls> {
+        alter: impl FnOnce(&Shown) -> Result<(State, T)> + Send + 'static,
+        answer: impl FnOnce(Tls, T) -> R + Send + 'static,
+    ) -> Result<R>
+    where
+        T: Send + 'static,
+        R: Serialize + DeserializeOwned + Send + 'static,
+    {
         let _turn = self.tls_turn.lock().await;
         if let Some(first) = self.first_tls_answer(ctx)? {
             return Ok(first);
         }
         self.store.room()?;
-        let (shown, before) = (Arc::clone(&self.tls), self.tls.state());
-        let tls = tokio::task::spawn_blocking(move || {
-            let state = alter(&shown)?;
-            shown.change(&state)?;
-            view(&shown)
-        })
-        .await
-        .map_err(|error| Error::internal(error.to_string()))?
-        .inspect_err(|_| self.tidy())?;
+        let shown = Arc::clone(&self.tls);
+        let changed = tokio::task::spawn_blocking(move || {
+            let mut beside = None;
+            let before = shown.change(|shown| {
+                let (state, with) = alter(shown)?;
+                beside = Some(with);
+                Ok(state)
+            })?;
+            let beside = beside.ok_or_else(|| Error::internal("nothing was changed"))?;
+            Ok::<_, Error>((before, view(&shown)?, beside))
+        });
+        let (before, tls, beside) = changed
+            .await
+            .map_err(|error| Error::internal(error.to_string()))??;
         let name = &self.facts.config.fqdn;
         let mut change = self.change(ctx, verb, object("tls", "", name), clock::now());
         let gui = &tls.gui.certificate;
@@ -263,39 +304,41 @@ impl Service {
             "8443 shows {} of {}, until {}",
             gui.sha256, gui.subject, gui.not_after
         );
-        let noted = self.store.note_with(change, tls).await;
+        let noted = self.store.note_with(change, answer(tls, beside)).await;
         match &noted {
+            Ok(_) => self.tidy(),
             // It may be in the store, so it stays.
-            Err(error) if error.kind != Kind::Unknown => {
+            Err(error) if error.kind == Kind::Unknown => {}
+            Err(_) => {
                 let shown = Arc::clone(&self.tls);
-                let back = tokio::task::spawn_blocking(move || shown.change(&before)).await;
-                if !matches!(back, Ok(Ok(()))) {
+                let back = tokio::task::spawn_blocking(move || shown.change(|_| Ok(before))).await;
+                if !matches!(back, Ok(Ok(_))) {
                     log::error!(
                         "another certificate is shown, and that could be neither audited nor undone"
                     );
                 }
             }
-            _ => {}
         }
-        self.tidy();
         noted
     }
 
     /// Tries again to show what could not be shown: whatever was missing may be there again.
     pub async fn show_again(&self) {
-        if self.tls.fault().is_some() {
-            let _turn = self.tls_turn.lock().await;
-            let shown = Arc::clone(&self.tls);
-            if let Err(error) = tokio::task::spawn_blocking(move || shown.reload()).await {
-                log::error!(error:% = error; "certificates were not read anew");
-            }
+        let shown = Arc::clone(&self.tls);
+        if shown.faults().of_files().is_some()
+            && let Err(error) = tokio::task::spawn_blocking(move || shown.reload()).await
+        {
+            log::error!(error:% = error; "certificates were not read anew");
         }
     }
 
     /// Says on the board how the certificates are that nobody renews by himself, and enters in log and
     /// audit when one comes nearer to its end: 30, 14 and 3 days before it.
     pub async fn look_at_certificates(&self, now: Timestamp) -> Result<()> {
-        let mut watched: Vec<CertificateInfo> = self.tls.installed()?.into_iter().collect();
+        let mut watched = Vec::new();
+        if let Some(installed) = self.tls.installed() {
+            watched.push(installed.info()?);
+        }
         if let Some(authority) = self.tls.authority() {
             watched.extend(authority.certificates().iter().cloned());
         }
@@ -304,19 +347,16 @@ impl Service {
         let said = |it: &CertificateInfo| {
             format!("the certificate of {} ends {}", it.subject, it.not_after)
         };
-        match (self.tls.fault(), first) {
-            (Some(why), _) => self.board.red(
-                BOARD,
-                &format!("the certificate that was installed is not shown: {why}"),
-                "mend that (it is tried again each minute), or install another: strongroom tls install",
-            ),
+        let faults = self.tls.faults();
+        match (faults.of_files(), first) {
+            (Some(why), _) => self.board.red(BOARD, &not_shown(why), MEND),
             (None, Some((Ends::Over | Ends::Within3Days, it))) => {
                 self.board.red(BOARD, &said(it), NEXT_STEP);
             }
             (None, Some((Ends::Within14Days | Ends::Within30Days, it))) => {
                 self.board.amber(BOARD, &said(it), NEXT_STEP);
             }
-            (None, Some((Ends::Later, _)) | None) => match self.tls.renewal_fault() {
+            (None, Some((Ends::Later, _)) | None) => match faults.renewal {
                 None => self.board.green(BOARD),
                 Some(why) => self.board.amber(
                     BOARD,
@@ -325,9 +365,10 @@ impl Service {
                 ),
             },
         }
-        for (_, it) in self.tls_watch.nearer(now, &watched) {
+        for it in self.tls_watch.nearer(now, &watched) {
             log::warn!("{}", said(&it));
             self.note("certificate.ends_soon", &said(&it)).await?;
+            self.tls_watch.told(now, &it);
         }
         Ok(())
     }
@@ -339,12 +380,17 @@ impl Service {
         }
     }
 
-    fn first_tls_answer<T: serde::de::DeserializeOwned>(&self, ctx: &Context) -> Result<Option<T>> {
+    fn first_tls_answer<T: DeserializeOwned>(&self, ctx: &Context) -> Result<Option<T>> {
         match once(ctx) {
             Some(once) => self.store.first_answer(&once),
             None => Ok(None),
         }
     }
+}
+
+/// For health, sealed or open.
+pub fn not_shown(why: &str) -> String {
+    format!("what the listeners should show is not as it was set: {why}")
 }
 
 /// The chain and the key that a request gives, or whose key is here already.
@@ -405,7 +451,7 @@ fn wanted(files: &Files, shown: &Shown, request: Install) -> Result<Wanted> {
     let arranged = x509::arrange(certificates, &opened)?;
     let key_to_keep = match (by_script, &key) {
         (false, _) => opened,
-        (true, Some(key)) => Secret::new(key.expose().clone()),
+        (true, Some(key)) => x509::key_section(key.expose().as_bytes())?,
         (true, None) => x509::key_section(bytes.expose())?,
     };
     Ok(Wanted {
@@ -417,15 +463,19 @@ fn wanted(files: &Files, shown: &Shown, request: Install) -> Result<Wanted> {
 /// The certificate is for the key of the last signing request, or for the one in use.
 fn with_key_at_hand(files: &Files, shown: &Shown, certificates: Vec<Vec<u8>>) -> Result<Wanted> {
     let mut why = Error::invalid("key", "there is no private key; give it with --key");
-    for key in [files.request_key()?, shown.installed_key()]
-        .into_iter()
-        .flatten()
-    {
+    let requested = files.request_key()?;
+    let requested = requested.map(|key| (Secret::new(key.expose().clone()), key));
+    // In use, and kept as it is kept: perhaps behind the script's password.
+    let in_use = shown.installed().map(|it| {
+        let copy = |text: &Secret<String>| Secret::new(text.expose().clone());
+        (copy(&it.key_pem), copy(&it.key_as_kept))
+    });
+    for (key, as_kept) in [requested, in_use].into_iter().flatten() {
         match x509::arrange(certificates.clone(), &key) {
             Ok(arranged) => {
                 return Ok(Wanted {
                     arranged,
-                    key_to_keep: key,
+                    key_to_keep: as_kept,
                 });
             }
             Err(error) => why = error,
@@ -447,7 +497,7 @@ fn view(shown: &Shown) -> Result<Tls> {
         client: listener(Listener::Client)?,
         gui: listener(Listener::Gui)?,
         can_roll_back: state.installed.is_some() || state.previous.is_some(),
-        fault: shown.fault(),
+        fault: shown.faults().of_files().map(str::to_owned),
         minimum_version: state.parameters.minimum_version.as_str().to_owned(),
         ciphers: state.parameters.ciphers,
         client_ca: shown.authority().map(|authority| ClientCa {

@@ -4,13 +4,15 @@ use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::os;
 use crate::secret::Secret;
 
 const PATIENCE: Duration = Duration::from_secs(10);
+/// For what a program that has ended has printed.
+const MOMENT: Duration = Duration::from_millis(500);
 const MOST: u64 = 1_024;
 
 /// Runs `line` (a path and arguments, quoted as in a shell) and takes what it prints, without the last
@@ -39,22 +41,24 @@ fn password_within(line: &str, patience: Duration) -> Result<Secret<Vec<u8>>> {
         .map_err(|error| failed(program, &error.to_string()))?;
     let group = child.id();
     let stdout = child.stdout.take();
-    let reading = std::thread::spawn(move || {
+    let (printed, printing) = mpsc::channel();
+    std::thread::spawn(move || {
         let mut bytes = Vec::with_capacity(MOST as usize + 1);
         if let Some(stdout) = stdout {
             let _ = stdout.take(MOST + 1).read_to_end(&mut bytes);
         }
-        Secret::new(bytes)
+        let _ = printed.send(Secret::new(bytes));
     });
     let (ended, ending) = mpsc::channel();
-    let waiting = std::thread::spawn(move || ended.send(child.wait()));
+    std::thread::spawn(move || ended.send(child.wait()));
+    let since = Instant::now();
     let status = ending.recv_timeout(patience).ok();
-    // Whatever it left running still holds the pipe.
+    // Whatever it left running still holds the pipe. What left its group, too, is not waited for.
     os::kill_group(group);
-    let _ = waiting.join();
-    let output = reading
-        .join()
-        .map_err(|_| failed(program, "what it printed could not be read"))?;
+    let left = patience.saturating_sub(since.elapsed()).max(MOMENT);
+    let output = printing
+        .recv_timeout(left)
+        .map_err(|_| failed(program, "something that it started holds its output open"))?;
     match status {
         None => Err(failed(
             program,
@@ -126,5 +130,10 @@ mod tests {
         // leaves a child behind does not hang us either.
         let left = password("/bin/sh -c 'sleep 300 & echo x'").unwrap();
         assert_eq!(left.expose(), b"x");
+        let away = "/usr/bin/setsid -f /bin/sh -c 'echo $PPID; sleep 30'";
+        let error = password_within(away, Duration::from_millis(900))
+            .err()
+            .unwrap();
+        assert!(error.public.contains("holds its output open"), "{error}");
     }
 }

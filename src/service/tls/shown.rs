@@ -2,15 +2,15 @@
 //! there stay as they are, so a change loses no request.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::ServerConfig;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::files::{ClientListener, Files, Installed, State};
-use crate::clock::{self, Timestamp};
-use crate::crypto::tls::{ClientAuthority, Parameters, server_config, suites, without_sessions};
+use crate::clock::Timestamp;
+use crate::crypto::tls::{ClientAuthority, Parameters, server_config, without_sessions};
 use crate::crypto::x509::{self, CertificateInfo};
 use crate::error::{Error, Result};
 use crate::model::id::Fingerprint;
@@ -33,6 +33,9 @@ pub struct Configs {
 
 pub struct Shown {
     files: Files,
+    /// Held from reading the state to writing the next one, while a script may run; never taken by
+    /// those who only look.
+    turn: Mutex<()>,
     inner: Mutex<Inner>,
     client: watch::Sender<Arc<ServerConfig>>,
     gui: watch::Sender<Arc<ServerConfig>>,
@@ -43,12 +46,29 @@ struct Inner {
     state: State,
     installed: Option<Arc<Installed>>,
     authority: Option<Arc<ClientAuthority>>,
-    /// Why the state or what it names is not what is shown.
-    fault: Option<String>,
-    /// Why the instance identity's leaf could not be issued anew.
-    renewal_fault: Option<String>,
+    faults: Faults,
     /// A sealed server keeps no sessions: they would outlive the sealing.
     sealed: bool,
+}
+
+/// Why something else is in force than was wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// listeners.json does not read; then it is left alone, and so is all that it may name.
+    pub state: Option<String>,
+    pub installed: Option<String>,
+    pub authority: Option<String>,
+    /// The instance identity's leaf could not be issued anew.
+    pub renewal: Option<String>,
+}
+
+impl Faults {
+    /// The first of those that a file's return would mend.
+    pub fn of_files(&self) -> Option<&str> {
+        [&self.state, &self.installed, &self.authority]
+            .into_iter()
+            .find_map(|fault| fault.as_deref())
+    }
 }
 
 /// One listener's certificate.
@@ -57,6 +77,14 @@ pub struct ShownCertificate {
     pub info: CertificateInfo,
     /// False: the instance's own leaf.
     pub installed: bool,
+}
+
+/// What a state names, read.
+struct Loaded {
+    state: State,
+    installed: Option<Arc<Installed>>,
+    authority: Option<Arc<ClientAuthority>>,
+    faults: Faults,
 }
 
 impl Shown {
@@ -70,8 +98,7 @@ impl Shown {
             state: State::default(),
             installed: None,
             authority: None,
-            fault: None,
-            renewal_fault: None,
+            faults: Faults::default(),
             sealed,
         };
         let (client, gui) = inner.configs()?;
@@ -79,6 +106,7 @@ impl Shown {
         let (gui, gui_shown) = watch::channel(gui);
         let shown = Self {
             inner: Mutex::new(inner),
+            turn: Mutex::default(),
             files,
             client,
             gui,
@@ -91,18 +119,34 @@ impl Shown {
         Ok((shown, configs))
     }
 
-    /// Reads the files anew, and shows what they say; what is wrong with them is kept for health.
+    /// Reads the files anew, and shows what they say as far as that can be; blocks while a script
+    /// runs.
     pub fn reload(&self) {
-        let mut inner = self.lock();
-        let read = inner.read(&self.files).and_then(|()| self.put(&mut inner));
-        if let Err(error) = read {
-            log::error!(error:? = error; "what the listeners should show cannot be shown; the instance's own certificate takes its place");
-            inner.installed = None;
-            inner.authority = None;
-            inner.fault = Some(error.public);
-            if let Err(error) = self.put(&mut inner) {
-                log::error!(error:? = error; "the listeners show what they did before");
+        let _turn = self.turn();
+        let loaded = match self.files.state() {
+            Ok(state) => Loaded::leniently(&self.files, state),
+            Err(error) => {
+                log::error!(error:? = error; "what the listeners should show is not known");
+                let faults = Faults {
+                    state: Some(error.public),
+                    ..Faults::default()
+                };
+                // What settings said meanwhile stays in force.
+                Loaded {
+                    state: State {
+                        installed: None,
+                        previous: None,
+                        client_ca: None,
+                        ..self.state()
+                    },
+                    installed: None,
+                    authority: None,
+                    faults,
+                }
             }
+        };
+        if let Err(error) = self.put(loaded) {
+            log::error!(error:? = error; "the listeners show what they did before");
         }
     }
 
@@ -111,28 +155,40 @@ impl Shown {
         let mut inner = self.lock();
         inner.own = own;
         inner.sealed = false;
-        self.put(&mut inner)
+        self.send(&inner)
     }
 
     /// The instance identity issued another leaf.
     pub fn renewed(&self, own: OwnLeaf) -> Result<()> {
         let mut inner = self.lock();
         inner.own = own;
-        inner.renewal_fault = None;
-        self.put(&mut inner)
+        inner.faults.renewal = None;
+        self.send(&inner)
     }
 
     /// The instance identity's leaf could not be issued anew.
     pub fn not_renewed(&self, error: &Error) {
-        self.lock().renewal_fault = Some(error.public.clone());
+        self.lock().faults.renewal = Some(error.public.clone());
     }
 
-    pub fn renewal_fault(&self) -> Option<String> {
-        self.lock().renewal_fault.clone()
-    }
-
-    fn put(&self, inner: &mut Inner) -> Result<()> {
+    fn send(&self, inner: &Inner) -> Result<()> {
         let (client, gui) = inner.configs()?;
+        self.client.send_replace(client);
+        self.gui.send_replace(gui);
+        Ok(())
+    }
+
+    /// Shows it, or leaves everything as it is.
+    fn put(&self, loaded: Loaded) -> Result<()> {
+        let mut inner = self.lock();
+        let (client, gui) = inner.configs_of(&loaded)?;
+        let renewal = inner.faults.renewal.take();
+        (inner.state, inner.installed, inner.authority) =
+            (loaded.state, loaded.installed, loaded.authority);
+        inner.faults = Faults {
+            renewal,
+            ..loaded.faults
+        };
         self.client.send_replace(client);
         self.gui.send_replace(gui);
         Ok(())
@@ -146,9 +202,8 @@ impl Shown {
         self.lock().state.clone()
     }
 
-    /// Why something else is shown than the operator wants.
-    pub fn fault(&self) -> Option<String> {
-        self.lock().fault.clone()
+    pub fn faults(&self) -> Faults {
+        self.lock().faults.clone()
     }
 
     pub fn authority(&self) -> Option<Arc<ClientAuthority>> {
@@ -160,7 +215,7 @@ impl Shown {
         let inner = self.lock();
         let installed = match listener {
             Listener::Gui => inner.installed.as_deref(),
-            Listener::Client | Listener::Socket => inner.for_clients(),
+            Listener::Client | Listener::Socket => for_clients(&inner.state, &inner.installed),
         };
         Ok(match installed {
             Some(installed) => ShownCertificate {
@@ -175,9 +230,8 @@ impl Shown {
     }
 
     /// The operator's certificate, whoever shows it.
-    pub fn installed(&self) -> Result<Option<CertificateInfo>> {
-        let inner = self.lock();
-        inner.installed.as_ref().map(|it| it.info()).transpose()
+    pub fn installed(&self) -> Option<Arc<Installed>> {
+        self.lock().installed.clone()
     }
 
     /// SHA-256 of what a listener shows.
@@ -188,131 +242,170 @@ impl Shown {
         }
     }
 
-    /// The key of the operator's certificate.
-    pub fn installed_key(&self) -> Option<Secret<String>> {
-        let inner = self.lock();
-        inner
-            .installed
-            .as_ref()
-            .map(|it| Secret::new(it.key_pem.expose().clone()))
-    }
-
-    /// Writes another state, and shows it. Whoever calls has a turn.
+    /// Makes another state of the one there is, writes it and shows it; one at a time, and blocking
+    /// while a script runs. What it gives up is returned, to go back to.
     ///
     /// # Errors
-    /// It cannot be shown; then everything is as it was.
-    pub fn change(&self, state: &State) -> Result<()> {
+    /// It cannot be shown, or the state there is does not read; then everything is as it was.
+    pub fn change(&self, alter: impl FnOnce(&Self) -> Result<State>) -> Result<State> {
+        let _turn = self.turn();
+        if let Some(why) = &self.lock().faults.state {
+            return Err(Error::conflict(
+                "tls_state_damaged",
+                format!(
+                    "{why}; put back the file, or move it away and restart: what it named is still beside it"
+                ),
+            ));
+        }
         let before = self.state();
-        // Tried before it is written: what cannot be shown must not be found at the next start. A script
-        // may have to give a password, which takes its time, so nobody waits for the lock meanwhile.
-        let kept = self.lock().installed.clone();
-        let kept = kept.filter(|_| state.installed == before.installed);
-        let fresh = Inner::loaded(&self.files, state.clone(), kept)?;
-        let mut inner = self.lock();
-        let (client, gui) = inner.configs_of(&fresh)?;
-        self.files.write_state(state).inspect_err(|_| {
+        let state = alter(self)?;
+        if state == before {
+            return Ok(before);
+        }
+        // Tried before it is written: what cannot be shown must not be found at the next start.
+        let loaded = self.loaded(state.clone(), &before)?;
+        self.lock().configs_of(&loaded)?;
+        self.files.write_state(&state).inspect_err(|_| {
             if let Err(error) = self.files.write_state(&before) {
                 log::error!(error:? = error; "tls/listeners.json may be changed");
             }
         })?;
-        (inner.state, inner.installed, inner.authority) =
-            (fresh.state, fresh.installed, fresh.authority);
-        inner.fault = None;
-        self.client.send_replace(client);
-        self.gui.send_replace(gui);
-        Ok(())
+        self.put(loaded)?;
+        Ok(before)
     }
 
-    /// Makes a setting hold; true if it was one of these.
+    /// What a state names. What it shares with the one before stays as it is, its faults included: a
+    /// certificate that cannot be read just now must not keep others from being changed.
+    fn loaded(&self, state: State, before: &State) -> Result<Loaded> {
+        let (installed, authority, old) = {
+            let inner = self.lock();
+            (
+                inner.installed.clone(),
+                inner.authority.clone(),
+                inner.faults.clone(),
+            )
+        };
+        let mut faults = Faults::default();
+        let installed = match state.installed {
+            same if same == before.installed => {
+                faults.installed = old.installed;
+                installed
+            }
+            Some(id) => Some(Arc::new(self.files.certificate(id)?)),
+            None => None,
+        };
+        let authority = match &state.client_ca {
+            same if *same == before.client_ca => {
+                faults.authority = old.authority;
+                authority
+            }
+            Some(wanted) => Some(Arc::new(self.files.authority(wanted)?)),
+            None => None,
+        };
+        Ok(Loaded {
+            state,
+            installed,
+            authority,
+            faults,
+        })
+    }
+
+    /// Makes a setting hold; true if it was one of these. Does not block: nothing is read anew.
     ///
     /// # Errors
     /// The value cannot take effect.
     pub fn apply(&self, name: &str, value: &str) -> Result<bool> {
-        let mut state = self.state();
-        match name {
-            setting::TLS_MINIMUM_VERSION => state.parameters.minimum_version = value.parse()?,
-            setting::TLS_CIPHERS => {
-                suites(value)?;
-                state.parameters.ciphers = value.to_owned();
-            }
-            setting::TLS_CLIENT_LISTENER => {
-                state.client_listener = match value {
-                    "installed" => ClientListener::Installed,
-                    _ => ClientListener::Identity,
+        let with = |state: &State| -> Result<Option<State>> {
+            let mut state = state.clone();
+            match name {
+                setting::TLS_MINIMUM_VERSION => state.parameters.minimum_version = value.parse()?,
+                setting::TLS_CIPHERS => state.parameters.ciphers = value.to_owned(),
+                setting::TLS_CLIENT_LISTENER => {
+                    state.client_listener = match value {
+                        "installed" => ClientListener::Installed,
+                        _ => ClientListener::Identity,
+                    }
                 }
+                _ => return Ok(None),
             }
-            _ => return Ok(false),
+            Ok(Some(state))
+        };
+        let state = self.state();
+        let Some(wanted) = with(&state)? else {
+            return Ok(false);
+        };
+        if wanted == state {
+            return Ok(true);
         }
-        if state != self.state() {
-            self.change(&state)?;
+        if self.faults().state.is_some() {
+            // In force, and not written: whatever stands in the file stays there.
+            let loaded = self.loaded(wanted, &state)?;
+            let faults = self.faults();
+            self.put(Loaded { faults, ..loaded })?;
+            return Ok(true);
         }
+        self.change(|shown| Ok(with(&shown.state())?.unwrap_or(wanted)))?;
         Ok(true)
     }
 
     /// A poisoned lock holds what was shown last.
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What a state names, read.
-struct Loaded {
-    state: State,
-    installed: Option<Arc<Installed>>,
-    authority: Option<Arc<ClientAuthority>>,
+impl Loaded {
+    /// As much of it as can be read; the rest is a fault.
+    fn leniently(files: &Files, state: State) -> Self {
+        let mut faults = Faults::default();
+        let installed = state.installed.and_then(|id| {
+            files
+                .certificate(id)
+                .inspect_err(|error| {
+                    log::error!(error:? = error; "the certificate that was installed cannot be shown; the server's own takes its place");
+                    faults.installed = Some(error.public.clone());
+                })
+                .ok()
+        });
+        let authority = state.client_ca.as_ref().and_then(|wanted| {
+            files
+                .authority(wanted)
+                .inspect_err(|error| {
+                    log::error!(error:? = error; "the authority of API users cannot be read; none of them is let in by certificate");
+                    faults.authority = Some(error.public.clone());
+                })
+                .ok()
+        });
+        Self {
+            state,
+            installed: installed.map(Arc::new),
+            authority: authority.map(Arc::new),
+            faults,
+        }
+    }
+}
+
+fn for_clients<'a>(state: &State, installed: &'a Option<Arc<Installed>>) -> Option<&'a Installed> {
+    match state.client_listener {
+        ClientListener::Identity => None,
+        ClientListener::Installed => installed.as_deref(),
+    }
 }
 
 impl Inner {
-    fn loaded(files: &Files, state: State, kept: Option<Arc<Installed>>) -> Result<Loaded> {
-        let installed = match (kept, state.installed) {
-            (Some(kept), _) => Some(kept),
-            (None, Some(id)) => Some(Arc::new(files.certificate(id)?)),
-            (None, None) => None,
-        };
-        let authority = state
-            .client_ca_depth
-            .map(|depth| files.authority(depth, clock::now()));
-        Ok(Loaded {
-            installed,
-            authority: authority.transpose()?.map(Arc::new),
-            state,
-        })
-    }
-
-    fn read(&mut self, files: &Files) -> Result<()> {
-        self.state = files.state()?;
-        let loaded = Self::loaded(files, self.state.clone(), None)?;
-        self.installed = loaded.installed;
-        self.authority = loaded.authority;
-        self.fault = None;
-        Ok(())
-    }
-
-    fn for_clients(&self) -> Option<&Installed> {
-        match self.state.client_listener {
-            ClientListener::Identity => None,
-            ClientListener::Installed => self.installed.as_deref(),
-        }
-    }
-
     fn configs(&self) -> Result<(Arc<ServerConfig>, Arc<ServerConfig>)> {
-        self.built(
-            self.for_clients(),
-            self.installed.as_deref(),
-            &self.state.parameters,
-        )
+        let client = for_clients(&self.state, &self.installed);
+        self.built(client, self.installed.as_deref(), &self.state.parameters)
     }
 
     fn configs_of(&self, loaded: &Loaded) -> Result<(Arc<ServerConfig>, Arc<ServerConfig>)> {
-        let for_clients = match loaded.state.client_listener {
-            ClientListener::Identity => None,
-            ClientListener::Installed => loaded.installed.as_deref(),
-        };
-        self.built(
-            for_clients,
-            loaded.installed.as_deref(),
-            &loaded.state.parameters,
-        )
+        let client = for_clients(&loaded.state, &loaded.installed);
+        let gui = loaded.installed.as_deref();
+        self.built(client, gui, &loaded.state.parameters)
     }
 
     fn built(
@@ -326,6 +419,7 @@ impl Inner {
                 Some(it) => (&it.cert_pem, &it.key_pem),
                 None => (&self.own.cert_pem, &self.own.key_pem),
             };
+            parameters.check_key(key)?;
             let config = server_config(pem, key, asks, alpn, parameters)?;
             Ok::<_, Error>(match self.sealed {
                 true => without_sessions(&config),
@@ -371,30 +465,25 @@ impl Ends {
     }
 }
 
-/// The certificates that end by themselves, and how near their ends were when last looked at.
+/// How near the ends of certificates were when they were spoken of last.
 #[derive(Default)]
 pub struct Watch(Mutex<BTreeMap<[u8; 32], Ends>>);
 
 impl Watch {
-    /// Those whose ends came nearer since the last look.
-    pub fn nearer(
-        &self,
-        now: Timestamp,
-        certificates: &[CertificateInfo],
-    ) -> Vec<(Ends, CertificateInfo)> {
+    /// Those whose ends came nearer since.
+    pub fn nearer(&self, now: Timestamp, all: &[CertificateInfo]) -> Vec<CertificateInfo> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_nearer = |it: &&CertificateInfo| {
+            let before = known.get(&it.sha256).copied();
+            Ends::of(it.not_after, now) > before.unwrap_or(Ends::Later)
+        };
+        all.iter().filter(is_nearer).cloned().collect()
+    }
+
+    /// It was spoken of.
+    pub fn told(&self, now: Timestamp, it: &CertificateInfo) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut found = BTreeMap::new();
-        let mut nearer = Vec::new();
-        for certificate in certificates {
-            let ends = Ends::of(certificate.not_after, now);
-            let before = known.get(&certificate.sha256);
-            if ends > before.copied().unwrap_or(Ends::Later) {
-                nearer.push((ends, certificate.clone()));
-            }
-            found.insert(certificate.sha256, ends);
-        }
-        *known = found;
-        nearer
+        known.insert(it.sha256, Ends::of(it.not_after, now));
     }
 }
 
