@@ -1,9 +1,10 @@
 //! Deposits on the wire. Their bytes travel as they are, in the body; the rest in these headers.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
-use crate::model::deposit::{DepositVersion, Labels};
+use crate::clock::Timestamp;
+use crate::model::deposit::{DepositVersion, Labels, SetPolicy};
 
 /// `age` or `none`: what the bytes are.
 pub const ENCRYPTION: &str = "strongroom-encryption";
@@ -15,6 +16,14 @@ pub const DESCRIPTION: &str = "strongroom-description";
 /// In answers: the deposit's UUID, and the version that the body is of.
 pub const DEPOSIT_ID: &str = "strongroom-deposit-id";
 pub const VERSION: &str = "strongroom-version";
+
+/// On PUT and in answers: from when on it may be fetched, and until when; RFC 3339.
+pub const NOT_BEFORE: &str = "strongroom-not-before";
+pub const EXPIRES: &str = "strongroom-expires";
+/// On PUT: how often it may be fetched, counted from now.
+pub const MAX_RETRIEVALS: &str = "strongroom-max-retrievals";
+/// In answers: how often still, this time not included.
+pub const RETRIEVALS_LEFT: &str = "strongroom-retrievals-left";
 
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Versions {
@@ -29,4 +38,47 @@ pub struct EditDeposit {
     pub description: Option<String>,
     #[schema(value_type = Option<std::collections::BTreeMap<String, String>>)]
     pub labels: Option<Labels>,
+    /// From when on it may be fetched; null removes it.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Timestamp>)]
+    pub not_before: Option<Option<Timestamp>>,
+    /// Until when; null removes it.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Timestamp>)]
+    pub expires: Option<Option<Timestamp>>,
+    /// How often, counted from now; null removes the limit.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 1000000000)]
+    pub max_retrievals: Option<Option<u64>>,
+}
+
+impl EditDeposit {
+    pub fn policy(&self) -> SetPolicy {
+        SetPolicy {
+            not_before: self.not_before,
+            expires: self.expires,
+            max_retrievals: self.max_retrievals,
+        }
+    }
+}
+
+/// Tells null from what is left out.
+fn said<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(from).map(Some)
+}
+
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct GrantRetrievals {
+    /// How many more.
+    #[schema(minimum = 1, maximum = 1000000000)]
+    pub retrievals: u64,
+}
+
+impl Default for GrantRetrievals {
+    fn default() -> Self {
+        Self { retrievals: 1 }
+    }
 }

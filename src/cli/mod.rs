@@ -280,6 +280,11 @@ mod tests {
             "deposit list --prefix p --label k=v -F size>1 --limit 5 --org acme",
             "deposit show a",
             "deposit edit a --description x",
+            "deposit put a F --not-before +1h --expires 2027-01-01T00:00:00Z --max-retrievals 3",
+            "deposit put a F --single-use",
+            "deposit edit a --not-before none --expires none --max-retrievals none",
+            "deposit grant a",
+            "deposit grant a 5",
             "deposit versions a",
             "deposit rm a",
             "deposit undelete a",
@@ -341,6 +346,10 @@ mod tests {
             "org recovery-recipient acme",
             "token add --label x",
             "deposit list --label x",
+            "deposit put a F --max-retrievals 0",
+            "deposit put a F --max-retrievals 9223372036854775808",
+            "deposit put a F --single-use --max-retrievals 2",
+            "deposit grant a 0",
             "nonsense",
         ] {
             let error = parse(line).err().unwrap();

@@ -71,6 +71,7 @@ fn of_headers(map: &HeaderMap) -> Result<()> {
     if let Some(content_type) = headers::content_type(map)? {
         assert!(content_type.len() <= 255 && written(&content_type) == *content_type);
     }
+    headers::policy(map)?;
     headers::is_json(map);
     Ok(())
 }
@@ -137,7 +138,7 @@ pub fn json_body(bytes: &[u8]) -> Option<Error> {
         client, deposit, org, seal, session, setting, slot, tls, token, user, user_certificate,
     };
     let (which, body) = bytes.split_first()?;
-    match which % 23 {
+    match which % 24 {
         0 => round::<client::Register>(body),
         1 => round::<client::Decision>(body),
         2 => round::<org::AddOrg>(body),
@@ -160,6 +161,7 @@ pub fn json_body(bytes: &[u8]) -> Option<Error> {
         19 => round::<tls::SelfSign>(body),
         20 => round::<tls::SetClientCa>(body),
         21 => round::<user_certificate::AddUserCertificate>(body),
+        22 => round::<deposit::GrantRetrievals>(body),
         _ => round::<crate::model::role::Grant>(body),
     }
 }

@@ -21,6 +21,7 @@ use super::reply;
 use super::routes::{self, Content, Gives, Route, Takes, Verb};
 use crate::api;
 use crate::error::{Error, Kind, Result};
+use crate::model::deposit::MOST_RETRIEVALS;
 use crate::model::page::{DEFAULT_LIMIT, MAX_LIMIT};
 use crate::model::role::Role;
 use crate::service::access::Action;
@@ -34,6 +35,7 @@ use crate::service::caller::Listener;
     api::client::Register,
     api::client::Registration,
     api::deposit::EditDeposit,
+    api::deposit::GrantRetrievals,
     api::deposit::Versions,
     api::error::ErrorBody,
     api::org::AddOrg,
@@ -482,6 +484,8 @@ fn request_header(name: &str) -> RefOr<Schema> {
             .into(),
         "if-none-match" => words(["*"]),
         ENCRYPTION => words(["age", "none"]),
+        api::deposit::NOT_BEFORE | api::deposit::EXPIRES => format(KnownFormat::DateTime),
+        api::deposit::MAX_RETRIEVALS => whole(1, MOST_RETRIEVALS),
         _ => string(),
     }
 }
@@ -499,6 +503,10 @@ fn said(name: &str) -> &'static str {
         api::deposit::DESCRIPTION => "percent-encoded UTF-8, up to 1,000 bytes",
         api::deposit::DEPOSIT_ID => "the deposit's UUID",
         api::deposit::VERSION => "the version that the body is of",
+        api::deposit::NOT_BEFORE => "from when on it may be fetched",
+        api::deposit::EXPIRES => "until when it may be fetched",
+        api::deposit::MAX_RETRIEVALS => "how often it may be fetched, counted from now",
+        api::deposit::RETRIEVALS_LEFT => "how often it may still be fetched",
         api::REASON => "why; goes into the event; percent-encoded UTF-8, up to 1,000 bytes",
         api::IDEMPOTENCY_KEY => "makes a retry return the first answer, for 24 hours",
         api::REQUEST_ID => "this request's id, in the log too",
@@ -514,7 +522,8 @@ fn header(name: &str) -> utoipa::openapi::Header {
         "etag" => pattern("^\"[0-9]+\"$"),
         api::REQUEST_ID | api::deposit::DEPOSIT_ID => uuid(),
         api::deposit::VERSION => whole(1, u32::MAX),
-        "retry-after" => whole(0, u32::MAX),
+        "retry-after" | api::deposit::RETRIEVALS_LEFT => whole(0, u32::MAX),
+        api::deposit::NOT_BEFORE | api::deposit::EXPIRES => format(KnownFormat::DateTime),
         _ => string(),
     };
     HeaderBuilder::new()

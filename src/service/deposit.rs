@@ -5,11 +5,13 @@ use std::sync::Arc;
 use super::access::{Action, Target};
 use super::caller::{Context, Identity};
 use super::{ListQuery, Service, by_id, by_text, object, paged, position, short_text};
-use crate::api::deposit::EditDeposit;
+use crate::api::deposit::{EditDeposit, GrantRetrievals};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::model::audit::Object;
-use crate::model::deposit::{Deposit, DepositName, DepositVersion, Encryption, Labels};
+use crate::model::deposit::{
+    Deposit, DepositName, DepositVersion, Encryption, Labels, Policy, SetPolicy,
+};
 use crate::model::filter::Filter;
 use crate::model::id::{ClientId, DepositId, OrgId};
 use crate::model::org::OrgName;
@@ -65,6 +67,7 @@ pub struct PutDeposit {
     pub description: Option<String>,
     /// None keeps what is there.
     pub labels: Option<Labels>,
+    pub policy: SetPolicy,
     pub body: Secret<Vec<u8>>,
 }
 
@@ -90,6 +93,8 @@ impl Found {
 /// A deposit that was released.
 pub struct Fetched {
     sealed: Arc<store::Sealed>,
+    /// As it is after this retrieval.
+    policy: Policy,
     pub body: store::Unsealed,
 }
 
@@ -100,6 +105,7 @@ impl Fetched {
             version: self.sealed.version,
             encryption: self.sealed.encryption,
             content_type: self.sealed.content_type(),
+            policy: self.policy,
         }
     }
 }
@@ -110,6 +116,7 @@ pub struct Meta<'a> {
     pub version: u32,
     pub encryption: Encryption,
     pub content_type: &'a str,
+    pub policy: Policy,
 }
 
 /// A place for a deposit: its organization, and its name there.
@@ -178,6 +185,7 @@ impl Service {
             content_type: request.content_type,
             description: request.description,
             labels: request.labels,
+            policy: request.policy,
             body: store::Body {
                 bytes: request.body,
                 key,
@@ -242,19 +250,83 @@ impl Service {
                 format!("this deposit lies in the bin since {since}; undelete it to read it"),
             ));
         }
+        sealed
+            .head
+            .policy
+            .check(clock::now())
+            .inspect_err(|error| self.refused(ctx, "deposit.get", object.clone(), error))?;
         Ok(Found { sealed, object })
     }
 
     /// Opens what was found. From here on it counts as released.
     pub async fn deposit_get(&self, ctx: &Context, found: Found) -> Result<Fetched> {
         let Found { sealed, object } = found;
-        let body = self.store.open_deposit(&sealed, |version| {
-            self.keyring.org(&self.store, sealed.head.org, version)
-        })?;
-        let mut event = ctx.event("deposit.get", object, clock::now());
-        event.detail = format!("version {}", sealed.version);
-        self.release(event).await?;
-        Ok(Fetched { sealed, body })
+        let mut policy = sealed.head.policy;
+        let open = || {
+            self.store.open_deposit(&sealed, |version| {
+                self.keyring.org(&self.store, sealed.head.org, version)
+            })
+        };
+        let body = if sealed.is_limited() {
+            let left = self.take_retrieval(ctx, &sealed, object).await?;
+            policy.max_retrievals = policy.max_retrievals.and(left);
+            policy.retrieved = 0;
+            open()?
+        } else {
+            let body = open()?;
+            let mut event = ctx.event("deposit.get", object, clock::now());
+            event.detail = format!("version {}", sealed.version);
+            self.release(event).await?;
+            body
+        };
+        Ok(Fetched {
+            sealed,
+            policy,
+            body,
+        })
+    }
+
+    /// Counts a retrieval, for good, before anything is opened. A repeated request is another one.
+    async fn take_retrieval(
+        &self,
+        ctx: &Context,
+        sealed: &store::Sealed,
+        object: Object,
+    ) -> Result<Option<u32>> {
+        let now = clock::now();
+        let change = store::Change {
+            event: ctx.event("deposit.get", object.clone(), now),
+            once: None,
+        };
+        self.store
+            .take_retrieval(change, sealed.head.id, sealed.version, now)
+            .await
+            .inspect_err(|error| {
+                if error.kind == Kind::Denied {
+                    self.refused(ctx, "deposit.get", object, error);
+                }
+            })
+    }
+
+    /// Allows more retrievals of a limited deposit.
+    pub async fn deposit_grant(
+        &self,
+        ctx: &Context,
+        which: &Which,
+        request: GrantRetrievals,
+    ) -> Result<Deposit> {
+        let head = match self.reach_deposit(ctx, which, Action::DepositChange, "deposit.grant") {
+            Ok(head) => head,
+            Err(error) => return self.or_first_answer(ctx, error),
+        };
+        let change = self.change(ctx, "deposit.grant", of(&head.deposit), clock::now());
+        self.store
+            .grant_retrievals(
+                change,
+                store::Which::Id(head.deposit.id),
+                request.retrievals,
+            )
+            .await
     }
 
     pub async fn deposit_show(&self, ctx: &Context, which: &Which) -> Result<Deposit> {
@@ -278,6 +350,11 @@ impl Service {
             short_text("description", description, 1_000)?;
         }
         check_labels(request.labels.as_ref())?;
+        let edit = store::DepositEdit {
+            policy: request.policy(),
+            description: request.description,
+            labels: request.labels,
+        };
         let now = clock::now();
         let change = self.change(ctx, "deposit.edit", of(&head.deposit), now);
         self.store
@@ -285,8 +362,7 @@ impl Service {
                 change,
                 store::Which::Id(head.deposit.id),
                 expect.for_store(),
-                request.description,
-                request.labels,
+                edit,
                 now,
             )
             .await

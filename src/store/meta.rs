@@ -54,6 +54,10 @@ const CONTRADICTIONS: &[(&str, &str)] = &[
         "SELECT count(*) FROM orgs o WHERE o.deposits <> (SELECT count(*) FROM deposits WHERE org = o.id) OR o.clients <> (SELECT count(*) FROM clients WHERE org = o.id)",
     ),
     (
+        "deposits fetched more often than they may be",
+        "SELECT count(*) FROM deposits WHERE retrieved > coalesce(max_retrievals, 0)",
+    ),
+    (
         "gaps in the numbers of the events",
         "SELECT coalesce(max(number), 0) - count(*) FROM events",
     ),

@@ -41,7 +41,8 @@ use serde::de::DeserializeOwned;
 pub use access_log::AccessLog;
 pub use client::{NewClient, Registrant};
 pub use deposit::{
-    Body, Expected, Head as DepositHead, NAME_TAKEN, Put, Sealed, Stored, Unsealed, Which,
+    Body, Edit as DepositEdit, Expected, Head as DepositHead, NAME_TAKEN, Put, Sealed, Stored,
+    Unsealed, Which,
 };
 pub use event::{ChainState, ExportedCheckpoint, Head, Walked};
 pub use list::{Rows, Start};

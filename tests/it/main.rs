@@ -21,6 +21,7 @@ mod layers;
 mod lists;
 mod openpgp;
 mod page;
+mod policies;
 mod readme;
 mod sealing;
 mod sessions;

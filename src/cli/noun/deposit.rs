@@ -5,6 +5,7 @@ use std::str::FromStr;
 use hyper::Method;
 
 use super::deposit_body::{self, GetArgs, PutArgs};
+use super::deposit_policy::{self, GrantArgs, PolicyArgs};
 use super::{ListArgs, quoted};
 use crate::api::deposit::{EditDeposit, Versions};
 use crate::cli::client::{Call, Client};
@@ -25,7 +26,7 @@ pub enum Verb {
     List(ListDeposits),
     /// One deposit, without its bytes
     Show(Target),
-    /// Change description and labels, without a new version
+    /// Change description, labels, and when and how often it may be fetched, without a new version
     Edit(EditArgs),
     /// One deposit's versions, newest first
     Versions(Target),
@@ -41,6 +42,8 @@ pub enum Verb {
     Undelete(Target),
     /// Destroy a deposit that is in the bin, for good
     Purge(Target),
+    /// Allow more retrievals of a deposit that may be fetched so many times alone
+    Grant(GrantArgs),
 }
 
 /// Which deposit.
@@ -88,6 +91,8 @@ pub struct EditArgs {
     /// Remove a label
     #[arg(long = "remove-label", value_name = "KEY")]
     remove: Vec<LabelKey>,
+    #[command(flatten)]
+    policy: PolicyArgs,
     /// Only if N is the newest version
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     if_version: Option<u32>,
@@ -122,6 +127,7 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
             let deposit = metadata(&mut door.client, &path).await?;
             out.record(&deposit, &fields(out, &deposit))
         }
+        Verb::Grant(args) => deposit_policy::grant(args, context).await,
         Verb::Edit(args) => edit(args, context).await,
         Verb::Versions(target) => versions(&target, context).await,
         Verb::Rm { target, if_version } => {
@@ -234,18 +240,20 @@ fn filters(prefix: Option<&str>, labels: &[(LabelKey, LabelValue)]) -> Vec<Strin
 }
 
 async fn edit(args: EditArgs, context: &Context) -> Result<()> {
-    if args.description.is_none() && args.labels.is_empty() && args.remove.is_empty() {
+    let labels = !(args.labels.is_empty() && args.remove.is_empty());
+    if args.description.is_none() && !labels && args.policy.is_empty() {
         return Err(Error::invalid(
             "description",
-            "what to change? Give --description, --label or --remove-label",
+            "what to change? Give --description, --label, --remove-label, --not-before, --expires, --max-retrievals or --single-use",
         ));
     }
     let (mut door, path) = args.target.open(context)?;
     let mut request = EditDeposit {
         description: args.description,
-        labels: None,
+        ..EditDeposit::default()
     };
-    if !(args.labels.is_empty() && args.remove.is_empty()) {
+    args.policy.edit(&mut request);
+    if labels {
         let now = metadata(&mut door.client, &path).await?.labels;
         request.labels = Some(edited(now, args.labels, &args.remove));
     }
@@ -314,7 +322,7 @@ fn row(out: &Printer, deposit: &Deposit) -> Vec<String> {
 }
 
 fn fields(out: &Printer, deposit: &Deposit) -> Vec<(&'static str, String)> {
-    vec![
+    let mut fields = vec![
         ("name", deposit.name.to_string()),
         ("id", deposit.id.to_string()),
         ("org", deposit.org.to_string()),
@@ -334,7 +342,9 @@ fn fields(out: &Printer, deposit: &Deposit) -> Vec<(&'static str, String)> {
         ("created", out.time(deposit.created)),
         ("modified", out.time(deposit.modified)),
         ("deleted", out.maybe_time(deposit.deleted)),
-    ]
+    ];
+    fields.extend(deposit_policy::fields(out, deposit));
+    fields
 }
 
 fn label_list(labels: &Labels) -> String {

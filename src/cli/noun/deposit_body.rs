@@ -6,8 +6,9 @@ use hyper::{Method, StatusCode};
 
 use super::client::own_registration;
 use super::deposit::{Target, if_match, label, metadata};
+use super::deposit_policy::PolicyArgs;
 use super::org;
-use crate::api::deposit::{DESCRIPTION, ENCRYPTION, LABELS, VERSION};
+use crate::api::deposit::{DESCRIPTION, ENCRYPTION, LABELS, RETRIEVALS_LEFT, VERSION};
 use crate::cli::client::{Call, percent};
 use crate::cli::door::{Context, Door};
 use crate::cli::files;
@@ -39,6 +40,8 @@ pub struct PutArgs {
     /// The type of what is stored, such as application/x-pem-file [default: application/octet-stream]
     #[arg(long, value_name = "TYPE")]
     content_type: Option<String>,
+    #[command(flatten)]
+    policy: PolicyArgs,
     /// Only if N is the newest version; 0: only if there is none
     #[arg(long, value_name = "N")]
     if_version: Option<u32>,
@@ -93,6 +96,7 @@ pub async fn put(args: PutArgs, context: &Context) -> Result<()> {
     if let Some(description) = &args.description {
         call = call.header(DESCRIPTION, percent(description));
     }
+    call = args.policy.put(call)?;
     let reply = door.client.send(call.body(body)).await?;
     let deposit: Deposit = reply.json()?;
     let what = if reply.status == StatusCode::CREATED {
@@ -182,6 +186,11 @@ pub async fn get(args: GetArgs, context: &Context) -> Result<()> {
     let reply = door.client.send(Call::get(path)).await?;
     let encryption = reply.header(ENCRYPTION).unwrap_or("none").to_owned();
     let version = reply.header(VERSION).map(shown).unwrap_or_default();
+    if let Some(left) = reply.header(RETRIEVALS_LEFT) {
+        context
+            .out
+            .talk(&format!("it may be fetched {} more times", shown(left)));
+    }
     let stored = Secret::new(reply.body);
     let bytes = match encryption.as_str() {
         "age" if !args.raw => agefile::decrypt(&identity(&args, context)?, stored.expose())?,

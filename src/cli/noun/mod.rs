@@ -5,6 +5,8 @@ mod audit_export;
 pub mod client;
 pub mod deposit;
 mod deposit_body;
+mod deposit_policy;
+mod moment;
 pub mod org;
 mod org_key;
 mod register;

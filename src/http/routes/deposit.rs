@@ -6,7 +6,9 @@ use axum::response::Response;
 
 use super::super::call::Call;
 use super::super::{headers, reply};
-use crate::api::deposit::{DEPOSIT_ID, ENCRYPTION, VERSION, Versions};
+use crate::api::deposit::{
+    DEPOSIT_ID, ENCRYPTION, EXPIRES, NOT_BEFORE, RETRIEVALS_LEFT, VERSION, Versions,
+};
 use crate::error::Result;
 use crate::model::deposit::{ANY_TYPE, Deposit, Encryption};
 use crate::service::deposit::{Meta, PutDeposit};
@@ -19,6 +21,7 @@ pub(super) async fn put(mut call: Call) -> Result<Response> {
         content_type: headers::content_type(&call.headers)?,
         description: headers::description(&call.headers)?,
         labels: headers::labels(&call.headers)?,
+        policy: headers::policy(&call.headers)?,
         body: call.take_bytes(),
     };
     let stored = call
@@ -62,6 +65,7 @@ pub(super) async fn head(call: Call) -> Result<Response> {
         version: version.version,
         encryption: version.encryption,
         content_type: &version.content_type,
+        policy: deposit.policy(),
     })?;
     response
         .headers_mut()
@@ -128,6 +132,15 @@ pub(super) async fn undelete(call: Call) -> Result<Response> {
     )
 }
 
+pub(super) async fn grant(call: Call) -> Result<Response> {
+    let request = call.json_or_default()?;
+    let deposit = call
+        .service()
+        .deposit_grant(&call.ctx, &call.which()?, request)
+        .await?;
+    described(StatusCode::OK, &deposit)
+}
+
 pub(super) async fn purge(call: Call) -> Result<Response> {
     call.service()
         .deposit_purge(&call.ctx, &call.which()?)
@@ -163,10 +176,25 @@ fn described_bytes(meta: &Meta<'_>) -> Result<Response> {
         header::CONTENT_DISPOSITION,
         HeaderValue::from_static("attachment"),
     );
-    let response = reply::with(
+    if let Some(left) = meta.policy.left() {
+        headers.insert(
+            HeaderName::from_static(RETRIEVALS_LEFT),
+            HeaderValue::from(left),
+        );
+    }
+    let mut response = reply::with(
         response,
         HeaderName::from_static(DEPOSIT_ID),
         &meta.id.to_string(),
     )?;
+    let times = [
+        (NOT_BEFORE, meta.policy.not_before),
+        (EXPIRES, meta.policy.expires),
+    ];
+    for (name, time) in times {
+        if let Some(time) = time {
+            response = reply::with(response, HeaderName::from_static(name), &time.to_string())?;
+        }
+    }
     reply::with(response, header::ETAG, &headers::etag(meta.version))
 }

@@ -27,7 +27,10 @@ use axum::routing::{MethodFilter, on};
 
 use super::call::{self, Call, Knocking};
 use super::{App, reply};
-use crate::api::deposit::{DEPOSIT_ID, DESCRIPTION, ENCRYPTION, LABELS, VERSION};
+use crate::api::deposit::{
+    DEPOSIT_ID, DESCRIPTION, ENCRYPTION, EXPIRES, LABELS, MAX_RETRIEVALS, NOT_BEFORE,
+    RETRIEVALS_LEFT, VERSION,
+};
 use crate::error::{Error, Kind, Result};
 use crate::service::access::Action;
 use crate::service::caller::Listener;
@@ -228,7 +231,25 @@ macro_rules! json {
 }
 
 const NOTHING: &[Gives] = &[Gives(204, Content::Nothing, &[])];
-const BODY_HEADERS: &[&str] = &["etag", ENCRYPTION, DEPOSIT_ID, VERSION];
+const BODY_HEADERS: &[&str] = &[
+    "etag",
+    ENCRYPTION,
+    DEPOSIT_ID,
+    VERSION,
+    NOT_BEFORE,
+    EXPIRES,
+    RETRIEVALS_LEFT,
+];
+const PUT_HEADERS: &[&str] = &[
+    "if-match",
+    "if-none-match",
+    ENCRYPTION,
+    LABELS,
+    DESCRIPTION,
+    NOT_BEFORE,
+    EXPIRES,
+    MAX_RETRIEVALS,
+];
 const STORED: &[Gives] = &[
     Gives(200, Content::Json("Deposit"), &["etag", "location"]),
     Gives(201, Content::Json("Deposit"), &["etag", "location"]),
@@ -247,7 +268,7 @@ macro_rules! deposit_routes {
                 run!(deposit::put),
             )
             .takes(Takes::Bytes)
-            .headers(&["if-match", "if-none-match", ENCRYPTION, LABELS, DESCRIPTION])
+            .headers(PUT_HEADERS)
             .gives(STORED),
             route(
                 Verb::Get,
@@ -312,6 +333,15 @@ macro_rules! deposit_routes {
             .gives(DEPOSIT),
             route(
                 Verb::Post,
+                concat!($path, "/grant"),
+                Action::DepositChange,
+                "Allow more retrievals of a deposit that is limited",
+                run!(deposit::grant),
+            )
+            .takes(Takes::MaybeJson("GrantRetrievals"))
+            .gives(DEPOSIT),
+            route(
+                Verb::Post,
                 concat!($path, "/purge"),
                 Action::DepositChange,
                 "Delete a deposit in the bin for good",
@@ -322,9 +352,9 @@ macro_rules! deposit_routes {
     };
 }
 
-static BY_NAME: [Route; 9] = deposit_routes!("/v1/deposits/{name}");
-static BY_ORG: [Route; 9] = deposit_routes!("/v1/orgs/{org}/deposits/{name}");
-static BY_ID: [Route; 9] = deposit_routes!("/v1/deposits/id/{uuid}");
+static BY_NAME: [Route; 10] = deposit_routes!("/v1/deposits/{name}");
+static BY_ORG: [Route; 10] = deposit_routes!("/v1/orgs/{org}/deposits/{name}");
+static BY_ID: [Route; 10] = deposit_routes!("/v1/deposits/id/{uuid}");
 
 /// `id` is a legal name of a deposit: these are its parts, not deposits whose id is `versions`.
 static NAMED_ID: &[Route] = &[
@@ -360,6 +390,15 @@ static NAMED_ID: &[Route] = &[
         "",
         run!(deposit::undelete),
     )
+    .undescribed(),
+    route(
+        Verb::Post,
+        "/v1/deposits/id/grant",
+        Action::DepositChange,
+        "",
+        run!(deposit::grant),
+    )
+    .takes(Takes::MaybeJson("GrantRetrievals"))
     .undescribed(),
     route(
         Verb::Post,
@@ -1046,6 +1085,6 @@ mod tests {
             tails
         };
         assert_eq!(tails("/v1/deposits/id"), tails("/v1/deposits/{name}"));
-        assert_eq!(tails("/v1/deposits/id").len(), 5);
+        assert_eq!(tails("/v1/deposits/id").len(), 6);
     }
 }

@@ -4,6 +4,7 @@ mod body;
 mod envelopes;
 mod list;
 mod parts;
+mod release;
 mod row;
 
 use rusqlite::Connection;
@@ -14,7 +15,9 @@ use crate::clock::Timestamp;
 use crate::crypto::envelope;
 use crate::error::{Error, Result};
 use crate::model::audit::Event;
-use crate::model::deposit::{ANY_TYPE, Deposit, DepositName, DepositVersion, Encryption, Labels};
+use crate::model::deposit::{
+    ANY_TYPE, Deposit, DepositName, DepositVersion, Encryption, Labels, Policy, SetPolicy,
+};
 use crate::model::id::{ClientId, DepositId, OrgId};
 use crate::secret::Secret;
 
@@ -24,6 +27,7 @@ pub(super) use envelopes::Envelopes;
 use envelopes::names_of;
 pub(super) use parts::{Laying, drop_orphans};
 use parts::{PART, Plain};
+use release::write_policy;
 pub use row::{Expected, Head, Which};
 use row::{binned, check, find, found, in_bin, present, read_version};
 
@@ -45,8 +49,17 @@ pub struct Put {
     pub content_type: Option<String>,
     pub description: Option<String>,
     pub labels: Option<Labels>,
+    pub policy: SetPolicy,
     pub body: Body,
     pub now: Timestamp,
+}
+
+/// What may change without a new version; none stays as it is.
+#[derive(Clone, Debug, Default)]
+pub struct Edit {
+    pub description: Option<String>,
+    pub labels: Option<Labels>,
+    pub policy: SetPolicy,
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -96,15 +109,21 @@ impl Store {
         change: Change,
         which: Which,
         expect: Expected,
-        description: Option<String>,
-        labels: Option<Labels>,
+        edit: Edit,
         now: Timestamp,
     ) -> Result<Deposit> {
-        self.change_deposits(change, 4_096, move |tx, _| {
+        self.change_deposits(change, 4_096, move |tx, event| {
             let head = present(tx.db, &which)?;
             check(expect, Some(head.deposit.version))?;
-            let description = description.unwrap_or_else(|| head.deposit.description.clone());
-            let labels = labels.unwrap_or_else(|| head.deposit.labels.clone());
+            if edit.policy != SetPolicy::default() {
+                let policy = head.deposit.policy().set(&edit.policy, now)?;
+                write_policy(tx.db, head.deposit.id, &policy)?;
+                event.detail = policy.to_string();
+            }
+            let description = edit
+                .description
+                .unwrap_or_else(|| head.deposit.description.clone());
+            let labels = edit.labels.unwrap_or_else(|| head.deposit.labels.clone());
             tx.db.execute(
                 "UPDATE deposits SET description = ?2, labels = ?3, modified = ?4 WHERE id = ?1",
                 (
@@ -290,6 +309,10 @@ fn write(
         Some(head) => head.deposit.content_type.clone(),
         None => ANY_TYPE.to_owned(),
     });
+    let policy = there
+        .as_ref()
+        .map_or_else(Policy::default, |head| head.deposit.policy())
+        .set(&put.policy, put.now)?;
     let size = i64::try_from(size).unwrap_or(i64::MAX);
     let body = envelope::seal(
         &put.body.key,
@@ -348,12 +371,16 @@ fn write(
             tx.outdates(names_of(head));
         }
     }
+    event.detail = format!("version {version}");
+    if put.policy != SetPolicy::default() {
+        write_policy(db, id, &policy)?;
+        event.detail.push_str(&format!(", {policy}"));
+    }
     if let Some(parts) = plain.parts() {
         db.prepare_cached("DELETE FROM pending_parts WHERE parts = ?1")?
             .execute([parts])?;
     }
     event.object.id = id.to_string();
-    event.detail = format!("version {version}");
     Ok(Stored {
         deposit: found(db, &which)?.deposit,
         created: there.is_none(),
