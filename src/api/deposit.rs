@@ -5,6 +5,8 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::model::deposit::{DepositVersion, Labels, SetPolicy};
+use crate::model::group::GroupName;
+use crate::model::id::{DepositId, Fingerprint};
 
 /// `age` or `none`: what the bytes are.
 pub const ENCRYPTION: &str = "strongroom-encryption";
@@ -67,6 +69,49 @@ fn said<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     from: D,
 ) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(from).map(Some)
+}
+
+/// A reader: a client or a group of the deposit's organization, one of the two.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ShareDeposit {
+    pub client: Option<Fingerprint>,
+    pub group: Option<GroupName>,
+}
+
+/// Who may fetch a deposit beside its owner.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Readers {
+    pub deposit: DepositId,
+    /// As they were named, in the order in which they were added.
+    pub readers: Vec<Reader>,
+    /// Who that is now: the readers themselves and the active members of groups, each once.
+    pub clients: Vec<ReaderKey>,
+    /// Always true: the stored bytes are what they were. Whoever is not among those that they are
+    /// encrypted to may fetch them and cannot open them, until the owner stores a version that is
+    /// encrypted to the readers, too (`strongroom deposit share` does).
+    pub rights_only: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Reader {
+    pub client: Option<Fingerprint>,
+    pub group: Option<GroupName>,
+    pub added: Timestamp,
+}
+
+/// What one needs to encrypt to a reader without trusting the server: see the recipient statement
+/// in docs/formats/client.md.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ReaderKey {
+    pub client: Fingerprint,
+    pub description: String,
+    /// DER, in base64.
+    pub certificate: String,
+    /// None where it registered without one.
+    pub recipient: Option<String>,
+    /// By the certificate's key over the recipient statement, in base64.
+    pub signature: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize, ToSchema)]

@@ -17,7 +17,8 @@ use crate::secret::Secret;
 const LONGEST_RECIPIENT: usize = 4_096;
 /// Identity files are a few lines long.
 const LONGEST_IDENTITY: usize = 1 << 20;
-const MOST_RECIPIENTS: usize = 64;
+/// A header of so many native recipients has 26 KB.
+const MOST_RECIPIENTS: usize = 256;
 
 const MAGIC: &[u8] = b"age-encryption.org/";
 const ARMOR: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE-----";

@@ -36,8 +36,12 @@ use crate::service::caller::Listener;
     api::client::Registration,
     api::deposit::EditDeposit,
     api::deposit::GrantRetrievals,
+    api::deposit::Readers,
+    api::deposit::ShareDeposit,
     api::deposit::Versions,
     api::error::ErrorBody,
+    api::group::AddGroup,
+    api::group::GroupWithMembers,
     api::org::AddOrg,
     api::org::OrgWithCode,
     api::org::SetAuth,
@@ -84,10 +88,12 @@ use crate::service::caller::Listener;
     api::user::SetPassword,
     crate::model::client::Client,
     crate::model::deposit::Deposit,
+    crate::model::group::Group,
     crate::model::org::Org,
     crate::model::page::Page<crate::model::audit::ChainedEvent>,
     crate::model::page::Page<crate::model::client::Client>,
     crate::model::page::Page<crate::model::deposit::Deposit>,
+    crate::model::page::Page<crate::model::group::Group>,
     crate::model::page::Page<crate::model::org::Org>,
     crate::model::page::Page<crate::model::token::Token>,
     crate::model::page::Page<crate::model::user::User>,
@@ -140,12 +146,14 @@ pub fn description() -> utoipa::openapi::OpenApi {
 const TEXTS: &[(&str, &str)] = &[
     ("OrgName", ORG),
     ("DepositName", DEPOSIT),
+    ("GroupName", GROUP),
     ("UserName", USER),
     ("Contact", "^[!-+\\--?A-~]+@[!-+\\--?A-~]+$"),
     ("Fingerprint", FINGERPRINT),
 ];
 const ORG: &str = "^[A-Za-z0-9_-]{1,64}$";
 const DEPOSIT: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$";
+const GROUP: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$";
 const USER: &str = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$";
 const FINGERPRINT: &str = "^[0-9a-f]{64}$";
 
@@ -225,8 +233,8 @@ fn id(route: &Route) -> String {
 /// The noun: of a path below an organization the last one.
 fn tag(route: &Route) -> &'static str {
     const NOUNS: &[&str] = &[
-        "deposits", "orgs", "clients", "users", "roles", "tokens", "sessions", "settings", "slots",
-        "tls", "audit",
+        "groups", "deposits", "orgs", "clients", "users", "roles", "tokens", "sessions",
+        "settings", "slots", "tls", "audit",
     ];
     NOUNS
         .iter()
@@ -411,6 +419,7 @@ fn parameters(route: &Route) -> Vec<Parameter> {
         let schema = match name {
             "org" => pattern(ORG),
             "name" => pattern(DEPOSIT),
+            "group" => pattern(GROUP),
             "user" => pattern(USER),
             "fingerprint" => pattern(FINGERPRINT),
             "uuid" | "id" => uuid(),
@@ -457,6 +466,7 @@ fn query(name: &'static str, route: &Route) -> Parameter {
         "limit" => whole(1, MAX_LIMIT),
         "page" => words(["last"]),
         "version" => whole(1, u32::MAX),
+        "shared" => words(["true", "false"]),
         "role" => words(Role::ALL.map(Role::as_str)),
         "filter" => ArrayBuilder::new()
             .items(string())
@@ -470,6 +480,7 @@ fn query(name: &'static str, route: &Route) -> Parameter {
         "page" => "`last`: the last page, instead of `cursor`".to_owned(),
         "limit" => format!("rows a page, {DEFAULT_LIMIT} unless said"),
         "version" => "the newest unless said".to_owned(),
+        "shared" => "true: others' deposits that the calling client reads".to_owned(),
         "org" if route.path == "/v1/users/{user}/grants" => "the grant's organization; left out: the grant on all of them".to_owned(),
         _ => String::new(),
     };

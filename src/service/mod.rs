@@ -7,6 +7,7 @@ pub mod caller;
 pub mod client;
 pub mod deposit;
 pub mod gate;
+pub mod group;
 pub mod health;
 pub mod keyring;
 mod metrics;

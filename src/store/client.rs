@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::model::client::{Client, ClientState};
 use crate::model::filter::Filter;
-use crate::model::id::{ClientId, Fingerprint, OrgId};
+use crate::model::id::{ClientId, Fingerprint, GroupId, OrgId};
 
 /// Registrations of an organization that wait for an approval at one time.
 const MOST_PENDING: u32 = 500;
@@ -67,6 +67,30 @@ fn find(db: &Connection, fingerprint: &Fingerprint) -> Result<Option<Registrant>
 fn found(db: &Connection, fingerprint: &Fingerprint) -> Result<Registrant> {
     find(db, fingerprint)?
         .ok_or_else(|| Error::not_found(format!("no client has the fingerprint {fingerprint}")))
+}
+
+/// A client of this organization.
+pub(super) fn of_org(db: &Connection, fingerprint: &Fingerprint, org: OrgId) -> Result<Registrant> {
+    found(db, fingerprint).and_then(|known| match known.org == org {
+        true => Ok(known),
+        false => Err(Error::not_found(format!(
+            "no client of this organization has the fingerprint {fingerprint}"
+        ))),
+    })
+}
+
+/// Those in a group, in the order in which they were added.
+pub(super) fn members(db: &Connection, group: GroupId) -> Result<Vec<Client>> {
+    let mut statement = db.prepare_cached(&format!(
+        "{} JOIN client_group_members m ON m.client = c.id WHERE m.client_group = ?1 ORDER BY m.added, c.id",
+        by_client()
+    ))?;
+    let mut rows = statement.query([group.as_bytes()])?;
+    let mut members = Vec::new();
+    while let Some(row) = rows.next()? {
+        members.push(read(row)?.client);
+    }
+    Ok(members)
 }
 
 impl Store {
@@ -246,6 +270,15 @@ fn remove(db: &Connection, known: &Registrant) -> Result<()> {
         "DELETE FROM client_keys WHERE client = ?1",
         [known.client.id.as_bytes()],
     )?;
+    for (table, column) in [
+        ("client_group_members", "client"),
+        ("deposit_readers", "reader"),
+    ] {
+        db.execute(
+            &format!("DELETE FROM {table} WHERE {column} = ?1"),
+            [known.client.id.as_bytes()],
+        )?;
+    }
     db.execute(
         "DELETE FROM clients WHERE id = ?1",
         [known.client.id.as_bytes()],

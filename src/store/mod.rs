@@ -9,6 +9,7 @@ mod checkpoint;
 mod client;
 mod deposit;
 mod event;
+mod group;
 mod idempotency;
 mod inbox;
 mod list;
@@ -41,8 +42,8 @@ use serde::de::DeserializeOwned;
 pub use access_log::AccessLog;
 pub use client::{NewClient, Registrant};
 pub use deposit::{
-    Body, Edit as DepositEdit, Expected, Head as DepositHead, NAME_TAKEN, Put, Sealed, Stored,
-    Unsealed, Which,
+    Body, Edit as DepositEdit, Expected, Head as DepositHead, NAME_TAKEN, NamedReader, Put, Sealed,
+    Stored, Unsealed, Which,
 };
 pub use event::{ChainState, ExportedCheckpoint, Head, Walked};
 pub use list::{Rows, Start};

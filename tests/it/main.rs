@@ -22,6 +22,7 @@ mod lists;
 mod openpgp;
 mod page;
 mod policies;
+mod readers;
 mod readme;
 mod sealing;
 mod sessions;

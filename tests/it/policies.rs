@@ -430,3 +430,51 @@ fn no_answer_from_memory_outlives_the_change_that_forbids_it() {
         server.cli(&["client", "enable", &fingerprint]).ok();
     }
 }
+
+#[test]
+fn no_answer_from_memory_outlives_the_right_to_it() {
+    let server = Server::start(Options::default());
+    let (owner, reader) = (server.client("a", "acme"), server.client("b", "acme"));
+    let stored = put(&owner, "key", &[]).ok(201).json();
+    let paths = [
+        "/v1/deposits/key".to_owned(),
+        format!("/v1/deposits/id/{}", stored["id"].as_str().unwrap()),
+    ];
+    let headers = [("content-type", "application/json")];
+    let with = |verb: &str, reader: &Value| {
+        let path = format!("/v1/deposits/key/{verb}");
+        owner
+            .wire()
+            .request("POST", &path, &headers, Some(reader.to_string().as_bytes()))
+            .ok(200);
+    };
+    let group = |args: &[&str]| {
+        server
+            .cli(&[&["client", "group"], args, &["--org", "acme"]].concat())
+            .ok();
+    };
+    let fingerprint = reader.fingerprint();
+    let (client, web) = (json!({"client": fingerprint}), json!({"group": "web"}));
+    group(&["add", "web"]);
+    let judge = |what: &str, change: &dyn Fn()| {
+        let (seen, answered) = while_fetching(&reader, &paths, change);
+        let late: Vec<&Seen> = seen.iter().filter(|it| it.asked > answered).collect();
+        let wrong = late.iter().filter(|it| it.code != "denied").count();
+        assert!(
+            late.len() >= 20 && wrong == 0,
+            "{what}: {wrong} of {}",
+            late.len()
+        );
+        assert!(seen.iter().any(|it| it.status == 200), "{what}");
+    };
+    for _ in 0..3 {
+        with("share", &client);
+        judge("unshare", &|| with("unshare", &client));
+        group(&["add-member", "web", &fingerprint]);
+        with("share", &web);
+        judge("remove-member", &|| {
+            group(&["remove-member", "web", &fingerprint])
+        });
+        with("unshare", &web);
+    }
+}

@@ -6,6 +6,7 @@ use hyper::Method;
 
 use super::deposit_body::{self, GetArgs, PutArgs};
 use super::deposit_policy::{self, GrantArgs, PolicyArgs};
+use super::deposit_readers::{self, ShareArgs};
 use super::{ListArgs, quoted};
 use crate::api::deposit::{EditDeposit, Versions};
 use crate::cli::client::{Call, Client};
@@ -42,6 +43,15 @@ pub enum Verb {
     Undelete(Target),
     /// Destroy a deposit that is in the bin, for good
     Purge(Target),
+    /// Let another client, or a group of clients, fetch a deposit
+    ///
+    /// As its owner: the newest version is fetched, decrypted here, encrypted to the readers as well, and
+    /// stored as a new version. For that a reader's certificate must vouch for its recipient.
+    Share(ShareArgs),
+    /// Take that right away again, and encrypt the deposit anew to those who are left
+    Unshare(ShareArgs),
+    /// Who may fetch a deposit beside its owner
+    Readers(Target),
     /// Allow more retrievals of a deposit that may be fetched so many times alone
     Grant(GrantArgs),
 }
@@ -74,6 +84,9 @@ pub struct ListDeposits {
     /// Only this organization's; then the command goes to the admin socket, unless --server is given
     #[arg(long, value_name = "NAME")]
     org: Option<OrgName>,
+    /// Others' deposits that are shared with this client, instead of its own
+    #[arg(long, conflicts_with = "org")]
+    shared: bool,
     #[command(flatten)]
     list: ListArgs,
 }
@@ -127,6 +140,9 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
             let deposit = metadata(&mut door.client, &path).await?;
             out.record(&deposit, &fields(out, &deposit))
         }
+        Verb::Share(args) => deposit_readers::share(args, context).await,
+        Verb::Unshare(args) => deposit_readers::unshare(args, context).await,
+        Verb::Readers(target) => deposit_readers::list(&target, context).await,
         Verb::Grant(args) => deposit_policy::grant(args, context).await,
         Verb::Edit(args) => edit(args, context).await,
         Verb::Versions(target) => versions(&target, context).await,
@@ -222,10 +238,9 @@ async fn list(args: ListDeposits, context: &Context) -> Result<()> {
         None => "/v1/deposits".to_owned(),
     };
     let filters = filters(args.prefix.as_deref(), &args.labels);
-    let filters = filters
-        .into_iter()
-        .map(|filter| ("filter", filter))
-        .collect();
+    let shared = args.shared.then(|| ("shared", "true".to_owned()));
+    let filters = filters.into_iter().map(|filter| ("filter", filter));
+    let filters = filters.chain(shared).collect();
     args.list
         .run(&mut door.client, &path, filters, &context.out, COLUMNS, row)
         .await

@@ -6,6 +6,8 @@ pub mod client;
 pub mod deposit;
 mod deposit_body;
 mod deposit_policy;
+mod deposit_readers;
+mod group;
 mod moment;
 pub mod org;
 mod org_key;

@@ -9,7 +9,7 @@ use super::super::{headers, reply};
 use crate::api::deposit::{
     DEPOSIT_ID, ENCRYPTION, EXPIRES, NOT_BEFORE, RETRIEVALS_LEFT, VERSION, Versions,
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::deposit::{ANY_TYPE, Deposit, Encryption};
 use crate::service::deposit::{Meta, PutDeposit};
 
@@ -114,10 +114,20 @@ pub(super) async fn list(call: Call) -> Result<Response> {
         Some(org) => Some(org.parse()?),
         None => call.query.parsed("org")?,
     };
+    let shared = match (call.query.text("shared"), &org) {
+        (None | Some("false"), _) => false,
+        (Some("true"), None) => true,
+        _ => {
+            return Err(Error::invalid(
+                "shared",
+                "`shared` takes true or false, and no organization beside it",
+            ));
+        }
+    };
     reply::ok(
         &call
             .service()
-            .deposit_list(&call.ctx, org.as_ref(), call.query.list()?)
+            .deposit_list(&call.ctx, org.as_ref(), shared, call.query.list()?)
             .await?,
     )
 }
@@ -128,6 +138,31 @@ pub(super) async fn undelete(call: Call) -> Result<Response> {
         &call
             .service()
             .deposit_undelete(&call.ctx, &call.which()?)
+            .await?,
+    )
+}
+
+pub(super) async fn readers(call: Call) -> Result<Response> {
+    let which = call.which()?;
+    reply::ok(&call.service().deposit_readers(&call.ctx, &which).await?)
+}
+
+pub(super) async fn share(call: Call) -> Result<Response> {
+    let (which, request) = (call.which()?, call.json()?);
+    reply::ok(
+        &call
+            .service()
+            .deposit_share(&call.ctx, &which, request)
+            .await?,
+    )
+}
+
+pub(super) async fn unshare(call: Call) -> Result<Response> {
+    let (which, request) = (call.which()?, call.json()?);
+    reply::ok(
+        &call
+            .service()
+            .deposit_unshare(&call.ctx, &which, request)
             .await?,
     )
 }

@@ -4,6 +4,7 @@ mod audit;
 mod client;
 mod deposit;
 mod legacy;
+mod group;
 mod org;
 mod org_key;
 mod role;
@@ -134,6 +135,7 @@ const NEAR: &[Listener] = &[Listener::Gui, Listener::Socket];
 const ALL: &[Listener] = &[Listener::Client, Listener::Gui, Listener::Socket];
 
 const LIST: &[&str] = &["filter", "cursor", "limit", "page"];
+const LIST_OR_SHARED: &[&str] = &["org", "shared", "filter", "cursor", "limit", "page"];
 const LIST_IN_ORG: &[&str] = &["org", "filter", "cursor", "limit", "page"];
 const EVENTS: &[&str] = &["filter", "cursor", "limit"];
 
@@ -341,6 +343,32 @@ macro_rules! deposit_routes {
             .takes(Takes::MaybeJson("GrantRetrievals"))
             .gives(DEPOSIT),
             route(
+                Verb::Get,
+                concat!($path, "/readers"),
+                Action::DepositRead,
+                "Who may fetch a deposit beside its owner, and how to encrypt to them",
+                run!(deposit::readers),
+            )
+            .gives(json!(200, "Readers")),
+            route(
+                Verb::Post,
+                concat!($path, "/share"),
+                Action::DepositChange,
+                "Let a client or a group read a deposit; its bytes stay as they are",
+                run!(deposit::share),
+            )
+            .takes(Takes::Json("ShareDeposit"))
+            .gives(json!(200, "Readers")),
+            route(
+                Verb::Post,
+                concat!($path, "/unshare"),
+                Action::DepositChange,
+                "Take a reader's right away; its bytes stay as they are",
+                run!(deposit::unshare),
+            )
+            .takes(Takes::Json("ShareDeposit"))
+            .gives(json!(200, "Readers")),
+            route(
                 Verb::Post,
                 concat!($path, "/purge"),
                 Action::DepositChange,
@@ -352,9 +380,9 @@ macro_rules! deposit_routes {
     };
 }
 
-static BY_NAME: [Route; 10] = deposit_routes!("/v1/deposits/{name}");
-static BY_ORG: [Route; 10] = deposit_routes!("/v1/orgs/{org}/deposits/{name}");
-static BY_ID: [Route; 10] = deposit_routes!("/v1/deposits/id/{uuid}");
+static BY_NAME: [Route; 13] = deposit_routes!("/v1/deposits/{name}");
+static BY_ORG: [Route; 13] = deposit_routes!("/v1/orgs/{org}/deposits/{name}");
+static BY_ID: [Route; 13] = deposit_routes!("/v1/deposits/id/{uuid}");
 
 /// `id` is a legal name of a deposit: these are its parts, not deposits whose id is `versions`.
 static NAMED_ID: &[Route] = &[
@@ -399,6 +427,32 @@ static NAMED_ID: &[Route] = &[
         run!(deposit::grant),
     )
     .takes(Takes::MaybeJson("GrantRetrievals"))
+    .undescribed(),
+    route(
+        Verb::Get,
+        "/v1/deposits/id/readers",
+        Action::DepositRead,
+        "",
+        run!(deposit::readers),
+    )
+    .undescribed(),
+    route(
+        Verb::Post,
+        "/v1/deposits/id/share",
+        Action::DepositChange,
+        "",
+        run!(deposit::share),
+    )
+    .takes(Takes::Json("ShareDeposit"))
+    .undescribed(),
+    route(
+        Verb::Post,
+        "/v1/deposits/id/unshare",
+        Action::DepositChange,
+        "",
+        run!(deposit::unshare),
+    )
+    .takes(Takes::Json("ShareDeposit"))
     .undescribed(),
     route(
         Verb::Post,
@@ -608,6 +662,56 @@ static OTHERS: &[Route] = &[
     .gives(json!(200, "Org")),
     route(
         Verb::Get,
+        "/v1/orgs/{org}/groups",
+        Action::DepositRead,
+        "An organization's groups of clients",
+        run!(group::list),
+    )
+    .query(LIST)
+    .gives(json!(200, "Page_Group")),
+    route(
+        Verb::Post,
+        "/v1/orgs/{org}/groups",
+        Action::DepositChange,
+        "Add a group",
+        run!(group::add),
+    )
+    .takes(Takes::Json("AddGroup"))
+    .gives(json!(201, "Group")),
+    route(
+        Verb::Get,
+        "/v1/orgs/{org}/groups/{group}",
+        Action::DepositRead,
+        "One group, and who is in it",
+        run!(group::show),
+    )
+    .gives(json!(200, "GroupWithMembers")),
+    route(
+        Verb::Delete,
+        "/v1/orgs/{org}/groups/{group}",
+        Action::DepositChange,
+        "Remove a group that reads no deposits",
+        run!(group::remove),
+    )
+    .gives(NOTHING),
+    route(
+        Verb::Put,
+        "/v1/orgs/{org}/groups/{group}/members/{fingerprint}",
+        Action::DepositChange,
+        "Put a client into a group",
+        run!(group::add_member),
+    )
+    .gives(json!(200, "Group")),
+    route(
+        Verb::Delete,
+        "/v1/orgs/{org}/groups/{group}/members/{fingerprint}",
+        Action::DepositChange,
+        "Take a client out of a group",
+        run!(group::remove_member),
+    )
+    .gives(json!(200, "Group")),
+    route(
+        Verb::Get,
         "/v1/orgs/{org}/deposits",
         Action::DepositRead,
         "An organization's deposits",
@@ -619,10 +723,10 @@ static OTHERS: &[Route] = &[
         Verb::Get,
         "/v1/deposits",
         Action::DepositRead,
-        "The caller's deposits, or an organization's",
+        "The caller's deposits, those shared with it, or an organization's",
         run!(deposit::list),
     )
-    .query(LIST_IN_ORG)
+    .query(LIST_OR_SHARED)
     .gives(json!(200, "Page_Deposit")),
     route(
         Verb::Get,
@@ -1085,6 +1189,6 @@ mod tests {
             tails
         };
         assert_eq!(tails("/v1/deposits/id"), tails("/v1/deposits/{name}"));
-        assert_eq!(tails("/v1/deposits/id").len(), 6);
+        assert_eq!(tails("/v1/deposits/id").len(), 9);
     }
 }

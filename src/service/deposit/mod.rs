@@ -1,6 +1,7 @@
 //! Deposits: put, list, versions, the bin.
 
 mod reach;
+mod readers;
 mod release;
 
 use reach::Place;
@@ -113,6 +114,7 @@ impl Service {
             org: &place.org_name,
             org_id: place.org,
             owner,
+            reader: false,
         };
         self.allow(
             ctx,
@@ -240,9 +242,13 @@ impl Service {
         &self,
         ctx: &Context,
         org: Option<&OrgName>,
+        shared: bool,
         query: ListQuery,
     ) -> Result<Page<Deposit>> {
         let filter = Filter::parse(&query.filters, clock::now())?;
+        if shared {
+            return self.deposits_shared(ctx, query, filter).await;
+        }
         let (org, owner) = match &ctx.identity {
             Identity::Client {
                 id,

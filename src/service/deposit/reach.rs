@@ -4,7 +4,7 @@ use super::{Which, of};
 use crate::error::{Error, Result};
 use crate::model::audit::Object;
 use crate::model::deposit::DepositName;
-use crate::model::id::{ClientId, OrgId};
+use crate::model::id::{ClientId, DepositId, OrgId};
 use crate::model::org::OrgName;
 use crate::service::access::{Action, Target};
 use crate::service::caller::{Context, Identity};
@@ -16,6 +16,14 @@ pub(super) struct Place {
     pub org: OrgId,
     pub org_name: OrgName,
     pub name: DepositName,
+}
+
+/// A deposit, as far as rights on it go.
+pub(super) struct Whose<'a> {
+    pub id: DepositId,
+    pub org: &'a OrgName,
+    pub org_id: OrgId,
+    pub owner: Option<ClientId>,
 }
 
 impl Service {
@@ -134,7 +142,12 @@ impl Service {
             ctx,
             action,
             verb,
-            (&head.deposit.org, head.org, head.owner),
+            Whose {
+                id: head.deposit.id,
+                org: &head.deposit.org,
+                org_id: head.org,
+                owner: head.owner,
+            },
             which,
             of(&head.deposit),
         )?;
@@ -147,18 +160,31 @@ impl Service {
         ctx: &Context,
         action: Action,
         verb: &str,
-        whose: (&OrgName, OrgId, Option<ClientId>),
+        whose: Whose<'_>,
         which: &Which,
         object: Object,
     ) -> Result<()> {
-        let (org, org_id, owner) = whose;
-        let checked = self.allow(
-            ctx,
-            action,
-            &Target::Owned { org, org_id, owner },
-            verb,
-            object,
-        );
+        let Whose {
+            id,
+            org,
+            org_id,
+            owner,
+        } = whose;
+        let reader = match &ctx.identity {
+            Identity::Client {
+                id: caller,
+                org: own,
+                ..
+            } => *own == org_id && owner != Some(*caller) && self.store.is_reader(id, *caller)?,
+            _ => false,
+        };
+        let target = Target::Owned {
+            org,
+            org_id,
+            owner,
+            reader,
+        };
+        let checked = self.allow(ctx, action, &target, verb, object);
         match (&ctx.identity, which) {
             (Identity::Client { org: own, .. }, Which::Id(id)) if *own != org_id => {
                 checked.map_err(|_| Error::not_found(format!("no deposit has the id {id}")))
@@ -166,7 +192,10 @@ impl Service {
             (Identity::Client { .. }, _) => checked.map_err(|_| {
                 Error::denied(
                     "denied",
-                    "this deposit belongs to another client of the organization",
+                    match reader {
+                        true => "this deposit is shared with this client, which may fetch it and not change it",
+                        false => "this deposit belongs to another client of the organization",
+                    },
                 )
             }),
             _ => checked,

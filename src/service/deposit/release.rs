@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::reach::Whose;
 use super::{Which, label, of};
 use crate::api::deposit::GrantRetrievals;
 use crate::clock;
@@ -74,7 +75,12 @@ impl Service {
             ctx,
             Action::DepositFetch,
             "deposit.get",
-            (&org, sealed.head.org, sealed.head.owner),
+            Whose {
+                id: sealed.head.id,
+                org: &org,
+                org_id: sealed.head.org,
+                owner: sealed.head.owner,
+            },
             which,
             object.clone(),
         )?;

@@ -4,6 +4,7 @@ mod body;
 mod envelopes;
 mod list;
 mod parts;
+mod readers;
 mod release;
 mod row;
 
@@ -27,6 +28,7 @@ pub(super) use envelopes::Envelopes;
 use envelopes::names_of;
 pub(super) use parts::{Laying, drop_orphans};
 use parts::{PART, Plain};
+pub use readers::Named as NamedReader;
 use release::write_policy;
 pub use row::{Expected, Head, Which};
 use row::{binned, check, find, found, in_bin, present, read_version};
@@ -181,7 +183,7 @@ impl Store {
             let head = binned(tx.db, &which)?;
             let id = head.deposit.id.as_bytes();
             tx.db.execute("DELETE FROM deposit_parts WHERE parts IN (SELECT parts FROM deposit_versions WHERE deposit = ?1 AND parts IS NOT NULL)", [id])?;
-            for table in ["deposit_versions", "deposit_labels"] {
+            for table in ["deposit_versions", "deposit_labels", "deposit_readers"] {
                 tx.db.execute(&format!("DELETE FROM {table} WHERE deposit = ?1"), [id])?;
             }
             tx.db.execute("DELETE FROM deposits WHERE id = ?1", [id])?;
