@@ -3,8 +3,8 @@
 mod audit;
 mod client;
 mod deposit;
-mod legacy;
 mod group;
+mod legacy;
 mod org;
 mod org_key;
 mod role;
