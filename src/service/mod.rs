@@ -251,7 +251,7 @@ impl Service {
             .prune_sessions(now.plus(-self.settings.session_idle()))
             .await?;
         self.store.drop_loose_parts().await?;
-        Ok(())
+        self.empty_bin(now).await
     }
 
     /// Whether the disk has room for changes.

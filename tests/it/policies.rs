@@ -295,6 +295,59 @@ fn of_many_at_once_one_gets_what_is_for_single_use() {
     }
 }
 
+#[test]
+fn the_bin_is_emptied_after_its_days_and_no_sooner() {
+    let mut server = Server::start(Options::stepped());
+    let client = server.client("a", "acme");
+    for name in ["old", "kept", "back"] {
+        put(&client, name, &[]).ok(201);
+    }
+    for name in ["old", "back"] {
+        client.cli(&["deposit", "rm", name, "--yes"]).ok();
+    }
+    let names = |server: &Server| -> Vec<String> {
+        let list = server.json(&["deposit", "list", "--org", "acme"]);
+        let items = list["items"].as_array().unwrap();
+        items
+            .iter()
+            .map(|it| it["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    // Upkeep runs at the start, and each minute.
+    let upkeep = |server: &mut Server, at: &str| {
+        server.clock(at);
+        server.restart();
+    };
+    upkeep(&mut server, "+100d");
+    assert_eq!(names(&server), ["back", "kept", "old"], "0 is never");
+    server
+        .cli(&["setting", "set", "deposit.bin_days", "30"])
+        .ok();
+    // Into the bin anew, at the time of now.
+    let client = server.at_home("home-a", "acme");
+    client.cli(&["deposit", "undelete", "back"]).ok();
+    client.cli(&["deposit", "rm", "back", "--yes"]).ok();
+    upkeep(&mut server, "+129d");
+    until(Duration::from_secs(30), || {
+        names(&server) == ["back", "kept"]
+    });
+    upkeep(&mut server, "+131d");
+    until(Duration::from_secs(30), || names(&server) == ["kept"]);
+    let events = server.json(&["audit", "list", "-F", "action = deposit.purge"]);
+    let items = events["items"].as_array().unwrap();
+    assert_eq!(items.len(), 2, "{events}");
+    assert!(
+        items.iter().all(|it| it["actor"]["kind"] == "server"
+            && it["detail"]
+                .as_str()
+                .unwrap()
+                .starts_with("in the bin since")),
+        "{events}"
+    );
+    assert_eq!(server.json(&["org", "show", "acme"])["deposits"], 1);
+    server.cli(&["audit", "verify"]).ok();
+}
+
 /// What a fetch saw, and when it was asked for.
 struct Seen {
     asked: Instant,

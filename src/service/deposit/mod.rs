@@ -11,7 +11,7 @@ use super::access::{Action, Target};
 use super::caller::{Context, Identity};
 use super::{ListQuery, Service, by_id, by_text, object, paged, position, short_text};
 use crate::api::deposit::EditDeposit;
-use crate::clock;
+use crate::clock::{self, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::model::audit::Object;
 use crate::model::deposit::{Deposit, DepositName, DepositVersion, Encryption, Labels, SetPolicy};
@@ -326,6 +326,26 @@ impl Service {
         self.store
             .undelete_deposit(change, store::Which::Id(head.deposit.id))
             .await
+    }
+
+    /// Purges what has been in the bin longer than it stays there; each time a bounded part of it.
+    pub async fn empty_bin(&self, now: Timestamp) -> Result<()> {
+        const BATCHES: usize = 200;
+        let Some(time) = self.settings.bin_time() else {
+            return Ok(());
+        };
+        for _ in 0..BATCHES {
+            let event = move |deposit: &Deposit| {
+                let mut event = Service::own_context().event("deposit.purge", of(deposit), now);
+                let since = deposit.deleted.unwrap_or(now);
+                event.detail = format!("in the bin since {since}");
+                event
+            };
+            if self.store.purge_old(now.plus(-time), event).await? == 0 {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Out of the bin, for good.

@@ -11,7 +11,7 @@ mod row;
 use rusqlite::Connection;
 
 use super::writer::Tx;
-use super::{Change, Store, org};
+use super::{Change, Store, Touches, org};
 use crate::clock::Timestamp;
 use crate::crypto::envelope;
 use crate::error::{Error, Result};
@@ -32,6 +32,9 @@ pub use readers::Named as NamedReader;
 use release::write_policy;
 pub use row::{Expected, Head, Which};
 use row::{binned, check, find, found, in_bin, present, read_version};
+
+/// What the bin gives up in one transaction.
+const PURGED_AT_ONCE: u32 = 50;
 
 /// Versions of one deposit.
 const MAX_VERSION: u32 = 1 << 30;
@@ -181,14 +184,41 @@ impl Store {
     pub async fn purge_deposit(&self, change: Change, which: Which) -> Result<()> {
         self.change_deposits(change, 512, move |tx, _| {
             let head = binned(tx.db, &which)?;
-            let id = head.deposit.id.as_bytes();
-            tx.db.execute("DELETE FROM deposit_parts WHERE parts IN (SELECT parts FROM deposit_versions WHERE deposit = ?1 AND parts IS NOT NULL)", [id])?;
-            for table in ["deposit_versions", "deposit_labels", "deposit_readers"] {
-                tx.db.execute(&format!("DELETE FROM {table} WHERE deposit = ?1"), [id])?;
+            purge(tx, &head)
+        })
+        .await
+    }
+
+    /// The same for what went into the bin before a time, some of it at once, each with its event;
+    /// returns how many.
+    pub async fn purge_old(
+        &self,
+        before: Timestamp,
+        event: impl Fn(&Deposit) -> Event + Send + 'static,
+    ) -> Result<usize> {
+        // An idle server writes nothing.
+        let old = self.readers.point(|db| {
+            let mut any = db.prepare_cached(
+                "SELECT 1 FROM deposits WHERE deleted IS NOT NULL AND deleted < ?1 LIMIT 1",
+            )?;
+            Ok(any.exists([before.0])?)
+        })?;
+        if !old {
+            return Ok(0);
+        }
+        self.upkeep(Touches::Deposits, 64 << 10, move |tx| {
+            let ids = tx
+                .db
+                .prepare_cached("SELECT id FROM deposits WHERE deleted IS NOT NULL AND deleted < ?1 ORDER BY deleted LIMIT ?2")?
+                .query_map((before.0, PURGED_AT_ONCE), |row| row.get(0))?
+                .collect::<rusqlite::Result<Vec<[u8; 16]>>>()?;
+            for id in &ids {
+                let id = DepositId(uuid::Uuid::from_bytes(*id));
+                let head = binned(tx.db, &Which::Id(id))?;
+                tx.append(event(&head.deposit))?;
+                purge(tx, &head)?;
             }
-            tx.db.execute("DELETE FROM deposits WHERE id = ?1", [id])?;
-            tx.outdates(names_of(&head));
-            org::count(tx.db, head.org, 0, -1)
+            Ok(ids.len())
         })
         .await
     }
@@ -219,6 +249,19 @@ impl Store {
             Ok(versions)
         })
     }
+}
+
+/// Nothing of it is left.
+fn purge(tx: &mut Tx<'_>, head: &Head) -> Result<()> {
+    let id = head.deposit.id.as_bytes();
+    tx.db.execute("DELETE FROM deposit_parts WHERE parts IN (SELECT parts FROM deposit_versions WHERE deposit = ?1 AND parts IS NOT NULL)", [id])?;
+    for table in ["deposit_versions", "deposit_labels", "deposit_readers"] {
+        tx.db
+            .execute(&format!("DELETE FROM {table} WHERE deposit = ?1"), [id])?;
+    }
+    tx.db.execute("DELETE FROM deposits WHERE id = ?1", [id])?;
+    tx.outdates(names_of(head));
+    org::count(tx.db, head.org, 0, -1)
 }
 
 fn json(labels: &Labels) -> Result<String> {

@@ -5,6 +5,9 @@ ALTER TABLE deposits ADD COLUMN expires BIGINT;
 ALTER TABLE deposits ADD COLUMN max_retrievals BIGINT;
 ALTER TABLE deposits ADD COLUMN retrieved BIGINT NOT NULL DEFAULT 0;
 
+-- For purging what has been in the bin long enough.
+CREATE INDEX deposits_in_bin ON deposits (deleted) WHERE deleted IS NOT NULL;
+
 -- Who may fetch a deposit beside its owner: a client, or a group of clients, of its organization.
 CREATE TABLE deposit_readers (
   deposit BLOB   NOT NULL,
