@@ -5,6 +5,7 @@ use std::str::FromStr;
 use hyper::Method;
 
 use super::deposit_body::{self, GetArgs, PutArgs};
+use super::deposit_export::{self, ExportArgs};
 use super::deposit_policy::{self, GrantArgs, PolicyArgs};
 use super::deposit_readers::{self, ShareArgs};
 use super::{ListArgs, quoted};
@@ -52,6 +53,11 @@ pub enum Verb {
     Unshare(ShareArgs),
     /// Who may fetch a deposit beside its owner
     Readers(Target),
+    /// Write deposits as they are stored, with their metadata, into one tar file
+    ///
+    /// The newest versions, encrypted as they are; for `--raw` ones give --recipient. What is in the bin, and
+    /// what may be fetched so many times alone, is left out.
+    Export(ExportArgs),
     /// Allow more retrievals of a deposit that may be fetched so many times alone
     Grant(GrantArgs),
 }
@@ -143,6 +149,7 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
         Verb::Share(args) => deposit_readers::share(args, context).await,
         Verb::Unshare(args) => deposit_readers::unshare(args, context).await,
         Verb::Readers(target) => deposit_readers::list(&target, context).await,
+        Verb::Export(args) => deposit_export::export(args, context).await,
         Verb::Grant(args) => deposit_policy::grant(args, context).await,
         Verb::Edit(args) => edit(args, context).await,
         Verb::Versions(target) => versions(&target, context).await,
@@ -246,7 +253,7 @@ async fn list(args: ListDeposits, context: &Context) -> Result<()> {
         .await
 }
 
-fn filters(prefix: Option<&str>, labels: &[(LabelKey, LabelValue)]) -> Vec<String> {
+pub fn filters(prefix: Option<&str>, labels: &[(LabelKey, LabelValue)]) -> Vec<String> {
     let prefix = prefix.map(|prefix| format!("name ^ {}", quoted(prefix)));
     let labels = labels
         .iter()

@@ -5,6 +5,7 @@ mod audit_export;
 pub mod client;
 pub mod deposit;
 mod deposit_body;
+mod deposit_export;
 mod deposit_policy;
 mod deposit_readers;
 mod group;
