@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
-use crate::model::deposit::{DepositVersion, Labels, SetPolicy};
+use crate::model::deposit::{Deposit, DepositVersion, Labels, SetPolicy};
 use crate::model::group::GroupName;
 use crate::model::id::{DepositId, Fingerprint};
 
@@ -26,6 +26,9 @@ pub const EXPIRES: &str = "strongroom-expires";
 pub const MAX_RETRIEVALS: &str = "strongroom-max-retrievals";
 /// In answers: how often still, this time not included.
 pub const RETRIEVALS_LEFT: &str = "strongroom-retrievals-left";
+
+/// On the feed of changes: what came last, so that it goes on behind it.
+pub const LAST_EVENT_ID: &str = "last-event-id";
 
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Versions {
@@ -69,6 +72,19 @@ fn said<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     from: D,
 ) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(from).map(Some)
+}
+
+/// What a feed says of one change: the data of a server-sent event.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct DepositChange {
+    /// `deposit.put`, `deposit.rm` and so on: the event's action.
+    pub change: String,
+    pub id: DepositId,
+    /// `ORG/NAME`
+    pub name: String,
+    pub time: Timestamp,
+    /// As it is now, which may be later than this change; none if it is gone.
+    pub deposit: Option<Deposit>,
 }
 
 /// A reader: a client or a group of the deposit's organization, one of the two.

@@ -288,6 +288,7 @@ mod tests {
             "deposit share a --with web-servers --org acme",
             &format!("deposit unshare a --with {hex}"),
             "deposit readers a",
+            "deposit watch --after 7",
             "deposit export -o F --recipient age1x --prefix p -F size>1 --org acme",
             "deposit list --shared",
             "client group add web-servers --org acme",

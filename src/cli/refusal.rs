@@ -81,6 +81,7 @@ const CODES: &[&str] = &[
     "too_large",
     "too_many_attempts",
     "too_many_certificates",
+    "too_many_feeds",
     "too_many_groups",
     "too_many_members",
     "too_many_readers",

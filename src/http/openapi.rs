@@ -26,6 +26,7 @@ use crate::model::page::{DEFAULT_LIMIT, MAX_LIMIT};
 use crate::model::role::Role;
 use crate::service::access::Action;
 use crate::service::caller::Listener;
+use crate::service::deposit::LONGEST_FEED;
 
 /// The schemas that requests and replies name, and what those name in turn.
 #[derive(OpenApi)]
@@ -35,6 +36,7 @@ use crate::service::caller::Listener;
     api::client::Register,
     api::client::Registration,
     api::deposit::EditDeposit,
+    api::deposit::DepositChange,
     api::deposit::GrantRetrievals,
     api::deposit::Readers,
     api::deposit::ShareDeposit,
@@ -466,6 +468,7 @@ fn query(name: &'static str, route: &Route) -> Parameter {
         "limit" => whole(1, MAX_LIMIT),
         "page" => words(["last"]),
         "version" => whole(1, u32::MAX),
+        "wait" => whole(1, LONGEST_FEED),
         "shared" => words(["true", "false"]),
         "role" => words(Role::ALL.map(Role::as_str)),
         "filter" => ArrayBuilder::new()
@@ -480,6 +483,7 @@ fn query(name: &'static str, route: &Route) -> Parameter {
         "page" => "`last`: the last page, instead of `cursor`".to_owned(),
         "limit" => format!("rows a page, {DEFAULT_LIMIT} unless said"),
         "version" => "the newest unless said".to_owned(),
+        "wait" => "seconds until it ends".to_owned(),
         "shared" => "true: others' deposits that the calling client reads".to_owned(),
         "org" if route.path == "/v1/users/{user}/grants" => "the grant's organization; left out: the grant on all of them".to_owned(),
         _ => String::new(),
@@ -510,6 +514,9 @@ fn said(name: &str) -> &'static str {
         }
         "if-none-match" => "* : store only what is not there yet",
         api::deposit::ENCRYPTION => "what the bytes are: `age`, encrypted on the client, or `none`",
+        api::deposit::LAST_EVENT_ID => {
+            "the id of the event that came last; from now on if left out"
+        }
         api::deposit::LABELS => "key=value, separated by commas, both percent-encoded where needed",
         api::deposit::DESCRIPTION => "percent-encoded UTF-8, up to 1,000 bytes",
         api::deposit::DEPOSIT_ID => "the deposit's UUID",

@@ -79,6 +79,7 @@ pub struct Service {
     metrics: metrics::Metrics,
     /// Argon2 takes 64 MiB; two log-ins are checked at a time.
     passwords: Semaphore,
+    feeds: deposit::Feeds,
     /// What the listeners show; changed by one at a time.
     tls: Arc<tls::shown::Shown>,
     tls_turn: tokio::sync::Mutex<()>,
@@ -153,6 +154,7 @@ impl Service {
             throttle: throttle::Throttle::default(),
             metrics: metrics::Metrics::default(),
             passwords: Semaphore::new(2),
+            feeds: deposit::Feeds::default(),
             tls: parts.tls,
             tls_turn: tokio::sync::Mutex::default(),
             tls_watch: tls::shown::Watch::default(),

@@ -38,6 +38,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rusqlite::Connection;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
 pub use access_log::AccessLog;
 pub use client::{NewClient, Registrant};
@@ -124,6 +125,7 @@ pub struct Store {
     callers: Arc<callers::Callers>,
     envelopes: Arc<deposit::Envelopes>,
     revision: Arc<AtomicU64>,
+    commits: watch::Receiver<u64>,
     laying: deposit::Laying,
     answers: Key,
     dir: PathBuf,
@@ -194,6 +196,7 @@ impl Opened {
         deposit::drop_orphans(&mut self.db)?;
         let head = event::head(&self.db)?;
         let revision = Arc::new(AtomicU64::new(meta::revision(&self.db)?));
+        let (told, commits) = watch::channel(revision.load(Ordering::Relaxed));
         let wal_pages = Arc::new(AtomicU64::new(0));
         let callers = Arc::new(callers::Callers::default());
         let envelopes = Arc::new(deposit::Envelopes::new(self.kept));
@@ -219,6 +222,7 @@ impl Opened {
             tagger: keys.changes,
             answers: Key::new(*keys.answers.expose()),
             revision: Arc::clone(&revision),
+            commits: told,
             callers: Arc::clone(&callers),
             envelopes: Arc::clone(&envelopes),
             wal_pages,
@@ -234,6 +238,7 @@ impl Opened {
             callers,
             envelopes,
             revision,
+            commits,
             laying: deposit::Laying::default(),
             answers: keys.answers,
             dir: self.dir,
@@ -245,6 +250,11 @@ impl Store {
     /// Commits since the store was made.
     pub fn revision(&self) -> u64 {
         self.revision.load(Ordering::Acquire)
+    }
+
+    /// Changes with each commit, after it.
+    pub fn commits(&self) -> watch::Receiver<u64> {
+        self.commits.clone()
     }
 
     /// Whether the disk has room for changes.

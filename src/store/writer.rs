@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::callers::Callers;
 use super::deposit::{Envelopes, Which};
@@ -223,6 +223,8 @@ pub(super) struct Setup {
     pub tagger: Tagger,
     pub answers: Key,
     pub revision: Arc<AtomicU64>,
+    /// Tells those who follow the changes.
+    pub commits: watch::Sender<u64>,
     pub callers: Arc<Callers>,
     pub envelopes: Arc<Envelopes>,
     /// Pages in the WAL, as the checkpointer last saw them.
@@ -411,6 +413,7 @@ fn commit(setup: &mut Setup, group: &mut Vec<Box<dyn Command>>) -> Result<()> {
     match ended {
         Ok(_) => {
             setup.revision.store(revision, Ordering::Release);
+            setup.commits.send_replace(revision);
             Ok(())
         }
         // The frame that completes a transaction is written last, and a write without room was cut

@@ -35,3 +35,4 @@ mod tampering;
 mod tour;
 mod upgrade;
 mod vault;
+mod watch;

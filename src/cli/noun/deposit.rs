@@ -8,6 +8,7 @@ use super::deposit_body::{self, GetArgs, PutArgs};
 use super::deposit_export::{self, ExportArgs};
 use super::deposit_policy::{self, GrantArgs, PolicyArgs};
 use super::deposit_readers::{self, ShareArgs};
+use super::deposit_watch::{self, WatchArgs};
 use super::{ListArgs, quoted};
 use crate::api::deposit::{EditDeposit, Versions};
 use crate::cli::client::{Call, Client};
@@ -58,6 +59,8 @@ pub enum Verb {
     /// The newest versions, encrypted as they are; for `--raw` ones give --recipient. What is in the bin, and
     /// what may be fetched so many times alone, is left out.
     Export(ExportArgs),
+    /// Follow the changes of deposits, a line each, until Ctrl-C
+    Watch(WatchArgs),
     /// Allow more retrievals of a deposit that may be fetched so many times alone
     Grant(GrantArgs),
 }
@@ -150,6 +153,7 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
         Verb::Unshare(args) => deposit_readers::unshare(args, context).await,
         Verb::Readers(target) => deposit_readers::list(&target, context).await,
         Verb::Export(args) => deposit_export::export(args, context).await,
+        Verb::Watch(args) => deposit_watch::watch(args, context).await,
         Verb::Grant(args) => deposit_policy::grant(args, context).await,
         Verb::Edit(args) => edit(args, context).await,
         Verb::Versions(target) => versions(&target, context).await,

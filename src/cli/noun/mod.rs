@@ -8,6 +8,7 @@ mod deposit_body;
 mod deposit_export;
 mod deposit_policy;
 mod deposit_readers;
+mod deposit_watch;
 mod group;
 mod moment;
 pub mod org;

@@ -7,11 +7,11 @@ use axum::response::Response;
 use super::super::call::Call;
 use super::super::{headers, reply};
 use crate::api::deposit::{
-    DEPOSIT_ID, ENCRYPTION, EXPIRES, NOT_BEFORE, RETRIEVALS_LEFT, VERSION, Versions,
+    DEPOSIT_ID, ENCRYPTION, EXPIRES, LAST_EVENT_ID, NOT_BEFORE, RETRIEVALS_LEFT, VERSION, Versions,
 };
 use crate::error::{Error, Result};
 use crate::model::deposit::{ANY_TYPE, Deposit, Encryption};
-use crate::service::deposit::{Meta, PutDeposit};
+use crate::service::deposit::{LONGEST_FEED, Meta, PutDeposit};
 
 pub(super) async fn put(mut call: Call) -> Result<Response> {
     let which = call.which()?;
@@ -140,6 +140,24 @@ pub(super) async fn undelete(call: Call) -> Result<Response> {
             .deposit_undelete(&call.ctx, &call.which()?)
             .await?,
     )
+}
+
+pub(super) async fn watch(call: Call) -> Result<Response> {
+    let after = match headers::text(&call.headers, LAST_EVENT_ID)? {
+        None => None,
+        Some(id) => Some(id.parse::<u64>().map_err(|_| {
+            Error::invalid(
+                LAST_EVENT_ID,
+                format!("the header {LAST_EVENT_ID} takes the id of an event, a number"),
+            )
+        })?),
+    };
+    let seconds = call.query.number("wait", LONGEST_FEED)?;
+    let pieces = call
+        .service()
+        .deposit_watch(&call.ctx, after, seconds.unwrap_or(LONGEST_FEED))
+        .await?;
+    Ok(reply::pieces("text/event-stream", pieces))
 }
 
 pub(super) async fn readers(call: Call) -> Result<Response> {

@@ -29,8 +29,8 @@ use axum::routing::{MethodFilter, on};
 use super::call::{self, Call, Knocking};
 use super::{App, reply};
 use crate::api::deposit::{
-    DEPOSIT_ID, DESCRIPTION, ENCRYPTION, EXPIRES, LABELS, MAX_RETRIEVALS, NOT_BEFORE,
-    RETRIEVALS_LEFT, VERSION,
+    DEPOSIT_ID, DESCRIPTION, ENCRYPTION, EXPIRES, LABELS, LAST_EVENT_ID, MAX_RETRIEVALS,
+    NOT_BEFORE, RETRIEVALS_LEFT, VERSION,
 };
 use crate::error::{Error, Kind, Result};
 use crate::service::access::Action;
@@ -728,6 +728,16 @@ static OTHERS: &[Route] = &[
     )
     .query(LIST_OR_SHARED)
     .gives(json!(200, "Page_Deposit")),
+    route(
+        Verb::Get,
+        "/v1/watch/deposits",
+        Action::DepositRead,
+        "Changes of the deposits that the caller sees, as server-sent events; ends after a minute, to be asked for anew",
+        run!(deposit::watch),
+    )
+    .query(&["wait"])
+    .headers(&[LAST_EVENT_ID])
+    .gives(&[Gives(200, Content::Text("text/event-stream"), &[])]),
     route(
         Verb::Get,
         "/v1/users",

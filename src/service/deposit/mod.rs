@@ -3,9 +3,11 @@
 mod reach;
 mod readers;
 mod release;
+mod watch;
 
 use reach::Place;
 pub use release::Meta;
+pub use watch::{Feeds, LONGEST as LONGEST_FEED};
 
 use super::access::{Action, Target};
 use super::caller::{Context, Identity};

@@ -304,7 +304,14 @@ pub const CASES: &[Case] = &[
         "",
         "tSP13L",
     ),
-    // Deposits: lists.
+    // Deposits: lists, and the feed.
+    case(
+        "GET",
+        "/v1/watch/deposits",
+        "/v1/watch/deposits?wait=1",
+        "",
+        SEE_IN_ACME,
+    ),
     case("GET", "/v1/deposits", "/v1/deposits", "", SEE_IN_ACME),
     case(
         "GET",
