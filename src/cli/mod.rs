@@ -256,6 +256,7 @@ mod tests {
             "org add acme --contacts a@x,b@y",
             "org list",
             "org show acme",
+            "org rm acme --yes",
             "org set-auth acme --secret-file -",
             "org key acme",
             "org rotate-key acme --wait",

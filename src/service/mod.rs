@@ -253,7 +253,8 @@ impl Service {
             .prune_sessions(now.plus(-self.settings.session_idle()))
             .await?;
         self.store.drop_loose_parts().await?;
-        self.empty_bin(now).await
+        self.empty_bin(now).await?;
+        self.sweep_removed_orgs().await
     }
 
     /// Whether the disk has room for changes.

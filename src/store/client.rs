@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, Row};
 
 use super::list::{Rows, Start, walk};
-use super::org::count;
+use super::org::{count, still_there};
 use super::user_certificate::is_a_users;
 use super::{Change, Store};
 use crate::clock::Timestamp;
@@ -99,6 +99,9 @@ impl Store {
     /// over makes room.
     pub async fn add_client(&self, change: Change, new: NewClient) -> Result<Client> {
         self.change(change, 4_096, move |tx, event| {
+            still_there(tx.db, new.org)?;
+            // What is left of a client of an organization that was removed holds no key.
+            tx.db.execute("DELETE FROM client_keys WHERE spki = ?1 AND client IN (SELECT id FROM clients WHERE org IN (SELECT id FROM removed_orgs))", [new.client.fingerprint.0])?;
             if let Some(known) = find(tx.db, &new.client.fingerprint)? {
                 if !known.client.is_over(new.client.created) {
                     return Err(Error::conflict(

@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::client;
 use super::list::{Rows, Start, walk};
+use super::org::still_there;
 use super::{Change, Store};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
@@ -52,6 +53,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Group> {
         self.change_deposits(change, 512, move |tx, event| {
+            still_there(tx.db, org)?;
             if find(tx.db, org, &name)?.is_some() {
                 return Err(Error::conflict(
                     "name_taken",

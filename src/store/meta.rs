@@ -67,6 +67,11 @@ const CONTRADICTIONS: &[(&str, &str)] = &[
         "SELECT count(*) FROM deposits WHERE retrieved > coalesce(max_retrievals, 0)",
     ),
     (
+        "deposits and clients of no organization",
+        "SELECT (SELECT count(*) FROM deposits WHERE org NOT IN (SELECT id FROM orgs UNION SELECT id FROM removed_orgs))
+         + (SELECT count(*) FROM clients WHERE org NOT IN (SELECT id FROM orgs UNION SELECT id FROM removed_orgs))",
+    ),
+    (
         "gaps in the numbers of the events",
         "SELECT coalesce(max(number), 0) - count(*) FROM events",
     ),

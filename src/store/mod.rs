@@ -16,6 +16,7 @@ mod list;
 mod meta;
 mod open;
 mod org;
+mod org_removal;
 #[cfg(test)]
 mod plans;
 #[cfg(debug_assertions)]
@@ -49,7 +50,7 @@ pub use deposit::{
 pub use event::{ChainState, ExportedCheckpoint, Head, Walked};
 pub use list::{Rows, Start};
 pub use meta::{First, Rewrap, Wrapped, WrappedKey};
-pub use org::{NewOrg, OrgRow};
+pub use org::{NewOrg, OrgRow, removed as org_removed};
 pub use rotation::{Rotation, StepKeys};
 pub use session::SessionRow;
 pub use token::{NewToken, TokenRow};

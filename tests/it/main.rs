@@ -24,6 +24,7 @@ mod page;
 mod policies;
 mod readers;
 mod readme;
+mod removal;
 mod sealing;
 mod sessions;
 mod shell;

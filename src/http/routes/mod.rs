@@ -643,6 +643,14 @@ static OTHERS: &[Route] = &[
     )
     .gives(json!(200, "OrgWithCode")),
     route(
+        Verb::Delete,
+        "/v1/orgs/{org}",
+        Action::OrgChange,
+        "Destroy an organization with all its clients and deposits, for good",
+        run!(org::remove),
+    )
+    .gives(json!(200, "Org")),
+    route(
         Verb::Put,
         "/v1/orgs/{org}/auth",
         Action::OrgCode,

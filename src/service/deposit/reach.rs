@@ -119,7 +119,7 @@ impl Service {
             None => Ok(self
                 .store
                 .org_by_id(id)?
-                .ok_or_else(|| Error::internal("a deposit's organization is not there"))?
+                .ok_or_else(store::org_removed)?
                 .org
                 .name),
         }

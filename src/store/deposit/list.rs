@@ -100,7 +100,8 @@ impl Store {
             .await
     }
 
-    /// Those of others that a client reads, in the order they were made.
+    /// Those of others that a client reads, in the order they were made. The ids of these alone are
+    /// gathered and sorted first, along the readers' indexes.
     pub async fn deposits_shared_with(
         &self,
         client: ClientId,

@@ -209,7 +209,7 @@ impl Store {
         self.upkeep(Touches::Deposits, 64 << 10, move |tx| {
             let ids = tx
                 .db
-                .prepare_cached("SELECT id FROM deposits WHERE deleted IS NOT NULL AND deleted < ?1 ORDER BY deleted LIMIT ?2")?
+                .prepare_cached("SELECT d.id FROM deposits d JOIN orgs o ON o.id = d.org WHERE d.deleted IS NOT NULL AND d.deleted < ?1 ORDER BY d.deleted LIMIT ?2")?
                 .query_map((before.0, PURGED_AT_ONCE), |row| row.get(0))?
                 .collect::<rusqlite::Result<Vec<[u8; 16]>>>()?;
             for id in &ids {
@@ -253,15 +253,21 @@ impl Store {
 
 /// Nothing of it is left.
 fn purge(tx: &mut Tx<'_>, head: &Head) -> Result<()> {
-    let id = head.deposit.id.as_bytes();
+    forget(tx, head.deposit.id)?;
+    tx.outdates(names_of(head));
+    org::count(tx.db, head.org, 0, -1)
+}
+
+/// All rows of a deposit.
+pub(super) fn forget(tx: &Tx<'_>, id: DepositId) -> Result<()> {
+    let id = id.as_bytes();
     tx.db.execute("DELETE FROM deposit_parts WHERE parts IN (SELECT parts FROM deposit_versions WHERE deposit = ?1 AND parts IS NOT NULL)", [id])?;
     for table in ["deposit_versions", "deposit_labels", "deposit_readers"] {
         tx.db
             .execute(&format!("DELETE FROM {table} WHERE deposit = ?1"), [id])?;
     }
     tx.db.execute("DELETE FROM deposits WHERE id = ?1", [id])?;
-    tx.outdates(names_of(head));
-    org::count(tx.db, head.org, 0, -1)
+    Ok(())
 }
 
 fn json(labels: &Labels) -> Result<String> {
@@ -318,6 +324,7 @@ fn write(
     event: &mut Event,
 ) -> Result<Stored> {
     let db = tx.db;
+    org::still_there(db, put.org)?;
     if let Some(owner) = put.owner {
         still_active(db, owner)?;
     }

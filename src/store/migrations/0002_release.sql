@@ -33,3 +33,10 @@ CREATE TABLE client_group_members (
   PRIMARY KEY (client_group, client)
 );
 CREATE INDEX client_group_members_by_client ON client_group_members (client, client_group);
+
+-- Organizations that were removed, with their keys; what they had is deleted bit by bit.
+CREATE TABLE removed_orgs (
+  id      BLOB   NOT NULL PRIMARY KEY,
+  name    TEXT   NOT NULL,
+  removed BIGINT NOT NULL
+);

@@ -198,6 +198,14 @@ pub const CASES: &[Case] = &[
         READERS_IN_ACME,
     ),
     case("GET", "/v1/orgs/{org}", "/v1/orgs/other", "", "tSAPU125L"),
+    // One that is not there: the others need those that are.
+    case(
+        "DELETE",
+        "/v1/orgs/{org}",
+        "/v1/orgs/nowhere",
+        "",
+        SUPERUSERS,
+    ),
     case(
         "PUT",
         "/v1/orgs/{org}/auth",
