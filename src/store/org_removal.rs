@@ -26,8 +26,10 @@ impl Store {
         self.change(change, 512, move |tx, event| {
             let org = found(tx.db, &name)?.org;
             let id = org.id.as_bytes();
-            tx.db.execute("DELETE FROM org_keys WHERE org = ?1", [id])?;
-            tx.db.execute("DELETE FROM grants WHERE org = ?1", [id])?;
+            for table in ["org_keys", "key_rotations", "grants"] {
+                tx.db
+                    .execute(&format!("DELETE FROM {table} WHERE org = ?1"), [id])?;
+            }
             tx.db.execute(
                 "INSERT INTO removed_orgs (id, name, removed) VALUES (?1, ?2, ?3)",
                 (id, name.as_str(), now.0),
