@@ -5,6 +5,7 @@ pub mod audit;
 pub mod client;
 pub mod deposit;
 pub mod error;
+pub mod group;
 pub mod org;
 pub mod org_key;
 pub mod role;

@@ -43,6 +43,8 @@ pub struct Call {
     headers: Vec<(&'static str, String)>,
     body: Bytes,
     wait: Duration,
+    /// Sent anew where the answer was lost.
+    again: bool,
 }
 
 /// One answer that is no refusal.
@@ -70,11 +72,18 @@ impl Call {
             headers: Vec::new(),
             body: Bytes::new(),
             wait: ANSWER,
+            again: true,
         }
     }
 
     pub fn get(path: impl Into<String>) -> Self {
         Self::new(Method::GET, path)
+    }
+
+    /// Never sent twice, whatever became of the answer.
+    pub fn once(mut self) -> Self {
+        self.again = false;
+        self
     }
 
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -154,6 +163,7 @@ impl Client {
             };
             self.connection = None;
             match (failure, first.take()) {
+                (Failure::Lost(why), None) if !call.again => return Err(lost(&call, &why)),
                 (Failure::Lost(why), None) => first = Some(why),
                 (Failure::Unsent(error), None) | (Failure::Final(error), _) => return Err(error),
                 (Failure::Lost(why), Some(_)) | (Failure::Unsent(_), Some(why)) => {

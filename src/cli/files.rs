@@ -97,13 +97,7 @@ pub fn create(path: &Path, bytes: &[u8]) -> Result<()> {
     let linked = fs::hard_link(&beside, path);
     let _ = fs::remove_file(&beside);
     match linked {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(Error::conflict(
-            "file_exists",
-            format!(
-                "{} exists and is not replaced; move it away, or name another",
-                path.display()
-            ),
-        )),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(exists(path)),
         // FAT and its like have no links; there the name itself is taken, and filled.
         Err(error)
             if matches!(
@@ -116,6 +110,71 @@ pub fn create(path: &Path, bytes: &[u8]) -> Result<()> {
         Err(error) => Err(cannot("write", path, error)),
         Ok(()) => sync_folder(path).map_err(|error| cannot("write", path, error)),
     }
+}
+
+/// A new file that is written piece by piece: it has its name once it is whole.
+pub struct Growing {
+    file: File,
+    beside: PathBuf,
+    path: PathBuf,
+}
+
+impl Growing {
+    pub fn begin(path: &Path) -> Result<Self> {
+        if path.symlink_metadata().is_ok() {
+            return Err(exists(path));
+        }
+        let beside = beside(path)?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&beside)
+            .map_err(|error| cannot("write", path, error))?;
+        Ok(Self {
+            file,
+            beside,
+            path: path.to_owned(),
+        })
+    }
+
+    pub fn finish(self) -> Result<()> {
+        let write = |error| cannot("write", &self.path, error);
+        self.file.sync_all().map_err(write)?;
+        if self.path.symlink_metadata().is_ok() {
+            return Err(exists(&self.path));
+        }
+        fs::rename(&self.beside, &self.path)
+            .and_then(|()| sync_folder(&self.path))
+            .map_err(write)
+    }
+}
+
+impl Write for Growing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for Growing {
+    /// What did not come to its end leaves nothing behind.
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.beside);
+    }
+}
+
+fn exists(path: &Path) -> Error {
+    Error::conflict(
+        "file_exists",
+        format!(
+            "{} exists and is not replaced; move it away, or name another",
+            path.display()
+        ),
+    )
 }
 
 fn fill_new(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -136,16 +195,7 @@ fn fill_new(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// The bytes in a file of their own in the same folder, on disk.
 fn write_beside(path: &Path, bytes: &[u8]) -> Result<PathBuf> {
-    let name = path.file_name().ok_or_else(|| {
-        Error::invalid("output", format!("{} does not name a file", path.display()))
-    })?;
-    let mut beside = OsString::from(".");
-    beside.push(name);
-    beside.push(format!(
-        ".{}.tmp",
-        hex::encode(crate::crypto::random::<8>())
-    ));
-    let beside = path.with_file_name(beside);
+    let beside = beside(path)?;
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -159,6 +209,20 @@ fn write_beside(path: &Path, bytes: &[u8]) -> Result<PathBuf> {
             cannot("write", path, error)
         })?;
     Ok(beside)
+}
+
+/// A name in the same folder that nothing has.
+fn beside(path: &Path) -> Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| {
+        Error::invalid("output", format!("{} does not name a file", path.display()))
+    })?;
+    let mut beside = OsString::from(".");
+    beside.push(name);
+    beside.push(format!(
+        ".{}.tmp",
+        hex::encode(crate::crypto::random::<8>())
+    ));
+    Ok(path.with_file_name(beside))
 }
 
 /// A name is on disk when its folder is.

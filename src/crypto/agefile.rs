@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 
 use age::armor::ArmoredReader;
 use age::secrecy::ExposeSecret;
+use age::stream::StreamWriter;
 use age::{DecryptError, Decryptor, Encryptor, Identity, IdentityFile, Recipient};
 use zeroize::Zeroizing;
 
@@ -17,7 +18,8 @@ use crate::secret::Secret;
 const LONGEST_RECIPIENT: usize = 4_096;
 /// Identity files are a few lines long.
 const LONGEST_IDENTITY: usize = 1 << 20;
-const MOST_RECIPIENTS: usize = 64;
+/// A header of so many native recipients has 26 KB.
+const MOST_RECIPIENTS: usize = 256;
 
 const MAGIC: &[u8] = b"age-encryption.org/";
 const ARMOR: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE-----";
@@ -45,6 +47,16 @@ pub fn check_identity(identity_file_text: &Secret<Vec<u8>>) -> Result<()> {
 
 /// Encrypts for every one of `recipients`; each of them alone opens it.
 pub fn encrypt(recipients: &[String], plaintext: &[u8]) -> Result<Vec<u8>> {
+    let file = Vec::with_capacity(plaintext.len() + 512 * recipients.len());
+    let mut writer = writer(recipients, file)?;
+    writer
+        .write_all(plaintext)
+        .and_then(|()| writer.finish())
+        .map_err(|why| not_encrypted(why.to_string()))
+}
+
+/// The same for what comes piece by piece; it is whole only once `finish` has ended.
+pub fn writer<W: Write>(recipients: &[String], to: W) -> Result<StreamWriter<W>> {
     if recipients.is_empty() || recipients.len() > MOST_RECIPIENTS {
         return Err(Error::invalid(
             "recipient",
@@ -58,18 +70,14 @@ pub fn encrypt(recipients: &[String], plaintext: &[u8]) -> Result<Vec<u8>> {
         .iter()
         .map(|text| recipient(text))
         .collect::<Result<Vec<_>>>()?;
-    let failed = |why: String| Error::internal(format!("age did not encrypt: {why}"));
-    let encryptor = Encryptor::with_recipients(recipients.iter().map(|it| it.as_ref()))
-        .map_err(|why| failed(format!("{why:?}")))?;
-    let mut file = Vec::with_capacity(plaintext.len() + 512 * recipients.len());
-    let mut writer = encryptor
-        .wrap_output(&mut file)
-        .map_err(|why| failed(why.to_string()))?;
-    writer
-        .write_all(plaintext)
-        .and_then(|()| writer.finish().map(|_| ()))
-        .map_err(|why| failed(why.to_string()))?;
-    Ok(file)
+    Encryptor::with_recipients(recipients.iter().map(|it| it.as_ref()))
+        .map_err(|why| not_encrypted(format!("{why:?}")))?
+        .wrap_output(to)
+        .map_err(|why| not_encrypted(why.to_string()))
+}
+
+fn not_encrypted(why: String) -> Error {
+    Error::internal(format!("age did not encrypt: {why}"))
 }
 
 /// Decrypts with an identity file: age's own (`AGE-SECRET-KEY-1…`, one or more) or an unencrypted

@@ -15,7 +15,7 @@ use crate::model::org::OrgName;
 use crate::service::deposit::Expect;
 
 const QUERY: &[&str] = &[
-    "filter", "cursor", "limit", "version", "org", "role", "page",
+    "filter", "cursor", "limit", "version", "org", "role", "page", "shared",
 ];
 
 /// A request's head as text: `METHOD TARGET`, then `name: value`, a line each. Lines that no HTTP
@@ -71,6 +71,7 @@ fn of_headers(map: &HeaderMap) -> Result<()> {
     if let Some(content_type) = headers::content_type(map)? {
         assert!(content_type.len() <= 255 && written(&content_type) == *content_type);
     }
+    headers::policy(map)?;
     headers::is_json(map);
     Ok(())
 }
@@ -134,10 +135,11 @@ fn of_query(query: Option<&str>) -> Result<()> {
 /// The first byte chooses which request; what is read can be written, and reads as the same.
 pub fn json_body(bytes: &[u8]) -> Option<Error> {
     use api::{
-        client, deposit, org, seal, session, setting, slot, tls, token, user, user_certificate,
+        client, deposit, group, org, seal, session, setting, slot, tls, token, user,
+        user_certificate,
     };
     let (which, body) = bytes.split_first()?;
-    match which % 23 {
+    match which % 26 {
         0 => round::<client::Register>(body),
         1 => round::<client::Decision>(body),
         2 => round::<org::AddOrg>(body),
@@ -160,6 +162,9 @@ pub fn json_body(bytes: &[u8]) -> Option<Error> {
         19 => round::<tls::SelfSign>(body),
         20 => round::<tls::SetClientCa>(body),
         21 => round::<user_certificate::AddUserCertificate>(body),
+        22 => round::<deposit::GrantRetrievals>(body),
+        23 => round::<deposit::ShareDeposit>(body),
+        24 => round::<group::AddGroup>(body),
         _ => round::<crate::model::role::Grant>(body),
     }
 }

@@ -3,8 +3,9 @@
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::api;
+use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
-use crate::model::deposit::{Encryption, LabelKey, LabelValue, Labels};
+use crate::model::deposit::{Encryption, LabelKey, LabelValue, Labels, MOST_RETRIEVALS, SetPolicy};
 use crate::secret::Secret;
 use crate::service::deposit::Expect;
 
@@ -229,6 +230,37 @@ pub(super) fn labels(headers: &HeaderMap) -> Result<Option<Labels>> {
     Ok(Some(labels))
 }
 
+/// When it may be fetched, and how often; what is left out stays as it is.
+pub(super) fn policy(headers: &HeaderMap) -> Result<SetPolicy> {
+    const MOST: &str = api::deposit::MAX_RETRIEVALS;
+    let time = |name: &'static str| {
+        let time = text(headers, name)?
+            .map(str::parse::<Timestamp>)
+            .transpose();
+        time.map(|time| time.map(Some)).map_err(|mut error| {
+            error.field = Some(name);
+            error
+        })
+    };
+    let number = |value: &str| {
+        let digits = (1..=20).contains(&value.len()) && value.bytes().all(|it| it.is_ascii_digit());
+        // What is out of range altogether is so for whoever checks it, too.
+        digits
+            .then(|| Some(value.parse().unwrap_or(u64::MAX)))
+            .ok_or_else(|| {
+                Error::invalid(
+                    MOST,
+                    format!("the header {MOST} takes a number, from 1 to {MOST_RETRIEVALS}"),
+                )
+            })
+    };
+    Ok(SetPolicy {
+        not_before: time(api::deposit::NOT_BEFORE)?,
+        expires: time(api::deposit::EXPIRES)?,
+        max_retrievals: text(headers, MOST)?.map(number).transpose()?,
+    })
+}
+
 /// What a deposit's bytes are, as it is kept and given back; none where the request does not say.
 pub(super) fn content_type(headers: &HeaderMap) -> Result<Option<String>> {
     let Some(value) = text(headers, "content-type")? else {
@@ -309,6 +341,33 @@ mod tests {
         }
         let many: Vec<String> = (0..65).map(|n| format!("k{n}=v")).collect();
         assert!(read(&many.join(",")).is_err());
+    }
+
+    #[test]
+    fn a_policy_is_read_from_its_headers() {
+        let mut headers = with(api::deposit::NOT_BEFORE, "2026-11-22T08:00:00Z");
+        assert!(policy(&headers).unwrap().not_before.flatten().is_some());
+        assert_eq!(policy(&HeaderMap::new()).unwrap(), SetPolicy::default());
+        headers.insert(api::deposit::MAX_RETRIEVALS, "7".parse().unwrap());
+        assert_eq!(policy(&headers).unwrap().max_retrievals, Some(Some(7)));
+        let beyond = with(api::deposit::MAX_RETRIEVALS, "99999999999999999999");
+        assert_eq!(
+            policy(&beyond).unwrap().max_retrievals,
+            Some(Some(u64::MAX))
+        );
+        for (name, bad) in [
+            (api::deposit::EXPIRES, "tomorrow"),
+            (api::deposit::EXPIRES, ""),
+            (api::deposit::MAX_RETRIEVALS, "-1"),
+            (api::deposit::MAX_RETRIEVALS, "1.5"),
+            (api::deposit::MAX_RETRIEVALS, ""),
+        ] {
+            assert_eq!(
+                policy(&with(name, bad)).unwrap_err().field,
+                Some(name),
+                "{bad}"
+            );
+        }
     }
 
     #[test]

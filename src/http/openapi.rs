@@ -21,10 +21,12 @@ use super::reply;
 use super::routes::{self, Content, Gives, Route, Takes, Verb};
 use crate::api;
 use crate::error::{Error, Kind, Result};
+use crate::model::deposit::MOST_RETRIEVALS;
 use crate::model::page::{DEFAULT_LIMIT, MAX_LIMIT};
 use crate::model::role::Role;
 use crate::service::access::Action;
 use crate::service::caller::Listener;
+use crate::service::deposit::LONGEST_FEED;
 
 /// The schemas that requests and replies name, and what those name in turn.
 #[derive(OpenApi)]
@@ -34,8 +36,14 @@ use crate::service::caller::Listener;
     api::client::Register,
     api::client::Registration,
     api::deposit::EditDeposit,
+    api::deposit::DepositChange,
+    api::deposit::GrantRetrievals,
+    api::deposit::Readers,
+    api::deposit::ShareDeposit,
     api::deposit::Versions,
     api::error::ErrorBody,
+    api::group::AddGroup,
+    api::group::GroupWithMembers,
     api::org::AddOrg,
     api::org::OrgWithCode,
     api::org::SetAuth,
@@ -82,10 +90,12 @@ use crate::service::caller::Listener;
     api::user::SetPassword,
     crate::model::client::Client,
     crate::model::deposit::Deposit,
+    crate::model::group::Group,
     crate::model::org::Org,
     crate::model::page::Page<crate::model::audit::ChainedEvent>,
     crate::model::page::Page<crate::model::client::Client>,
     crate::model::page::Page<crate::model::deposit::Deposit>,
+    crate::model::page::Page<crate::model::group::Group>,
     crate::model::page::Page<crate::model::org::Org>,
     crate::model::page::Page<crate::model::token::Token>,
     crate::model::page::Page<crate::model::user::User>,
@@ -138,12 +148,14 @@ pub fn description() -> utoipa::openapi::OpenApi {
 const TEXTS: &[(&str, &str)] = &[
     ("OrgName", ORG),
     ("DepositName", DEPOSIT),
+    ("GroupName", GROUP),
     ("UserName", USER),
     ("Contact", "^[!-+\\--?A-~]+@[!-+\\--?A-~]+$"),
     ("Fingerprint", FINGERPRINT),
 ];
 const ORG: &str = "^[A-Za-z0-9_-]{1,64}$";
 const DEPOSIT: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$";
+const GROUP: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$";
 const USER: &str = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$";
 const FINGERPRINT: &str = "^[0-9a-f]{64}$";
 
@@ -223,8 +235,8 @@ fn id(route: &Route) -> String {
 /// The noun: of a path below an organization the last one.
 fn tag(route: &Route) -> &'static str {
     const NOUNS: &[&str] = &[
-        "deposits", "orgs", "clients", "users", "roles", "tokens", "sessions", "settings", "slots",
-        "tls", "audit",
+        "groups", "deposits", "orgs", "clients", "users", "roles", "tokens", "sessions",
+        "settings", "slots", "tls", "audit",
     ];
     NOUNS
         .iter()
@@ -409,6 +421,7 @@ fn parameters(route: &Route) -> Vec<Parameter> {
         let schema = match name {
             "org" => pattern(ORG),
             "name" => pattern(DEPOSIT),
+            "group" => pattern(GROUP),
             "user" => pattern(USER),
             "fingerprint" => pattern(FINGERPRINT),
             "uuid" | "id" => uuid(),
@@ -455,6 +468,8 @@ fn query(name: &'static str, route: &Route) -> Parameter {
         "limit" => whole(1, MAX_LIMIT),
         "page" => words(["last"]),
         "version" => whole(1, u32::MAX),
+        "wait" => whole(1, LONGEST_FEED),
+        "shared" => words(["true", "false"]),
         "role" => words(Role::ALL.map(Role::as_str)),
         "filter" => ArrayBuilder::new()
             .items(string())
@@ -468,6 +483,8 @@ fn query(name: &'static str, route: &Route) -> Parameter {
         "page" => "`last`: the last page, instead of `cursor`".to_owned(),
         "limit" => format!("rows a page, {DEFAULT_LIMIT} unless said"),
         "version" => "the newest unless said".to_owned(),
+        "wait" => "seconds until it ends".to_owned(),
+        "shared" => "true: others' deposits that the calling client reads".to_owned(),
         "org" if route.path == "/v1/users/{user}/grants" => "the grant's organization; left out: the grant on all of them".to_owned(),
         _ => String::new(),
     };
@@ -482,6 +499,8 @@ fn request_header(name: &str) -> RefOr<Schema> {
             .into(),
         "if-none-match" => words(["*"]),
         ENCRYPTION => words(["age", "none"]),
+        api::deposit::NOT_BEFORE | api::deposit::EXPIRES => format(KnownFormat::DateTime),
+        api::deposit::MAX_RETRIEVALS => whole(1, MOST_RETRIEVALS),
         _ => string(),
     }
 }
@@ -495,10 +514,17 @@ fn said(name: &str) -> &'static str {
         }
         "if-none-match" => "* : store only what is not there yet",
         api::deposit::ENCRYPTION => "what the bytes are: `age`, encrypted on the client, or `none`",
+        api::deposit::LAST_EVENT_ID => {
+            "the id of the event that came last; from now on if left out"
+        }
         api::deposit::LABELS => "key=value, separated by commas, both percent-encoded where needed",
         api::deposit::DESCRIPTION => "percent-encoded UTF-8, up to 1,000 bytes",
         api::deposit::DEPOSIT_ID => "the deposit's UUID",
         api::deposit::VERSION => "the version that the body is of",
+        api::deposit::NOT_BEFORE => "from when on it may be fetched",
+        api::deposit::EXPIRES => "until when it may be fetched",
+        api::deposit::MAX_RETRIEVALS => "how often it may be fetched, counted from now",
+        api::deposit::RETRIEVALS_LEFT => "how often it may still be fetched",
         api::REASON => "why; goes into the event; percent-encoded UTF-8, up to 1,000 bytes",
         api::IDEMPOTENCY_KEY => "makes a retry return the first answer, for 24 hours",
         api::REQUEST_ID => "this request's id, in the log too",
@@ -514,7 +540,8 @@ fn header(name: &str) -> utoipa::openapi::Header {
         "etag" => pattern("^\"[0-9]+\"$"),
         api::REQUEST_ID | api::deposit::DEPOSIT_ID => uuid(),
         api::deposit::VERSION => whole(1, u32::MAX),
-        "retry-after" => whole(0, u32::MAX),
+        "retry-after" | api::deposit::RETRIEVALS_LEFT => whole(0, u32::MAX),
+        api::deposit::NOT_BEFORE | api::deposit::EXPIRES => format(KnownFormat::DateTime),
         _ => string(),
     };
     HeaderBuilder::new()

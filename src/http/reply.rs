@@ -1,11 +1,15 @@
 //! Answers. The only place that maps kinds of error to status codes.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
+use hyper::body::{Body as HttpBody, Frame};
 use serde::Serialize;
+use tokio::sync::mpsc::Receiver;
 
 use super::door;
 use crate::api;
@@ -58,6 +62,33 @@ pub(super) fn text(content_type: &'static str, body: impl Into<Body>) -> Respons
         HeaderValue::from_static(content_type),
         body.into(),
     )
+}
+
+/// An answer whose end is not known yet.
+pub(super) fn pieces(content_type: &'static str, pieces: Receiver<Result<Vec<u8>>>) -> Response {
+    text(content_type, Body::new(Pieces(pieces)))
+}
+
+/// An answer as it comes. An error breaks it off, so that no reader takes it for whole.
+struct Pieces(Receiver<Result<Vec<u8>>>);
+
+impl HttpBody for Pieces {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+    ) -> task::Poll<Option<Result<Frame<Bytes>>>> {
+        self.0.poll_recv(cx).map(|piece| {
+            piece.map(|piece| {
+                if let Err(error) = &piece {
+                    log::error!(error:? = error; "an answer broke off");
+                }
+                piece.map(|bytes| Frame::data(bytes.into()))
+            })
+        })
+    }
 }
 
 pub(super) fn of(code: StatusCode, content_type: HeaderValue, body: Body) -> Response {

@@ -9,6 +9,7 @@ use super::filter::{Field, FieldKind, Filterable, Value};
 use super::id::{DepositId, Fingerprint, checked_text};
 use super::org::OrgName;
 use crate::clock::Timestamp;
+use crate::error::{Error, Result};
 
 checked_text!(
     /// First a letter or digit, then `A-Z a-z 0-9 . _ -`; 255 at most; never readable as a UUID,
@@ -81,6 +82,131 @@ impl Encryption {
     }
 }
 
+/// The most that a deposit's retrievals may be limited to.
+pub const MOST_RETRIEVALS: u32 = 1_000_000_000;
+
+/// When a deposit may be fetched, and how often.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    pub not_before: Option<Timestamp>,
+    pub expires: Option<Timestamp>,
+    pub max_retrievals: Option<u32>,
+    /// How many of them are used.
+    pub retrieved: u32,
+}
+
+/// What of a policy changes: left out, it stays; none, it goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SetPolicy {
+    pub not_before: Option<Option<Timestamp>>,
+    pub expires: Option<Option<Timestamp>>,
+    /// As it was asked for; a new limit counts from now.
+    pub max_retrievals: Option<Option<u64>>,
+}
+
+impl Policy {
+    /// None: there is no limit.
+    pub fn left(&self) -> Option<u32> {
+        self.max_retrievals
+            .map(|most| most.saturating_sub(self.retrieved))
+    }
+
+    /// # Errors
+    /// `not_yet`, `expired`, `retrievals_used`.
+    pub fn check(&self, now: Timestamp) -> Result<()> {
+        if let Some(begin) = self.not_before.filter(|begin| now < *begin) {
+            return Err(Error::denied(
+                "not_yet",
+                format!("this deposit may be fetched from {begin} on"),
+            ));
+        }
+        if let Some(end) = self.expires.filter(|end| now >= *end) {
+            return Err(Error::denied(
+                "expired",
+                format!(
+                    "this deposit expired at {end}; its owner may set another end: strongroom deposit edit NAME --expires TIME"
+                ),
+            ));
+        }
+        if self.left() == Some(0) {
+            return Err(Error::denied(
+                "retrievals_used",
+                "this deposit was fetched as often as it may be; its owner may grant another time: strongroom deposit grant NAME",
+            ));
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// `Invalid` for an end in the past, or before the beginning, and for a limit out of range.
+    pub fn set(mut self, set: &SetPolicy, now: Timestamp) -> Result<Self> {
+        if let Some(limit) = set.max_retrievals {
+            self.max_retrievals = limit
+                .map(|limit| retrievals("max_retrievals", limit))
+                .transpose()?;
+            self.retrieved = 0;
+        }
+        self.not_before = set.not_before.unwrap_or(self.not_before);
+        self.expires = set.expires.unwrap_or(self.expires);
+        if set.expires.flatten().is_some_and(|end| end <= now) {
+            return Err(Error::invalid(
+                "expires",
+                "the deposit's end lies in the past; to end it now: strongroom deposit rm NAME",
+            ));
+        }
+        match (self.not_before, self.expires) {
+            (Some(begin), Some(end)) if begin >= end => Err(Error::invalid(
+                "not_before",
+                format!("not_before ({begin}) must lie before expires ({end})"),
+            )),
+            _ => Ok(self),
+        }
+    }
+
+    /// Allows more retrievals.
+    ///
+    /// # Errors
+    /// `not_limited`; `Invalid` for a number out of range.
+    pub fn grant(mut self, more: u64) -> Result<Self> {
+        let more = retrievals("retrievals", more)?;
+        let Some(most) = self.max_retrievals else {
+            return Err(Error::conflict(
+                "not_limited",
+                "this deposit's retrievals are not limited, so none need to be granted",
+            ));
+        };
+        let sum = u64::from(most) + u64::from(more);
+        self.max_retrievals = Some(retrievals("retrievals", sum)?);
+        Ok(self)
+    }
+}
+
+impl std::fmt::Display for Policy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut parts = Vec::new();
+        parts.extend(self.not_before.map(|begin| format!("not before {begin}")));
+        parts.extend(self.expires.map(|end| format!("expires {end}")));
+        parts.extend(self.left().map(|left| format!("{left} retrievals left")));
+        match parts.is_empty() {
+            true => f.write_str("no policy"),
+            false => f.write_str(&parts.join(", ")),
+        }
+    }
+}
+
+/// A number of retrievals, within its bounds.
+fn retrievals(field: &'static str, number: u64) -> Result<u32> {
+    u32::try_from(number)
+        .ok()
+        .filter(|number| (1..=MOST_RETRIEVALS).contains(number))
+        .ok_or_else(|| {
+            Error::invalid(
+                field,
+                format!("the number of retrievals is from 1 to {MOST_RETRIEVALS}"),
+            )
+        })
+}
+
 /// A deposit as lists show it: everything but the bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Deposit {
@@ -102,6 +228,26 @@ pub struct Deposit {
     pub modified: Timestamp,
     /// Since when it lies in the bin.
     pub deleted: Option<Timestamp>,
+    /// From when on it may be fetched.
+    pub not_before: Option<Timestamp>,
+    /// Until when.
+    pub expires: Option<Timestamp>,
+    /// How often, as it was set and granted; none: as often as one likes.
+    pub max_retrievals: Option<u32>,
+    /// How many of them are left.
+    pub retrievals_left: Option<u32>,
+}
+
+impl Deposit {
+    pub fn policy(&self) -> Policy {
+        let most = self.max_retrievals.unwrap_or(0);
+        Policy {
+            not_before: self.not_before,
+            expires: self.expires,
+            max_retrievals: self.max_retrievals,
+            retrieved: most.saturating_sub(self.retrievals_left.unwrap_or(most)),
+        }
+    }
 }
 
 impl Filterable for Deposit {
@@ -158,6 +304,18 @@ impl Filterable for Deposit {
             name: "deleted",
             kind: FieldKind::Time,
         },
+        Field {
+            name: "not_before",
+            kind: FieldKind::Time,
+        },
+        Field {
+            name: "expires",
+            kind: FieldKind::Time,
+        },
+        Field {
+            name: "retrievals_left",
+            kind: FieldKind::Number,
+        },
     ];
 
     fn value(&self, field: &str, key: Option<&str>) -> Value<'_> {
@@ -180,6 +338,11 @@ impl Filterable for Deposit {
             "created" => Value::Time(self.created),
             "modified" => Value::Time(self.modified),
             "deleted" => Value::maybe_time(self.deleted),
+            "not_before" => Value::maybe_time(self.not_before),
+            "expires" => Value::maybe_time(self.expires),
+            "retrievals_left" => self
+                .retrievals_left
+                .map_or(Value::Absent, |left| Value::number(u64::from(left))),
             _ => Value::Absent,
         }
     }
@@ -199,6 +362,66 @@ pub struct DepositVersion {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_policy_bounds_when_and_how_often() {
+        let code = |policy: Policy, now: i64| policy.check(Timestamp(now)).err().map(|it| it.code);
+        let policy = Policy {
+            not_before: Some(Timestamp(10)),
+            expires: Some(Timestamp(20)),
+            max_retrievals: Some(2),
+            retrieved: 1,
+        };
+        assert_eq!(code(policy, 9), Some("not_yet"));
+        assert_eq!(code(policy, 10), None);
+        assert_eq!(code(policy, 19), None);
+        assert_eq!(code(policy, 20), Some("expired"));
+        let used = Policy {
+            retrieved: 2,
+            ..policy
+        };
+        assert_eq!(code(used, 10), Some("retrievals_used"));
+        assert_eq!(used.grant(1).unwrap().left(), Some(1));
+        assert_eq!(code(Policy::default(), 0), None);
+        assert_eq!(Policy::default().grant(1).unwrap_err().code, "not_limited");
+    }
+
+    #[test]
+    fn a_policy_that_cannot_be_is_refused() {
+        let now = Timestamp(100);
+        let field = |set: SetPolicy| {
+            Policy::default()
+                .set(&set, now)
+                .err()
+                .and_then(|it| it.field)
+        };
+        let limit = |limit: u64| SetPolicy {
+            max_retrievals: Some(Some(limit)),
+            ..SetPolicy::default()
+        };
+        for wrong in [
+            0,
+            u64::from(MOST_RETRIEVALS) + 1,
+            1 << 32,
+            1 << 63,
+            u64::MAX,
+        ] {
+            assert_eq!(field(limit(wrong)), Some("max_retrievals"), "{wrong}");
+            let limited = Policy::default().set(&limit(1), now).unwrap();
+            assert_eq!(limited.grant(wrong).unwrap_err().field, Some("retrievals"));
+        }
+        assert_eq!(field(limit(u64::from(MOST_RETRIEVALS))), None);
+        let most = Policy::default().set(&limit(u64::from(MOST_RETRIEVALS)), now);
+        assert!(most.unwrap().grant(1).is_err());
+        let times = |begin: Option<i64>, end: Option<i64>| SetPolicy {
+            not_before: begin.map(|at| Some(Timestamp(at))),
+            expires: end.map(|at| Some(Timestamp(at))),
+            ..SetPolicy::default()
+        };
+        assert_eq!(field(times(None, Some(100))), Some("expires"));
+        assert_eq!(field(times(Some(200), Some(200))), Some("not_before"));
+        assert_eq!(field(times(Some(200), Some(201))), None);
+    }
 
     #[test]
     fn names_that_could_mislead_are_refused() {

@@ -57,6 +57,10 @@ uuid_id!(
     DepositId
 );
 uuid_id!(
+    /// A group of clients.
+    GroupId
+);
+uuid_id!(
     /// A user.
     UserId
 );

@@ -4,6 +4,7 @@ pub mod audit;
 pub mod client;
 pub mod deposit;
 pub mod filter;
+pub mod group;
 pub mod health;
 pub mod id;
 pub mod org;

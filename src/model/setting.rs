@@ -24,6 +24,7 @@ pub struct Setting {
     pub description: &'static str,
 }
 
+pub const DEPOSIT_BIN_DAYS: &str = "deposit.bin_days";
 pub const DEPOSIT_MAX_BYTES: &str = "deposit.max_bytes";
 pub const CLIENT_PENDING_HOURS: &str = "client.pending_hours";
 pub const AUDIT_STRICT: &str = "audit.strict";
@@ -48,6 +49,12 @@ pub const ALL: &[Setting] = &[
         default: "168",
         takes: Takes::Number(1, 8_760, "hours"),
         description: "a registration without a code waits so long for its approval",
+    },
+    Setting {
+        name: DEPOSIT_BIN_DAYS,
+        default: "0",
+        takes: Takes::Number(0, 3_650, "days"),
+        description: "a deposit in the bin is purged after so long; 0: never",
     },
     Setting {
         name: DEPOSIT_MAX_BYTES,

@@ -265,6 +265,9 @@ async fn serve(
     }
     log::info!("stopping: what was taken on is finished");
     let _ = stop.send(true);
+    if let Some(running) = &running {
+        running.service.end_feeds();
+    }
     let sealing = matches!(why, Ok(Why::Sealed));
     end(serving, running, sealing, health).await?;
     // Whoever told it to end meanwhile meant that it ends.

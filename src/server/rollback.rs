@@ -1,6 +1,6 @@
 //! Back to the store of before its last upgrade. Nobody serves meanwhile.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::unlock::{Opener, audit_tagger};
 use crate::clock::Timestamp;
@@ -76,19 +76,10 @@ impl Plan {
         self.opened.enter(&self.tagger, event)?;
         self.opened.close()?;
         let (live, copy) = (self.folder.live(), &self.copy.path);
-        // These have no schema: the newest slots, addresses and certificate go along.
-        for file in ["seal.json", "strongroom.toml"] {
-            folder::copy(&live.join(file), &copy.join(file))?;
-        }
-        folder::make_folder(&copy.join("tls"))?;
-        let tls = self.folder.tls();
-        let unreadable = |error| folder::failed("read", &tls, error);
-        for entry in std::fs::read_dir(&tls).map_err(unreadable)? {
-            let name = entry.map_err(unreadable)?.file_name();
-            folder::copy(&tls.join(&name), &copy.join("tls").join(&name))?;
-        }
-        folder::sync(&copy.join("tls"))?;
-        folder::sync(copy)?;
+        // Whatever else lies there has no schema: the newest slots, addresses and certificates go along.
+        copy_all(&live, copy, &|name| {
+            name.starts_with("strongroom.db") || name.starts_with("access.db")
+        })?;
         folder::exchange(copy, &live)?;
         before::settle(&self.folder)
     }
@@ -121,6 +112,26 @@ impl Plan {
             reason: reason.to_owned(),
         }
     }
+}
+
+/// Copies what lies in a folder into another, but for some names, and waits until it is on the disk.
+fn copy_all(from: &Path, to: &Path, but: &dyn Fn(&str) -> bool) -> Result<()> {
+    folder::make_folder(to)?;
+    let unreadable = |error| folder::failed("read", from, error);
+    for entry in std::fs::read_dir(from).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let (path, copy) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type().map_err(unreadable)?;
+        if but(&entry.file_name().to_string_lossy()) {
+            continue;
+        }
+        if kind.is_dir() {
+            copy_all(&path, &copy, &|_| false)?;
+        } else if kind.is_file() {
+            folder::copy(&path, &copy)?;
+        }
+    }
+    folder::sync(to)
 }
 
 fn no_copy(folder: &Folder) -> Error {

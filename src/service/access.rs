@@ -93,6 +93,8 @@ pub enum Target<'a> {
         org: &'a OrgName,
         org_id: OrgId,
         owner: Option<ClientId>,
+        /// The caller is one that the deposit is shared with.
+        reader: bool,
     },
 }
 
@@ -173,11 +175,15 @@ fn inactive(state: Option<ClientState>) -> Error {
     }
 }
 
-/// A client works on its own deposits, and sees those of its organization's API users not at all.
+/// A client works on its own deposits, and fetches those that are shared with it; it sees others of its
+/// organization not at all.
 fn client_may(action: Action, target: &Target<'_>, id: ClientId, org: OrgId) -> bool {
     match action {
         Action::Public | Action::OwnClient => true,
-        Action::DepositRead | Action::DepositFetch | Action::DepositChange => {
+        Action::DepositRead | Action::DepositFetch => {
+            matches!(target, Target::Owned { org_id, owner, reader, .. } if *org_id == org && (*owner == Some(id) || *reader))
+        }
+        Action::DepositChange => {
             matches!(target, Target::Owned { org_id, owner, .. } if *org_id == org && *owner == Some(id))
         }
         _ => false,

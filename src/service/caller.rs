@@ -147,6 +147,14 @@ impl Context {
         }
     }
 
+    /// The caller, as if from another address.
+    pub fn actor_at(&self, source: &str) -> Actor {
+        Actor {
+            source: source.to_owned(),
+            ..self.actor()
+        }
+    }
+
     /// The caller as an event keeps it.
     pub fn actor(&self) -> Actor {
         let (kind, name) = match &self.identity {

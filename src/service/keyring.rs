@@ -89,7 +89,7 @@ impl Keyring {
         }
         let keys = store.org_keys(org)?;
         let newest = keys.into_iter().map(|key| key.version).max();
-        let newest = newest.ok_or_else(|| missing(org))?;
+        let newest = newest.ok_or_else(|| lost(store, org))?;
         let key = self.org(store, org, newest)?;
         self.newest_is(org, newest);
         Ok((newest, key))
@@ -112,7 +112,7 @@ impl Keyring {
             .org_keys(org)?
             .into_iter()
             .find(|key| key.version == version)
-            .ok_or_else(|| missing(org))?;
+            .ok_or_else(|| lost(store, org))?;
         let opened = self.open(|kek| envelope::open(kek, &aad(&org, version), &wrapped.wrapped))?;
         let key = Key::from_slice(opened.expose()).ok_or_else(|| missing(org))?;
         let key = self.arena.keep(key);
@@ -121,6 +121,18 @@ impl Keyring {
             .unwrap_or_else(PoisonError::into_inner)
             .insert((org, version), key.clone());
         Ok(key)
+    }
+
+    /// Forgets the keys of an organization that was removed.
+    pub fn forget(&self, org: OrgId) {
+        self.orgs
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|(known, _), _| *known != org);
+        self.newest
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&org);
     }
 
     /// Wraps one of the server's own keys.
@@ -200,6 +212,14 @@ impl Keyring {
             .unwrap_or_else(PoisonError::into_inner)
             .get(&(org, version))
             .cloned()
+    }
+}
+
+/// A key that is not there: its organization was removed meanwhile, or the store lacks it.
+fn lost(store: &Store, org: OrgId) -> Error {
+    match store.org_by_id(org) {
+        Ok(None) => crate::store::org_removed(),
+        _ => missing(org),
     }
 }
 

@@ -7,6 +7,7 @@ pub mod caller;
 pub mod client;
 pub mod deposit;
 pub mod gate;
+pub mod group;
 pub mod health;
 pub mod keyring;
 mod metrics;
@@ -78,6 +79,7 @@ pub struct Service {
     metrics: metrics::Metrics,
     /// Argon2 takes 64 MiB; two log-ins are checked at a time.
     passwords: Semaphore,
+    feeds: deposit::Feeds,
     /// What the listeners show; changed by one at a time.
     tls: Arc<tls::shown::Shown>,
     tls_turn: tokio::sync::Mutex<()>,
@@ -152,6 +154,7 @@ impl Service {
             throttle: throttle::Throttle::default(),
             metrics: metrics::Metrics::default(),
             passwords: Semaphore::new(2),
+            feeds: deposit::Feeds::default(),
             tls: parts.tls,
             tls_turn: tokio::sync::Mutex::default(),
             tls_watch: tls::shown::Watch::default(),
@@ -250,7 +253,8 @@ impl Service {
             .prune_sessions(now.plus(-self.settings.session_idle()))
             .await?;
         self.store.drop_loose_parts().await?;
-        Ok(())
+        self.empty_bin(now).await?;
+        self.sweep_removed_orgs().await
     }
 
     /// Whether the disk has room for changes.

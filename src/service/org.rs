@@ -166,6 +166,43 @@ impl Service {
         })
     }
 
+    /// With all that is in it, for good. Takes every right on it: what is destroyed is everybody's.
+    pub async fn org_remove(&self, ctx: &Context, name: &OrgName) -> Result<Org> {
+        for action in [
+            Action::OrgChange,
+            Action::ClientChange,
+            Action::DepositChange,
+        ] {
+            let tried = object("org", "", name);
+            self.allow(ctx, action, &Target::Org(name), "org.rm", tried)?;
+        }
+        let row = match self.store.org(name) {
+            Ok(row) => row,
+            Err(error) => return self.or_first_answer(ctx, error),
+        };
+        let now = clock::now();
+        // Nobody wraps its key anew meanwhile.
+        let _root = self.root.read().await;
+        let change = self.change(ctx, "org.rm", org_object(row.org.id, name), now);
+        let org = self.store.remove_org(change, name.clone(), now).await?;
+        self.keyring.forget(org.id);
+        Ok(org)
+    }
+
+    /// Deletes what removed organizations had; each time a bounded part of it.
+    pub async fn sweep_removed_orgs(&self) -> Result<()> {
+        const BATCHES: usize = 500;
+        for _ in 0..BATCHES {
+            let event = |org, name: &str| {
+                Service::own_context().event("org.purge", org_object(org, name), clock::now())
+            };
+            if !self.store.sweep_removed(event).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Blank: clients become active without a code.
     pub async fn org_set_auth(
         &self,

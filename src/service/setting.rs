@@ -19,6 +19,7 @@ pub type Apply = Box<dyn Fn(&str, &str) -> Result<()> + Send + Sync>;
 pub struct Live {
     values: RwLock<BTreeMap<&'static str, String>>,
     deposit_max_bytes: AtomicUsize,
+    bin_days: AtomicI64,
     audit_strict: AtomicBool,
     pending_hours: AtomicI64,
     session_idle: AtomicI64,
@@ -34,6 +35,7 @@ impl Live {
         let live = Self {
             values: RwLock::new(BTreeMap::new()),
             deposit_max_bytes: AtomicUsize::new(0),
+            bin_days: AtomicI64::new(0),
             audit_strict: AtomicBool::new(false),
             pending_hours: AtomicI64::new(0),
             session_idle: AtomicI64::new(0),
@@ -63,6 +65,7 @@ impl Live {
             setting::DEPOSIT_MAX_BYTES => self
                 .deposit_max_bytes
                 .store(usize::try_from(number).unwrap_or(0), Ordering::Relaxed),
+            setting::DEPOSIT_BIN_DAYS => self.bin_days.store(number, Ordering::Relaxed),
             setting::AUDIT_STRICT => self.audit_strict.store(value == "true", Ordering::Relaxed),
             setting::CLIENT_PENDING_HOURS => self.pending_hours.store(number, Ordering::Relaxed),
             setting::SESSION_IDLE_MINUTES => self.session_idle.store(number, Ordering::Relaxed),
@@ -86,6 +89,12 @@ impl Live {
 
     pub fn deposit_max_bytes(&self) -> usize {
         self.deposit_max_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How long a deposit stays in the bin, in microseconds; none: until someone purges it.
+    pub fn bin_time(&self) -> Option<i64> {
+        let days = self.bin_days.load(Ordering::Relaxed);
+        (days > 0).then_some(days * Timestamp::DAY)
     }
 
     pub fn audit_strict(&self) -> bool {

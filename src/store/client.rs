@@ -5,14 +5,14 @@ use std::sync::Arc;
 use rusqlite::{Connection, Row};
 
 use super::list::{Rows, Start, walk};
-use super::org::count;
+use super::org::{count, still_there};
 use super::user_certificate::is_a_users;
 use super::{Change, Store};
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::model::client::{Client, ClientState};
 use crate::model::filter::Filter;
-use crate::model::id::{ClientId, Fingerprint, OrgId};
+use crate::model::id::{ClientId, Fingerprint, GroupId, OrgId};
 
 /// Registrations of an organization that wait for an approval at one time.
 const MOST_PENDING: u32 = 500;
@@ -69,12 +69,39 @@ fn found(db: &Connection, fingerprint: &Fingerprint) -> Result<Registrant> {
         .ok_or_else(|| Error::not_found(format!("no client has the fingerprint {fingerprint}")))
 }
 
+/// A client of this organization.
+pub(super) fn of_org(db: &Connection, fingerprint: &Fingerprint, org: OrgId) -> Result<Registrant> {
+    found(db, fingerprint).and_then(|known| match known.org == org {
+        true => Ok(known),
+        false => Err(Error::not_found(format!(
+            "no client of this organization has the fingerprint {fingerprint}"
+        ))),
+    })
+}
+
+/// Those in a group, in the order in which they were added.
+pub(super) fn members(db: &Connection, group: GroupId) -> Result<Vec<Client>> {
+    let mut statement = db.prepare_cached(&format!(
+        "{} JOIN client_group_members m ON m.client = c.id WHERE m.client_group = ?1 ORDER BY m.added, c.id",
+        by_client()
+    ))?;
+    let mut rows = statement.query([group.as_bytes()])?;
+    let mut members = Vec::new();
+    while let Some(row) = rows.next()? {
+        members.push(read(row)?.client);
+    }
+    Ok(members)
+}
+
 impl Store {
     /// # Errors
     /// `already_registered` if the key has a client, in whatever state. A pending one whose time is
     /// over makes room.
     pub async fn add_client(&self, change: Change, new: NewClient) -> Result<Client> {
         self.change(change, 4_096, move |tx, event| {
+            still_there(tx.db, new.org)?;
+            // What is left of a client of an organization that was removed holds no key.
+            tx.db.execute("DELETE FROM client_keys WHERE spki = ?1 AND client IN (SELECT id FROM clients WHERE org IN (SELECT id FROM removed_orgs))", [new.client.fingerprint.0])?;
             if let Some(known) = find(tx.db, &new.client.fingerprint)? {
                 if !known.client.is_over(new.client.created) {
                     return Err(Error::conflict(
@@ -246,6 +273,15 @@ fn remove(db: &Connection, known: &Registrant) -> Result<()> {
         "DELETE FROM client_keys WHERE client = ?1",
         [known.client.id.as_bytes()],
     )?;
+    for (table, column) in [
+        ("client_group_members", "client"),
+        ("deposit_readers", "reader"),
+    ] {
+        db.execute(
+            &format!("DELETE FROM {table} WHERE {column} = ?1"),
+            [known.client.id.as_bytes()],
+        )?;
+    }
     db.execute(
         "DELETE FROM clients WHERE id = ?1",
         [known.client.id.as_bytes()],

@@ -54,6 +54,24 @@ const CONTRADICTIONS: &[(&str, &str)] = &[
         "SELECT count(*) FROM orgs o WHERE o.deposits <> (SELECT count(*) FROM deposits WHERE org = o.id) OR o.clients <> (SELECT count(*) FROM clients WHERE org = o.id)",
     ),
     (
+        "readers of no deposit, or that are nobody",
+        "SELECT count(*) FROM deposit_readers r WHERE NOT EXISTS (SELECT 1 FROM deposits d WHERE d.id = r.deposit)
+         OR NOT EXISTS (SELECT 1 FROM clients c WHERE c.id = r.reader AND r.kind = 'client' UNION SELECT 1 FROM client_groups g WHERE g.id = r.reader AND r.kind = 'group')",
+    ),
+    (
+        "members of no group, or that are no clients",
+        "SELECT count(*) FROM client_group_members m WHERE NOT EXISTS (SELECT 1 FROM client_groups g WHERE g.id = m.client_group) OR NOT EXISTS (SELECT 1 FROM clients c WHERE c.id = m.client)",
+    ),
+    (
+        "deposits fetched more often than they may be",
+        "SELECT count(*) FROM deposits WHERE retrieved > coalesce(max_retrievals, 0)",
+    ),
+    (
+        "deposits and clients of no organization",
+        "SELECT (SELECT count(*) FROM deposits WHERE org NOT IN (SELECT id FROM orgs UNION SELECT id FROM removed_orgs))
+         + (SELECT count(*) FROM clients WHERE org NOT IN (SELECT id FROM orgs UNION SELECT id FROM removed_orgs))",
+    ),
+    (
         "gaps in the numbers of the events",
         "SELECT coalesce(max(number), 0) - count(*) FROM events",
     ),

@@ -9,12 +9,14 @@ mod checkpoint;
 mod client;
 mod deposit;
 mod event;
+mod group;
 mod idempotency;
 mod inbox;
 mod list;
 mod meta;
 mod open;
 mod org;
+mod org_removal;
 #[cfg(test)]
 mod plans;
 #[cfg(debug_assertions)]
@@ -37,16 +39,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rusqlite::Connection;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
 pub use access_log::AccessLog;
 pub use client::{NewClient, Registrant};
 pub use deposit::{
-    Body, Expected, Head as DepositHead, NAME_TAKEN, Put, Sealed, Stored, Unsealed, Which,
+    Body, Edit as DepositEdit, Expected, Head as DepositHead, NAME_TAKEN, NamedReader, Put, Sealed,
+    Stored, Unsealed, Which,
 };
 pub use event::{ChainState, ExportedCheckpoint, Head, Walked};
 pub use list::{Rows, Start};
 pub use meta::{First, Rewrap, Wrapped, WrappedKey};
-pub use org::{NewOrg, OrgRow};
+pub use org::{NewOrg, OrgRow, removed as org_removed};
 pub use rotation::{Rotation, StepKeys};
 pub use session::SessionRow;
 pub use token::{NewToken, TokenRow};
@@ -122,6 +126,7 @@ pub struct Store {
     callers: Arc<callers::Callers>,
     envelopes: Arc<deposit::Envelopes>,
     revision: Arc<AtomicU64>,
+    commits: watch::Receiver<u64>,
     laying: deposit::Laying,
     answers: Key,
     dir: PathBuf,
@@ -192,6 +197,7 @@ impl Opened {
         deposit::drop_orphans(&mut self.db)?;
         let head = event::head(&self.db)?;
         let revision = Arc::new(AtomicU64::new(meta::revision(&self.db)?));
+        let (told, commits) = watch::channel(revision.load(Ordering::Relaxed));
         let wal_pages = Arc::new(AtomicU64::new(0));
         let callers = Arc::new(callers::Callers::default());
         let envelopes = Arc::new(deposit::Envelopes::new(self.kept));
@@ -217,6 +223,7 @@ impl Opened {
             tagger: keys.changes,
             answers: Key::new(*keys.answers.expose()),
             revision: Arc::clone(&revision),
+            commits: told,
             callers: Arc::clone(&callers),
             envelopes: Arc::clone(&envelopes),
             wal_pages,
@@ -232,6 +239,7 @@ impl Opened {
             callers,
             envelopes,
             revision,
+            commits,
             laying: deposit::Laying::default(),
             answers: keys.answers,
             dir: self.dir,
@@ -243,6 +251,11 @@ impl Store {
     /// Commits since the store was made.
     pub fn revision(&self) -> u64 {
         self.revision.load(Ordering::Acquire)
+    }
+
+    /// Changes with each commit, after it.
+    pub fn commits(&self) -> watch::Receiver<u64> {
+        self.commits.clone()
     }
 
     /// Whether the disk has room for changes.

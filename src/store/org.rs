@@ -58,7 +58,7 @@ fn find(db: &Connection, name: &OrgName) -> Result<Option<OrgRow>> {
     rows.next()?.map(read).transpose()
 }
 
-fn found(db: &Connection, name: &OrgName) -> Result<OrgRow> {
+pub(super) fn found(db: &Connection, name: &OrgName) -> Result<OrgRow> {
     find(db, name)?.ok_or_else(|| Error::not_found(format!("no organization is named `{name}`")))
 }
 
@@ -146,6 +146,23 @@ impl Store {
         })
         .await
     }
+}
+
+/// Whoever began before an organization was removed must not write into what is left of it.
+///
+/// # Errors
+/// `NotFound`.
+pub(super) fn still_there(db: &Connection, org: OrgId) -> Result<()> {
+    let mut there = db.prepare_cached("SELECT 1 FROM orgs WHERE id = ?1")?;
+    match there.exists([org.as_bytes()])? {
+        true => Ok(()),
+        false => Err(removed()),
+    }
+}
+
+/// The organization went while the request came in.
+pub fn removed() -> Error {
+    Error::not_found("this organization was removed")
 }
 
 /// Moves the counters that totals come from.

@@ -77,6 +77,7 @@ async fn list_everything(store: &Store) {
     for start in texts() {
         store.orgs(start.clone(), any(), 10).await.unwrap();
         store.users(start.clone(), any(), 10).await.unwrap();
+        store.groups(org, start.clone(), any(), 10).await.unwrap();
         for filter in [
             "",
             "name = 'k'",

@@ -19,6 +19,8 @@ pub enum Planted {
     DropEvent,
     /// A deposit that was fetched is kept over its changes.
     StaleRead,
+    /// Some retrievals of a limited deposit are not counted.
+    FreeRetrieval,
 }
 
 impl Planted {
@@ -31,10 +33,11 @@ impl Planted {
             Some("early-answer") => Ok(Some(Self::EarlyAnswer)),
             Some("drop-event") => Ok(Some(Self::DropEvent)),
             Some("stale-read") => Ok(Some(Self::StaleRead)),
+            Some("free-retrieval") => Ok(Some(Self::FreeRetrieval)),
             Some(other) => Err(Error::invalid(
                 "planted_defect",
                 format!(
-                    "{VARIABLE} is `{other}`; it takes sync-off, early-answer, drop-event or stale-read"
+                    "{VARIABLE} is `{other}`; it takes sync-off, early-answer, drop-event, stale-read or free-retrieval"
                 ),
             )),
         }

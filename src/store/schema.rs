@@ -150,6 +150,7 @@ mod tests {
         ("org_keys", Reach::Replicated),
         ("orgs", Reach::Replicated),
         ("pending_parts", Reach::Local),
+        ("removed_orgs", Reach::Replicated),
         ("sessions", Reach::Local),
         ("settings", Reach::Replicated),
         ("system_keys", Reach::Replicated),

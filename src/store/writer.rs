@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::callers::Callers;
 use super::deposit::{Envelopes, Which};
@@ -56,6 +56,12 @@ impl Tx<'_> {
             return;
         }
         self.outdated.extend(names);
+    }
+
+    /// Whether this retrieval is not counted, as a planted defect wants it.
+    #[cfg(debug_assertions)]
+    pub fn counts_nothing(&self, request: &crate::model::id::RequestId) -> bool {
+        self.planted == Some(Planted::FreeRetrieval) && request.0.as_bytes()[15].is_multiple_of(8)
     }
 
     /// Appends an event to the chain of changes.
@@ -217,6 +223,8 @@ pub(super) struct Setup {
     pub tagger: Tagger,
     pub answers: Key,
     pub revision: Arc<AtomicU64>,
+    /// Tells those who follow the changes.
+    pub commits: watch::Sender<u64>,
     pub callers: Arc<Callers>,
     pub envelopes: Arc<Envelopes>,
     /// Pages in the WAL, as the checkpointer last saw them.
@@ -405,6 +413,7 @@ fn commit(setup: &mut Setup, group: &mut Vec<Box<dyn Command>>) -> Result<()> {
     match ended {
         Ok(_) => {
             setup.revision.store(revision, Ordering::Release);
+            setup.commits.send_replace(revision);
             Ok(())
         }
         // The frame that completes a transaction is written last, and a write without room was cut

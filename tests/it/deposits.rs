@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Client, Options, Server, wire};
+use crate::harness::{Answer, Client, Options, Server, run, wire};
 
 const OCTETS: (&str, &str) = ("content-type", "application/octet-stream");
 
@@ -417,4 +417,82 @@ fn writers_at_once_on_one_name_each_get_a_version_of_their_own() {
             "round {round}: {codes:?}"
         );
     }
+}
+
+#[test]
+fn an_export_is_a_tar_of_what_is_stored() {
+    let server = Server::start(Options::default());
+    let client = server.client("a", "acme");
+    let long = format!("long.{}", "n".repeat(250));
+    for (name, bytes) in [("key", "a secret"), (long.as_str(), "another")] {
+        client
+            .cli_with(&["deposit", "put", name, "-"], bytes.as_bytes())
+            .ok();
+    }
+    client
+        .cli_with(
+            &["deposit", "put", "raw", "-", "--raw", "--label", "k=v"],
+            &[7; 300_000],
+        )
+        .ok();
+    client
+        .cli_with(&["deposit", "put", "once", "-", "--single-use"], b"x")
+        .ok();
+    client.cli_with(&["deposit", "put", "gone", "-"], b"x").ok();
+    client.cli(&["deposit", "rm", "gone", "--yes"]).ok();
+    let file = server.path("all.tar").display().to_string();
+    let out = client.cli(&["deposit", "export", "-o", &file]).ok();
+    out.says(&["3 deposits", "2 left out"]);
+    client
+        .cli(&["deposit", "export", "-o", &file])
+        .fails(5)
+        .says(&["exists"]);
+    let read = |file: &str, name: &str| {
+        let mut tar = std::process::Command::new("tar");
+        run(tar.args(["-xOf", file, &format!("acme/{name}")]))
+            .ok()
+            .stdout
+    };
+    assert_eq!(read(&file, "raw/1"), [7; 300_000]);
+    let metadata: Value = serde_json::from_slice(&read(&file, "raw/metadata.json")).unwrap();
+    assert_eq!(metadata["labels"]["k"], "v");
+    for (name, bytes) in [("key", "a secret"), (long.as_str(), "another")] {
+        let sealed = server.file("sealed", read(&file, &format!("{name}/1")));
+        assert_eq!(client.age_decrypt(&sealed), bytes.as_bytes());
+    }
+    assert_eq!(
+        client
+            .cli(&["--json", "deposit", "show", "once"])
+            .ok()
+            .json()["retrievals_left"],
+        1
+    );
+
+    // All of the organization, encrypted, by an operator; what has expired is said.
+    let age = server.path("all.age").display().to_string();
+    let recipient = run(std::process::Command::new("age-keygen")
+        .arg("-y")
+        .arg(client.file("identity.txt")));
+    let recipient = recipient.ok().text();
+    client
+        .cli(&["deposit", "edit", "key", "--not-before", "+1h"])
+        .ok();
+    let export = [
+        "deposit",
+        "export",
+        "--org",
+        "acme",
+        "-o",
+        &age,
+        "--recipient",
+        recipient.trim(),
+        "-F",
+        "name != raw",
+    ];
+    server.cli(&export).fails(5).says(&[
+        "acme/key: this deposit may be fetched from",
+        "1 deposits could not",
+    ]);
+    let tar = server.file("opened.tar", client.age_decrypt(age.as_ref()));
+    assert!(!read(tar.to_str().unwrap(), &format!("{long}/1")).is_empty());
 }

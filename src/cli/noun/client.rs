@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use hyper::Method;
 
 use super::ListArgs;
+use super::group;
 use super::register::{self, RegisterArgs};
 use crate::api::client::{Decision, Registration};
 use crate::cli::bundle;
@@ -87,6 +88,9 @@ pub enum Verb {
         #[arg(value_name = "FINGERPRINT")]
         client: Fingerprint,
     },
+    /// Groups of clients, with which owners share deposits
+    #[command(subcommand)]
+    Group(group::Verb),
 }
 
 pub async fn run(verb: Verb, context: &Context) -> Result<()> {
@@ -111,6 +115,7 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
             let found: Client = context.admin()?.json(Call::get(path(client))).await?;
             out.record(&found, &fields(out, &found))
         }
+        Verb::Group(verb) => group::run(verb, context).await,
         Verb::Approve { client } => decide(context, client, "approve").await,
         Verb::Deny { client } => decide(context, client, "deny").await,
         Verb::Enable { client } => decide(context, client, "enable").await,

@@ -5,6 +5,10 @@ use std::str::FromStr;
 use hyper::Method;
 
 use super::deposit_body::{self, GetArgs, PutArgs};
+use super::deposit_export::{self, ExportArgs};
+use super::deposit_policy::{self, GrantArgs, PolicyArgs};
+use super::deposit_readers::{self, ShareArgs};
+use super::deposit_watch::{self, WatchArgs};
 use super::{ListArgs, quoted};
 use crate::api::deposit::{EditDeposit, Versions};
 use crate::cli::client::{Call, Client};
@@ -25,7 +29,7 @@ pub enum Verb {
     List(ListDeposits),
     /// One deposit, without its bytes
     Show(Target),
-    /// Change description and labels, without a new version
+    /// Change description, labels, and when and how often it may be fetched, without a new version
     Edit(EditArgs),
     /// One deposit's versions, newest first
     Versions(Target),
@@ -41,6 +45,24 @@ pub enum Verb {
     Undelete(Target),
     /// Destroy a deposit that is in the bin, for good
     Purge(Target),
+    /// Let another client, or a group of clients, fetch a deposit
+    ///
+    /// As its owner: the newest version is fetched, decrypted here, encrypted to the readers as well, and
+    /// stored as a new version. For that a reader's certificate must vouch for its recipient.
+    Share(ShareArgs),
+    /// Take that right away again, and encrypt the deposit anew to those who are left
+    Unshare(ShareArgs),
+    /// Who may fetch a deposit beside its owner
+    Readers(Target),
+    /// Write deposits as they are stored, with their metadata, into one tar file
+    ///
+    /// The newest versions, encrypted as they are; for `--raw` ones give --recipient. What is in the bin, and
+    /// what may be fetched so many times alone, is left out.
+    Export(ExportArgs),
+    /// Follow the changes of deposits, a line each, until Ctrl-C
+    Watch(WatchArgs),
+    /// Allow more retrievals of a deposit that may be fetched so many times alone
+    Grant(GrantArgs),
 }
 
 /// Which deposit.
@@ -71,6 +93,9 @@ pub struct ListDeposits {
     /// Only this organization's; then the command goes to the admin socket, unless --server is given
     #[arg(long, value_name = "NAME")]
     org: Option<OrgName>,
+    /// Others' deposits that are shared with this client, instead of its own
+    #[arg(long, conflicts_with = "org")]
+    shared: bool,
     #[command(flatten)]
     list: ListArgs,
 }
@@ -88,6 +113,8 @@ pub struct EditArgs {
     /// Remove a label
     #[arg(long = "remove-label", value_name = "KEY")]
     remove: Vec<LabelKey>,
+    #[command(flatten)]
+    policy: PolicyArgs,
     /// Only if N is the newest version
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     if_version: Option<u32>,
@@ -122,6 +149,12 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
             let deposit = metadata(&mut door.client, &path).await?;
             out.record(&deposit, &fields(out, &deposit))
         }
+        Verb::Share(args) => deposit_readers::share(args, context).await,
+        Verb::Unshare(args) => deposit_readers::unshare(args, context).await,
+        Verb::Readers(target) => deposit_readers::list(&target, context).await,
+        Verb::Export(args) => deposit_export::export(args, context).await,
+        Verb::Watch(args) => deposit_watch::watch(args, context).await,
+        Verb::Grant(args) => deposit_policy::grant(args, context).await,
         Verb::Edit(args) => edit(args, context).await,
         Verb::Versions(target) => versions(&target, context).await,
         Verb::Rm { target, if_version } => {
@@ -216,16 +249,15 @@ async fn list(args: ListDeposits, context: &Context) -> Result<()> {
         None => "/v1/deposits".to_owned(),
     };
     let filters = filters(args.prefix.as_deref(), &args.labels);
-    let filters = filters
-        .into_iter()
-        .map(|filter| ("filter", filter))
-        .collect();
+    let shared = args.shared.then(|| ("shared", "true".to_owned()));
+    let filters = filters.into_iter().map(|filter| ("filter", filter));
+    let filters = filters.chain(shared).collect();
     args.list
         .run(&mut door.client, &path, filters, &context.out, COLUMNS, row)
         .await
 }
 
-fn filters(prefix: Option<&str>, labels: &[(LabelKey, LabelValue)]) -> Vec<String> {
+pub fn filters(prefix: Option<&str>, labels: &[(LabelKey, LabelValue)]) -> Vec<String> {
     let prefix = prefix.map(|prefix| format!("name ^ {}", quoted(prefix)));
     let labels = labels
         .iter()
@@ -234,18 +266,20 @@ fn filters(prefix: Option<&str>, labels: &[(LabelKey, LabelValue)]) -> Vec<Strin
 }
 
 async fn edit(args: EditArgs, context: &Context) -> Result<()> {
-    if args.description.is_none() && args.labels.is_empty() && args.remove.is_empty() {
+    let labels = !(args.labels.is_empty() && args.remove.is_empty());
+    if args.description.is_none() && !labels && args.policy.is_empty() {
         return Err(Error::invalid(
             "description",
-            "what to change? Give --description, --label or --remove-label",
+            "what to change? Give --description, --label, --remove-label, --not-before, --expires, --max-retrievals or --single-use",
         ));
     }
     let (mut door, path) = args.target.open(context)?;
     let mut request = EditDeposit {
         description: args.description,
-        labels: None,
+        ..EditDeposit::default()
     };
-    if !(args.labels.is_empty() && args.remove.is_empty()) {
+    args.policy.edit(&mut request);
+    if labels {
         let now = metadata(&mut door.client, &path).await?.labels;
         request.labels = Some(edited(now, args.labels, &args.remove));
     }
@@ -314,7 +348,7 @@ fn row(out: &Printer, deposit: &Deposit) -> Vec<String> {
 }
 
 fn fields(out: &Printer, deposit: &Deposit) -> Vec<(&'static str, String)> {
-    vec![
+    let mut fields = vec![
         ("name", deposit.name.to_string()),
         ("id", deposit.id.to_string()),
         ("org", deposit.org.to_string()),
@@ -334,7 +368,9 @@ fn fields(out: &Printer, deposit: &Deposit) -> Vec<(&'static str, String)> {
         ("created", out.time(deposit.created)),
         ("modified", out.time(deposit.modified)),
         ("deleted", out.maybe_time(deposit.deleted)),
-    ]
+    ];
+    fields.extend(deposit_policy::fields(out, deposit));
+    fields
 }
 
 fn label_list(labels: &Labels) -> String {

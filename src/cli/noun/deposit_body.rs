@@ -6,11 +6,14 @@ use hyper::{Method, StatusCode};
 
 use super::client::own_registration;
 use super::deposit::{Target, if_match, label, metadata};
+use super::deposit_policy::PolicyArgs;
+use super::deposit_readers;
 use super::org;
-use crate::api::deposit::{DESCRIPTION, ENCRYPTION, LABELS, VERSION};
-use crate::cli::client::{Call, percent};
+use crate::api::deposit::{DESCRIPTION, ENCRYPTION, LABELS, RETRIEVALS_LEFT, VERSION};
+use crate::cli::client::{Call, Client, percent};
 use crate::cli::door::{Context, Door};
 use crate::cli::files;
+use crate::cli::home::Home;
 use crate::crypto::agefile;
 use crate::error::{Error, Result};
 use crate::model::deposit::{Deposit, Encryption, LabelKey, LabelValue};
@@ -39,6 +42,8 @@ pub struct PutArgs {
     /// The type of what is stored, such as application/x-pem-file [default: application/octet-stream]
     #[arg(long, value_name = "TYPE")]
     content_type: Option<String>,
+    #[command(flatten)]
+    policy: PolicyArgs,
     /// Only if N is the newest version; 0: only if there is none
     #[arg(long, value_name = "N")]
     if_version: Option<u32>,
@@ -93,6 +98,7 @@ pub async fn put(args: PutArgs, context: &Context) -> Result<()> {
     if let Some(description) = &args.description {
         call = call.header(DESCRIPTION, percent(description));
     }
+    call = args.policy.put(call)?;
     let reply = door.client.send(call.body(body)).await?;
     let deposit: Deposit = reply.json()?;
     let what = if reply.status == StatusCode::CREATED {
@@ -107,6 +113,51 @@ pub async fn put(args: PutArgs, context: &Context) -> Result<()> {
     context.out.document(&deposit).map(|_| ())
 }
 
+/// Whoever is to open what the home's client stores: itself, the organization's recovery recipient, the
+/// readers that it named, and who was named besides.
+pub async fn own_recipients(
+    named: &[String],
+    client: &mut Client,
+    path: &str,
+    context: &Context,
+) -> Result<Vec<String>> {
+    let home = context.home()?;
+    let mut recipients = named.to_vec();
+    recipients.push(home.recipient()?);
+    if let Some(recovery) = own_recovery(client, &home, context).await? {
+        say_recovery(context, &recovery);
+        recipients.push(recovery);
+    }
+    recipients.extend(deposit_readers::recipients(client, path, context).await?);
+    recipients.sort();
+    recipients.dedup();
+    Ok(recipients)
+}
+
+/// The organization's recovery recipient. Another one than before is said.
+async fn own_recovery(
+    client: &mut Client,
+    home: &Home,
+    context: &Context,
+) -> Result<Option<String>> {
+    let now = own_registration(client).await?.recovery_recipient;
+    let Some(mut registered) = home.load()?.filter(|it| it.recovery_recipient != now) else {
+        return Ok(now);
+    };
+    context.out.warn(&format!(
+        "the organization's recovery recipient has changed: it was {}, it is {}",
+        registered.recovery_recipient.as_deref().unwrap_or("none"),
+        now.as_deref().unwrap_or("none")
+    ));
+    registered.recovery_recipient.clone_from(&now);
+    if let Err(error) = home.save(&registered) {
+        context.out.detail(&format!(
+            "this will be said again, for it cannot be kept: {error}"
+        ));
+    }
+    Ok(now)
+}
+
 /// Whoever is to open it: the client itself, the organization's recovery recipient, and who was
 /// named.
 async fn recipients(
@@ -115,44 +166,20 @@ async fn recipients(
     path: &str,
     context: &Context,
 ) -> Result<Vec<String>> {
+    if door.acting.is_some() {
+        return own_recipients(&args.recipients, &mut door.client, path, context).await;
+    }
     let mut recipients = args.recipients.clone();
-    let recovery = match &door.acting {
-        Some(registered) => {
-            let home = context.home()?;
-            recipients.push(home.recipient()?);
-            let before = registered.recovery_recipient.clone();
-            let now = own_registration(&mut door.client).await?.recovery_recipient;
-            if before != now {
-                let mut registered = registered.clone();
-                registered.recovery_recipient = now.clone();
-                context.out.warn(&format!(
-                    "the organization's recovery recipient has changed: it was {}, it is {}",
-                    before.as_deref().unwrap_or("none"),
-                    now.as_deref().unwrap_or("none")
-                ));
-                if let Err(error) = home.save(&registered) {
-                    context.out.detail(&format!(
-                        "this will be said again, for it cannot be kept: {error}"
-                    ));
-                }
-            }
-            now
-        }
-        None => {
-            let org = match &args.target.org {
-                Some(org) => org.clone(),
-                None => metadata(&mut door.client, path).await?.org,
-            };
-            org::show(&mut door.client, &org)
-                .await?
-                .org
-                .recovery_recipient
-        }
+    let org = match &args.target.org {
+        Some(org) => org.clone(),
+        None => metadata(&mut door.client, path).await?.org,
     };
+    let recovery = org::show(&mut door.client, &org)
+        .await?
+        .org
+        .recovery_recipient;
     if let Some(recovery) = recovery {
-        context.out.talk(&format!(
-            "encrypted to the organization's recovery recipient too: {recovery}"
-        ));
+        say_recovery(context, &recovery);
         recipients.push(recovery);
     }
     recipients.sort();
@@ -164,6 +191,12 @@ async fn recipients(
         ));
     }
     Ok(recipients)
+}
+
+fn say_recovery(context: &Context, recovery: &str) {
+    context.out.talk(&format!(
+        "encrypted to the organization's recovery recipient too: {recovery}"
+    ));
 }
 
 fn labels_header(labels: &[(LabelKey, LabelValue)]) -> String {
@@ -179,9 +212,15 @@ pub async fn get(args: GetArgs, context: &Context) -> Result<()> {
         Some(version) => format!("{path}?version={version}"),
         None => path,
     };
-    let reply = door.client.send(Call::get(path)).await?;
+    // Not asked for twice: each time may be one of a few.
+    let reply = door.client.send(Call::get(path).once()).await?;
     let encryption = reply.header(ENCRYPTION).unwrap_or("none").to_owned();
     let version = reply.header(VERSION).map(shown).unwrap_or_default();
+    if let Some(left) = reply.header(RETRIEVALS_LEFT) {
+        context
+            .out
+            .talk(&format!("it may be fetched {} more times", shown(left)));
+    }
     let stored = Secret::new(reply.body);
     let bytes = match encryption.as_str() {
         "age" if !args.raw => agefile::decrypt(&identity(&args, context)?, stored.expose())?,

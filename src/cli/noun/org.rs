@@ -31,6 +31,14 @@ pub enum Verb {
         /// The organization's name
         name: OrgName,
     },
+    /// Destroy an organization with all its clients and deposits, for good
+    ///
+    /// Its keys go at once, so that nothing of it can be opened any more; its rows are deleted in the
+    /// background. Copies of the data folder from before still hold it.
+    Rm {
+        /// The organization's name
+        name: OrgName,
+    },
     /// Set the code with which clients register; a blank one: they are active without a code
     SetAuth {
         /// The organization's name
@@ -88,6 +96,19 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
         Verb::Show { name } => {
             let org = show(&mut client, &name).await?;
             out.record(&org, &fields(out, &org))
+        }
+        Verb::Rm { name } => {
+            let org = show(&mut client, &name).await?.org;
+            out.confirm(&format!(
+                "Destroy {name} with its {} deposits and {} clients, for good?",
+                org.deposits, org.clients
+            ))?;
+            let call = Call::new(Method::DELETE, format!("/v1/orgs/{name}"));
+            let org: Org = client.json(call).await?;
+            out.talk(&format!(
+                "{name} is destroyed; its rows go in the background"
+            ));
+            out.document(&org).map(|_| ())
         }
         Verb::SetAuth { name, secret_file } => {
             let code = files::read_secret(&secret_file)?;

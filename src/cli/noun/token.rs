@@ -1,15 +1,14 @@
 //! `strongroom token`.
 
-use std::str::FromStr;
-
 use hyper::Method;
 
 use super::ListArgs;
+use super::moment::Moment;
 use crate::api::token::{AddToken, TokenAdded};
 use crate::cli::client::Call;
 use crate::cli::door::Context;
 use crate::cli::print::Printer;
-use crate::clock::{self, Timestamp};
+use crate::clock;
 use crate::error::{Error, Result};
 use crate::model::id::{TokenId, shown};
 use crate::model::token::{Scope, Token};
@@ -27,7 +26,7 @@ pub enum Verb {
         scopes: Vec<Scope>,
         /// When it ends: 2027-01-31T00:00:00Z, or +90d, +12h, +30m from now; never if left out
         #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-        expires: Option<Expiry>,
+        expires: Option<Moment>,
         /// Whose rights it carries; the caller's own if left out
         #[arg(long, value_name = "NAME")]
         user: Option<UserName>,
@@ -39,49 +38,6 @@ pub enum Verb {
         /// As `token list` shows it
         id: TokenId,
     },
-}
-
-/// A time, or a span from now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expiry {
-    At(Timestamp),
-    After(i64),
-}
-
-impl FromStr for Expiry {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let Some(span) = text.strip_prefix('+') else {
-            return text.parse().map(Self::At);
-        };
-        let wrong = || {
-            Error::invalid(
-                "expires",
-                format!("`{}` is not a span such as +90d, +12h or +30m", shown(text)),
-            )
-        };
-        let unit = match span.chars().last() {
-            Some('d') => Timestamp::DAY,
-            Some('h') => Timestamp::HOUR,
-            Some('m') => 60 * Timestamp::SECOND,
-            _ => return Err(wrong()),
-        };
-        let count: u32 = span[..span.len() - 1].parse().map_err(|_| wrong())?;
-        i64::from(count)
-            .checked_mul(unit)
-            .map(Self::After)
-            .ok_or_else(wrong)
-    }
-}
-
-impl Expiry {
-    fn from(self, now: Timestamp) -> Timestamp {
-        match self {
-            Self::At(time) => time,
-            Self::After(span) => now.plus(span),
-        }
-    }
 }
 
 fn scope(text: &str) -> Result<Scope> {
@@ -162,31 +118,4 @@ fn row(out: &Printer, token: &Token) -> Vec<String> {
         out.time(token.created),
         out.maybe_time(token.expires),
     ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_end_is_a_time_or_a_span() {
-        let now = Timestamp(1_000_000);
-        let end = |text: &str| text.parse::<Expiry>().map(|it| it.from(now).0);
-        assert_eq!(end("+90d").unwrap(), 1_000_000 + 90 * Timestamp::DAY);
-        assert_eq!(end("+30m").unwrap(), 1_000_000 + 1_800 * Timestamp::SECOND);
-        assert_eq!(end("1970-01-01T00:00:02Z").unwrap(), 2_000_000);
-        for bad in [
-            "90d",
-            "+",
-            "+d",
-            "+9w",
-            "+-1d",
-            "-1d",
-            "+é",
-            "+99999999999d",
-            "tomorrow",
-        ] {
-            assert!(end(bad).is_err(), "{bad}");
-        }
-    }
 }

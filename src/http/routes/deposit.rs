@@ -6,10 +6,12 @@ use axum::response::Response;
 
 use super::super::call::Call;
 use super::super::{headers, reply};
-use crate::api::deposit::{DEPOSIT_ID, ENCRYPTION, VERSION, Versions};
-use crate::error::Result;
+use crate::api::deposit::{
+    DEPOSIT_ID, ENCRYPTION, EXPIRES, LAST_EVENT_ID, NOT_BEFORE, RETRIEVALS_LEFT, VERSION, Versions,
+};
+use crate::error::{Error, Result};
 use crate::model::deposit::{ANY_TYPE, Deposit, Encryption};
-use crate::service::deposit::{Meta, PutDeposit};
+use crate::service::deposit::{LONGEST_FEED, Meta, PutDeposit};
 
 pub(super) async fn put(mut call: Call) -> Result<Response> {
     let which = call.which()?;
@@ -19,6 +21,7 @@ pub(super) async fn put(mut call: Call) -> Result<Response> {
         content_type: headers::content_type(&call.headers)?,
         description: headers::description(&call.headers)?,
         labels: headers::labels(&call.headers)?,
+        policy: headers::policy(&call.headers)?,
         body: call.take_bytes(),
     };
     let stored = call
@@ -62,6 +65,7 @@ pub(super) async fn head(call: Call) -> Result<Response> {
         version: version.version,
         encryption: version.encryption,
         content_type: &version.content_type,
+        policy: deposit.policy(),
     })?;
     response
         .headers_mut()
@@ -110,10 +114,20 @@ pub(super) async fn list(call: Call) -> Result<Response> {
         Some(org) => Some(org.parse()?),
         None => call.query.parsed("org")?,
     };
+    let shared = match (call.query.text("shared"), &org) {
+        (None | Some("false"), _) => false,
+        (Some("true"), None) => true,
+        _ => {
+            return Err(Error::invalid(
+                "shared",
+                "`shared` takes true or false, and no organization beside it",
+            ));
+        }
+    };
     reply::ok(
         &call
             .service()
-            .deposit_list(&call.ctx, org.as_ref(), call.query.list()?)
+            .deposit_list(&call.ctx, org.as_ref(), shared, call.query.list()?)
             .await?,
     )
 }
@@ -126,6 +140,58 @@ pub(super) async fn undelete(call: Call) -> Result<Response> {
             .deposit_undelete(&call.ctx, &call.which()?)
             .await?,
     )
+}
+
+pub(super) async fn watch(call: Call) -> Result<Response> {
+    let after = match headers::text(&call.headers, LAST_EVENT_ID)? {
+        None => None,
+        Some(id) => Some(id.parse::<u64>().map_err(|_| {
+            Error::invalid(
+                LAST_EVENT_ID,
+                format!("the header {LAST_EVENT_ID} takes the id of an event, a number"),
+            )
+        })?),
+    };
+    let seconds = call.query.number("wait", LONGEST_FEED)?;
+    let pieces = call
+        .service()
+        .deposit_watch(&call.ctx, after, seconds.unwrap_or(LONGEST_FEED))
+        .await?;
+    Ok(reply::pieces("text/event-stream", pieces))
+}
+
+pub(super) async fn readers(call: Call) -> Result<Response> {
+    let which = call.which()?;
+    reply::ok(&call.service().deposit_readers(&call.ctx, &which).await?)
+}
+
+pub(super) async fn share(call: Call) -> Result<Response> {
+    let (which, request) = (call.which()?, call.json()?);
+    reply::ok(
+        &call
+            .service()
+            .deposit_share(&call.ctx, &which, request)
+            .await?,
+    )
+}
+
+pub(super) async fn unshare(call: Call) -> Result<Response> {
+    let (which, request) = (call.which()?, call.json()?);
+    reply::ok(
+        &call
+            .service()
+            .deposit_unshare(&call.ctx, &which, request)
+            .await?,
+    )
+}
+
+pub(super) async fn grant(call: Call) -> Result<Response> {
+    let request = call.json_or_default()?;
+    let deposit = call
+        .service()
+        .deposit_grant(&call.ctx, &call.which()?, request)
+        .await?;
+    described(StatusCode::OK, &deposit)
 }
 
 pub(super) async fn purge(call: Call) -> Result<Response> {
@@ -163,10 +229,25 @@ fn described_bytes(meta: &Meta<'_>) -> Result<Response> {
         header::CONTENT_DISPOSITION,
         HeaderValue::from_static("attachment"),
     );
-    let response = reply::with(
+    if let Some(left) = meta.policy.left() {
+        headers.insert(
+            HeaderName::from_static(RETRIEVALS_LEFT),
+            HeaderValue::from(left),
+        );
+    }
+    let mut response = reply::with(
         response,
         HeaderName::from_static(DEPOSIT_ID),
         &meta.id.to_string(),
     )?;
+    let times = [
+        (NOT_BEFORE, meta.policy.not_before),
+        (EXPIRES, meta.policy.expires),
+    ];
+    for (name, time) in times {
+        if let Some(time) = time {
+            response = reply::with(response, HeaderName::from_static(name), &time.to_string())?;
+        }
+    }
     reply::with(response, header::ETAG, &headers::etag(meta.version))
 }

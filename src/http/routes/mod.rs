@@ -3,6 +3,7 @@
 mod audit;
 mod client;
 mod deposit;
+mod group;
 mod legacy;
 mod org;
 mod org_key;
@@ -27,7 +28,10 @@ use axum::routing::{MethodFilter, on};
 
 use super::call::{self, Call, Knocking};
 use super::{App, reply};
-use crate::api::deposit::{DEPOSIT_ID, DESCRIPTION, ENCRYPTION, LABELS, VERSION};
+use crate::api::deposit::{
+    DEPOSIT_ID, DESCRIPTION, ENCRYPTION, EXPIRES, LABELS, LAST_EVENT_ID, MAX_RETRIEVALS,
+    NOT_BEFORE, RETRIEVALS_LEFT, VERSION,
+};
 use crate::error::{Error, Kind, Result};
 use crate::service::access::Action;
 use crate::service::caller::Listener;
@@ -131,6 +135,7 @@ const NEAR: &[Listener] = &[Listener::Gui, Listener::Socket];
 const ALL: &[Listener] = &[Listener::Client, Listener::Gui, Listener::Socket];
 
 const LIST: &[&str] = &["filter", "cursor", "limit", "page"];
+const LIST_OR_SHARED: &[&str] = &["org", "shared", "filter", "cursor", "limit", "page"];
 const LIST_IN_ORG: &[&str] = &["org", "filter", "cursor", "limit", "page"];
 const EVENTS: &[&str] = &["filter", "cursor", "limit"];
 
@@ -228,7 +233,25 @@ macro_rules! json {
 }
 
 const NOTHING: &[Gives] = &[Gives(204, Content::Nothing, &[])];
-const BODY_HEADERS: &[&str] = &["etag", ENCRYPTION, DEPOSIT_ID, VERSION];
+const BODY_HEADERS: &[&str] = &[
+    "etag",
+    ENCRYPTION,
+    DEPOSIT_ID,
+    VERSION,
+    NOT_BEFORE,
+    EXPIRES,
+    RETRIEVALS_LEFT,
+];
+const PUT_HEADERS: &[&str] = &[
+    "if-match",
+    "if-none-match",
+    ENCRYPTION,
+    LABELS,
+    DESCRIPTION,
+    NOT_BEFORE,
+    EXPIRES,
+    MAX_RETRIEVALS,
+];
 const STORED: &[Gives] = &[
     Gives(200, Content::Json("Deposit"), &["etag", "location"]),
     Gives(201, Content::Json("Deposit"), &["etag", "location"]),
@@ -247,7 +270,7 @@ macro_rules! deposit_routes {
                 run!(deposit::put),
             )
             .takes(Takes::Bytes)
-            .headers(&["if-match", "if-none-match", ENCRYPTION, LABELS, DESCRIPTION])
+            .headers(PUT_HEADERS)
             .gives(STORED),
             route(
                 Verb::Get,
@@ -312,6 +335,41 @@ macro_rules! deposit_routes {
             .gives(DEPOSIT),
             route(
                 Verb::Post,
+                concat!($path, "/grant"),
+                Action::DepositChange,
+                "Allow more retrievals of a deposit that is limited",
+                run!(deposit::grant),
+            )
+            .takes(Takes::MaybeJson("GrantRetrievals"))
+            .gives(DEPOSIT),
+            route(
+                Verb::Get,
+                concat!($path, "/readers"),
+                Action::DepositRead,
+                "Who may fetch a deposit beside its owner, and how to encrypt to them",
+                run!(deposit::readers),
+            )
+            .gives(json!(200, "Readers")),
+            route(
+                Verb::Post,
+                concat!($path, "/share"),
+                Action::DepositChange,
+                "Let a client or a group read a deposit; its bytes stay as they are",
+                run!(deposit::share),
+            )
+            .takes(Takes::Json("ShareDeposit"))
+            .gives(json!(200, "Readers")),
+            route(
+                Verb::Post,
+                concat!($path, "/unshare"),
+                Action::DepositChange,
+                "Take a reader's right away; its bytes stay as they are",
+                run!(deposit::unshare),
+            )
+            .takes(Takes::Json("ShareDeposit"))
+            .gives(json!(200, "Readers")),
+            route(
+                Verb::Post,
                 concat!($path, "/purge"),
                 Action::DepositChange,
                 "Delete a deposit in the bin for good",
@@ -322,9 +380,9 @@ macro_rules! deposit_routes {
     };
 }
 
-static BY_NAME: [Route; 9] = deposit_routes!("/v1/deposits/{name}");
-static BY_ORG: [Route; 9] = deposit_routes!("/v1/orgs/{org}/deposits/{name}");
-static BY_ID: [Route; 9] = deposit_routes!("/v1/deposits/id/{uuid}");
+static BY_NAME: [Route; 13] = deposit_routes!("/v1/deposits/{name}");
+static BY_ORG: [Route; 13] = deposit_routes!("/v1/orgs/{org}/deposits/{name}");
+static BY_ID: [Route; 13] = deposit_routes!("/v1/deposits/id/{uuid}");
 
 /// `id` is a legal name of a deposit: these are its parts, not deposits whose id is `versions`.
 static NAMED_ID: &[Route] = &[
@@ -360,6 +418,41 @@ static NAMED_ID: &[Route] = &[
         "",
         run!(deposit::undelete),
     )
+    .undescribed(),
+    route(
+        Verb::Post,
+        "/v1/deposits/id/grant",
+        Action::DepositChange,
+        "",
+        run!(deposit::grant),
+    )
+    .takes(Takes::MaybeJson("GrantRetrievals"))
+    .undescribed(),
+    route(
+        Verb::Get,
+        "/v1/deposits/id/readers",
+        Action::DepositRead,
+        "",
+        run!(deposit::readers),
+    )
+    .undescribed(),
+    route(
+        Verb::Post,
+        "/v1/deposits/id/share",
+        Action::DepositChange,
+        "",
+        run!(deposit::share),
+    )
+    .takes(Takes::Json("ShareDeposit"))
+    .undescribed(),
+    route(
+        Verb::Post,
+        "/v1/deposits/id/unshare",
+        Action::DepositChange,
+        "",
+        run!(deposit::unshare),
+    )
+    .takes(Takes::Json("ShareDeposit"))
     .undescribed(),
     route(
         Verb::Post,
@@ -550,6 +643,14 @@ static OTHERS: &[Route] = &[
     )
     .gives(json!(200, "OrgWithCode")),
     route(
+        Verb::Delete,
+        "/v1/orgs/{org}",
+        Action::OrgChange,
+        "Destroy an organization with all its clients and deposits, for good",
+        run!(org::remove),
+    )
+    .gives(json!(200, "Org")),
+    route(
         Verb::Put,
         "/v1/orgs/{org}/auth",
         Action::OrgCode,
@@ -569,6 +670,56 @@ static OTHERS: &[Route] = &[
     .gives(json!(200, "Org")),
     route(
         Verb::Get,
+        "/v1/orgs/{org}/groups",
+        Action::DepositRead,
+        "An organization's groups of clients",
+        run!(group::list),
+    )
+    .query(LIST)
+    .gives(json!(200, "Page_Group")),
+    route(
+        Verb::Post,
+        "/v1/orgs/{org}/groups",
+        Action::DepositChange,
+        "Add a group",
+        run!(group::add),
+    )
+    .takes(Takes::Json("AddGroup"))
+    .gives(json!(201, "Group")),
+    route(
+        Verb::Get,
+        "/v1/orgs/{org}/groups/{group}",
+        Action::DepositRead,
+        "One group, and who is in it",
+        run!(group::show),
+    )
+    .gives(json!(200, "GroupWithMembers")),
+    route(
+        Verb::Delete,
+        "/v1/orgs/{org}/groups/{group}",
+        Action::DepositChange,
+        "Remove a group that reads no deposits",
+        run!(group::remove),
+    )
+    .gives(NOTHING),
+    route(
+        Verb::Put,
+        "/v1/orgs/{org}/groups/{group}/members/{fingerprint}",
+        Action::DepositChange,
+        "Put a client into a group",
+        run!(group::add_member),
+    )
+    .gives(json!(200, "Group")),
+    route(
+        Verb::Delete,
+        "/v1/orgs/{org}/groups/{group}/members/{fingerprint}",
+        Action::DepositChange,
+        "Take a client out of a group",
+        run!(group::remove_member),
+    )
+    .gives(json!(200, "Group")),
+    route(
+        Verb::Get,
         "/v1/orgs/{org}/deposits",
         Action::DepositRead,
         "An organization's deposits",
@@ -580,11 +731,21 @@ static OTHERS: &[Route] = &[
         Verb::Get,
         "/v1/deposits",
         Action::DepositRead,
-        "The caller's deposits, or an organization's",
+        "The caller's deposits, those shared with it, or an organization's",
         run!(deposit::list),
     )
-    .query(LIST_IN_ORG)
+    .query(LIST_OR_SHARED)
     .gives(json!(200, "Page_Deposit")),
+    route(
+        Verb::Get,
+        "/v1/watch/deposits",
+        Action::DepositRead,
+        "Changes of the deposits that the caller sees, as server-sent events; ends after a minute, to be asked for anew",
+        run!(deposit::watch),
+    )
+    .query(&["wait"])
+    .headers(&[LAST_EVENT_ID])
+    .gives(&[Gives(200, Content::Text("text/event-stream"), &[])]),
     route(
         Verb::Get,
         "/v1/users",
@@ -1046,6 +1207,6 @@ mod tests {
             tails
         };
         assert_eq!(tails("/v1/deposits/id"), tails("/v1/deposits/{name}"));
-        assert_eq!(tails("/v1/deposits/id").len(), 5);
+        assert_eq!(tails("/v1/deposits/id").len(), 9);
     }
 }

@@ -32,6 +32,11 @@ pub(super) async fn show(call: Call) -> Result<Response> {
     )
 }
 
+pub(super) async fn remove(call: Call) -> Result<Response> {
+    let org = call.param("org")?;
+    reply::ok(&call.service().org_remove(&call.ctx, &org).await?)
+}
+
 pub(super) async fn set_auth(call: Call) -> Result<Response> {
     reply::ok(
         &call

@@ -32,6 +32,10 @@ fn deposit() -> Deposit {
         created: "2026-11-20T08:00:00Z".parse().unwrap(),
         modified: "2026-11-22T07:59:59.999999Z".parse().unwrap(),
         deleted: None,
+        not_before: Some(now()),
+        expires: Some(now().plus(Timestamp::DAY)),
+        max_retrievals: Some(3),
+        retrievals_left: Some(2),
     }
 }
 

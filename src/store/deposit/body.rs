@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::parts::{INLINE, PARTS};
-use super::row::{Which, encryption, no_such};
+use super::row::{Which, encryption, no_such, read_policy};
 use crate::clock::Timestamp;
 use crate::crypto::envelope::{self, Aad};
 use crate::error::{Error, Result};
-use crate::model::deposit::{ANY_TYPE, Encryption};
+use crate::model::deposit::{ANY_TYPE, Encryption, Policy};
 use crate::model::id::{ClientId, DepositId, OrgId};
 use crate::secret::{Locked, Secret};
 use crate::store::Store;
@@ -39,11 +39,17 @@ pub struct Owned {
     pub org: OrgId,
     pub owner: Option<ClientId>,
     pub deleted: Option<Timestamp>,
+    pub policy: Policy,
 }
 
 impl Sealed {
     pub fn content_type(&self) -> &str {
         self.content_type.as_deref().unwrap_or(ANY_TYPE)
+    }
+
+    /// Whether each retrieval of it counts.
+    pub fn is_limited(&self) -> bool {
+        self.head.policy.max_retrievals.is_some()
     }
 
     /// What it holds here; parts lie elsewhere.
@@ -90,7 +96,7 @@ impl Store {
         macro_rules! select {
             ($clause:literal) => {
                 concat!(
-                    "SELECT d.id, d.org, d.owner, d.deleted, v.version, v.size, v.encryption, v.content_type, v.body, v.parts \
+                    "SELECT d.id, d.org, d.owner, d.deleted, v.version, v.size, v.encryption, v.content_type, v.body, v.parts, d.not_before, d.expires, d.max_retrievals, d.retrieved \
                      FROM deposits d JOIN deposit_versions v ON v.deposit = d.id AND v.version = coalesce(?1, d.version)",
                     $clause
                 )
@@ -125,6 +131,7 @@ impl Store {
                         .get::<_, Option<[u8; 16]>>(2)?
                         .map(|id| ClientId(uuid::Uuid::from_bytes(id))),
                     deleted: row.get::<_, Option<i64>>(3)?.map(Timestamp),
+                    policy: read_policy(row, 10)?,
                 },
                 version: row.get(4)?,
                 size: row.get::<_, i64>(5)?.unsigned_abs(),
@@ -171,6 +178,7 @@ pub(super) mod tests {
                 org: OrgId::new(),
                 owner: None,
                 deleted: None,
+                policy: Policy::default(),
             },
             version,
             encryption: Encryption::None,

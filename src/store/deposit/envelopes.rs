@@ -1,6 +1,7 @@
 //! Envelopes that were fetched lately, as sealed as they lie on the disk: a hot read asks no database
 //! and opens no page. A change takes what it outdates away before its commit, and lets nothing in
-//! that was read before the commit's end, so an answer is never older than another one was.
+//! that was read before the commit's end, so an answer is never older than another one was. What may be
+//! fetched so many times alone is never kept.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -16,7 +17,7 @@ use crate::error::Result;
 /// Longer ones are read anew each time: they would push out too many others.
 const LONGEST: usize = 64 << 10;
 /// Beside the bytes: key, head, and the cache's own entry.
-const OVERHEAD: usize = 384;
+const OVERHEAD: usize = 432;
 /// Changes of different stripes do not keep each other's readers out.
 const STRIPES: usize = 256;
 
@@ -77,6 +78,7 @@ impl Envelopes {
         let sealed = Arc::new(read()?);
         if let Some(before) = before
             && sealed.inline_bytes() <= LONGEST
+            && !sealed.is_limited()
         {
             // Held while it goes in: no change begins in between.
             let stripe = self.stripe(which);
@@ -179,11 +181,15 @@ mod tests {
     }
 
     #[test]
-    fn long_ones_and_failures_are_not_kept() {
+    fn limited_ones_long_ones_and_failures_are_not_kept() {
         let envelopes = Arc::new(Envelopes::new(KEPT));
         let which = Which::Id(DepositId::new());
         let long = envelopes.find(&which, || Ok(sealed(1, LONGEST + 1)));
         assert_eq!(long.unwrap().version, 1);
+        let mut limited = sealed(1, 40);
+        limited.head.policy.max_retrievals = Some(3);
+        let limited = envelopes.find(&which, || Ok(limited));
+        assert_eq!(limited.unwrap().version, 1);
         let lost = envelopes.find(&which, || Err(Error::not_found("gone")));
         assert!(lost.is_err());
         assert_eq!(version(&envelopes, &which, 3), 3);

@@ -100,6 +100,30 @@ impl Store {
             .await
     }
 
+    /// Those of others that a client reads, in the order they were made. The ids of these alone are
+    /// gathered and sorted first, along the readers' indexes.
+    pub async fn deposits_shared_with(
+        &self,
+        client: ClientId,
+        start: Start<[u8; 16]>,
+        filter: Filter<Deposit>,
+        limit: usize,
+    ) -> Result<Rows<Deposit>> {
+        self.readers
+            .scan(move |db| {
+                let (low, high) = start.bounds();
+                let order = start.order();
+                let mut statement = db.prepare_cached(&format!(
+                    "{SELECT} WHERE d.id > ?1 AND d.id < ?2 AND d.id IN (SELECT deposit FROM deposit_readers WHERE reader = ?3
+                     UNION SELECT r.deposit FROM client_group_members m JOIN deposit_readers r ON r.reader = m.client_group WHERE m.client = ?3)
+                     ORDER BY d.id {order}"
+                ))?;
+                let params = (low, high, client.as_bytes());
+                walk(&start, &mut statement, params, limit, &filter, take)
+            })
+            .await
+    }
+
     /// Of all organizations, in the order they were made.
     pub async fn deposits_by_id(
         &self,

@@ -4,17 +4,21 @@ mod body;
 mod envelopes;
 mod list;
 mod parts;
+mod readers;
+mod release;
 mod row;
 
 use rusqlite::Connection;
 
 use super::writer::Tx;
-use super::{Change, Store, org};
+use super::{Change, Store, Touches, org};
 use crate::clock::Timestamp;
 use crate::crypto::envelope;
 use crate::error::{Error, Result};
 use crate::model::audit::Event;
-use crate::model::deposit::{ANY_TYPE, Deposit, DepositName, DepositVersion, Encryption, Labels};
+use crate::model::deposit::{
+    ANY_TYPE, Deposit, DepositName, DepositVersion, Encryption, Labels, Policy, SetPolicy,
+};
 use crate::model::id::{ClientId, DepositId, OrgId};
 use crate::secret::Secret;
 
@@ -24,8 +28,13 @@ pub(super) use envelopes::Envelopes;
 use envelopes::names_of;
 pub(super) use parts::{Laying, drop_orphans};
 use parts::{PART, Plain};
+pub use readers::Named as NamedReader;
+use release::write_policy;
 pub use row::{Expected, Head, Which};
 use row::{binned, check, find, found, in_bin, present, read_version};
+
+/// What the bin gives up in one transaction.
+const PURGED_AT_ONCE: u32 = 50;
 
 /// Versions of one deposit.
 const MAX_VERSION: u32 = 1 << 30;
@@ -45,8 +54,17 @@ pub struct Put {
     pub content_type: Option<String>,
     pub description: Option<String>,
     pub labels: Option<Labels>,
+    pub policy: SetPolicy,
     pub body: Body,
     pub now: Timestamp,
+}
+
+/// What may change without a new version; none stays as it is.
+#[derive(Clone, Debug, Default)]
+pub struct Edit {
+    pub description: Option<String>,
+    pub labels: Option<Labels>,
+    pub policy: SetPolicy,
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -96,15 +114,21 @@ impl Store {
         change: Change,
         which: Which,
         expect: Expected,
-        description: Option<String>,
-        labels: Option<Labels>,
+        edit: Edit,
         now: Timestamp,
     ) -> Result<Deposit> {
-        self.change_deposits(change, 4_096, move |tx, _| {
+        self.change_deposits(change, 4_096, move |tx, event| {
             let head = present(tx.db, &which)?;
             check(expect, Some(head.deposit.version))?;
-            let description = description.unwrap_or_else(|| head.deposit.description.clone());
-            let labels = labels.unwrap_or_else(|| head.deposit.labels.clone());
+            if edit.policy != SetPolicy::default() {
+                let policy = head.deposit.policy().set(&edit.policy, now)?;
+                write_policy(tx.db, head.deposit.id, &policy)?;
+                event.detail = policy.to_string();
+            }
+            let description = edit
+                .description
+                .unwrap_or_else(|| head.deposit.description.clone());
+            let labels = edit.labels.unwrap_or_else(|| head.deposit.labels.clone());
             tx.db.execute(
                 "UPDATE deposits SET description = ?2, labels = ?3, modified = ?4 WHERE id = ?1",
                 (
@@ -160,14 +184,41 @@ impl Store {
     pub async fn purge_deposit(&self, change: Change, which: Which) -> Result<()> {
         self.change_deposits(change, 512, move |tx, _| {
             let head = binned(tx.db, &which)?;
-            let id = head.deposit.id.as_bytes();
-            tx.db.execute("DELETE FROM deposit_parts WHERE parts IN (SELECT parts FROM deposit_versions WHERE deposit = ?1 AND parts IS NOT NULL)", [id])?;
-            for table in ["deposit_versions", "deposit_labels"] {
-                tx.db.execute(&format!("DELETE FROM {table} WHERE deposit = ?1"), [id])?;
+            purge(tx, &head)
+        })
+        .await
+    }
+
+    /// The same for what went into the bin before a time, some of it at once, each with its event;
+    /// returns how many.
+    pub async fn purge_old(
+        &self,
+        before: Timestamp,
+        event: impl Fn(&Deposit) -> Event + Send + 'static,
+    ) -> Result<usize> {
+        // An idle server writes nothing.
+        let old = self.readers.point(|db| {
+            let mut any = db.prepare_cached(
+                "SELECT 1 FROM deposits WHERE deleted IS NOT NULL AND deleted < ?1 LIMIT 1",
+            )?;
+            Ok(any.exists([before.0])?)
+        })?;
+        if !old {
+            return Ok(0);
+        }
+        self.upkeep(Touches::Deposits, 64 << 10, move |tx| {
+            let ids = tx
+                .db
+                .prepare_cached("SELECT d.id FROM deposits d JOIN orgs o ON o.id = d.org WHERE d.deleted IS NOT NULL AND d.deleted < ?1 ORDER BY d.deleted LIMIT ?2")?
+                .query_map((before.0, PURGED_AT_ONCE), |row| row.get(0))?
+                .collect::<rusqlite::Result<Vec<[u8; 16]>>>()?;
+            for id in &ids {
+                let id = DepositId(uuid::Uuid::from_bytes(*id));
+                let head = binned(tx.db, &Which::Id(id))?;
+                tx.append(event(&head.deposit))?;
+                purge(tx, &head)?;
             }
-            tx.db.execute("DELETE FROM deposits WHERE id = ?1", [id])?;
-            tx.outdates(names_of(&head));
-            org::count(tx.db, head.org, 0, -1)
+            Ok(ids.len())
         })
         .await
     }
@@ -198,6 +249,25 @@ impl Store {
             Ok(versions)
         })
     }
+}
+
+/// Nothing of it is left.
+fn purge(tx: &mut Tx<'_>, head: &Head) -> Result<()> {
+    forget(tx, head.deposit.id)?;
+    tx.outdates(names_of(head));
+    org::count(tx.db, head.org, 0, -1)
+}
+
+/// All rows of a deposit.
+pub(super) fn forget(tx: &Tx<'_>, id: DepositId) -> Result<()> {
+    let id = id.as_bytes();
+    tx.db.execute("DELETE FROM deposit_parts WHERE parts IN (SELECT parts FROM deposit_versions WHERE deposit = ?1 AND parts IS NOT NULL)", [id])?;
+    for table in ["deposit_versions", "deposit_labels", "deposit_readers"] {
+        tx.db
+            .execute(&format!("DELETE FROM {table} WHERE deposit = ?1"), [id])?;
+    }
+    tx.db.execute("DELETE FROM deposits WHERE id = ?1", [id])?;
+    Ok(())
 }
 
 fn json(labels: &Labels) -> Result<String> {
@@ -254,6 +324,7 @@ fn write(
     event: &mut Event,
 ) -> Result<Stored> {
     let db = tx.db;
+    org::still_there(db, put.org)?;
     if let Some(owner) = put.owner {
         still_active(db, owner)?;
     }
@@ -290,6 +361,10 @@ fn write(
         Some(head) => head.deposit.content_type.clone(),
         None => ANY_TYPE.to_owned(),
     });
+    let policy = there
+        .as_ref()
+        .map_or_else(Policy::default, |head| head.deposit.policy())
+        .set(&put.policy, put.now)?;
     let size = i64::try_from(size).unwrap_or(i64::MAX);
     let body = envelope::seal(
         &put.body.key,
@@ -348,12 +423,16 @@ fn write(
             tx.outdates(names_of(head));
         }
     }
+    event.detail = format!("version {version}");
+    if put.policy != SetPolicy::default() {
+        write_policy(db, id, &policy)?;
+        event.detail.push_str(&format!(", {policy}"));
+    }
     if let Some(parts) = plain.parts() {
         db.prepare_cached("DELETE FROM pending_parts WHERE parts = ?1")?
             .execute([parts])?;
     }
     event.object.id = id.to_string();
-    event.detail = format!("version {version}");
     Ok(Stored {
         deposit: found(db, &which)?.deposit,
         created: there.is_none(),

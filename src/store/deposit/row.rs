@@ -4,7 +4,7 @@ use rusqlite::{Connection, Row};
 
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
-use crate::model::deposit::{Deposit, DepositName, DepositVersion, Encryption};
+use crate::model::deposit::{Deposit, DepositName, DepositVersion, Encryption, Policy};
 use crate::model::id::{ClientId, DepositId, Fingerprint, OrgId};
 
 /// What must be there for a change to be made.
@@ -36,7 +36,7 @@ macro_rules! select {
     ($clause:literal) => {
         concat!(
             "SELECT d.id, o.name, d.name, (SELECT spki FROM client_keys WHERE client = d.owner ORDER BY added DESC LIMIT 1), d.version, d.size, d.encryption, \
-             d.content_type, d.description, d.labels, d.created, d.modified, d.deleted, d.org, d.owner FROM deposits d JOIN orgs o ON o.id = d.org",
+             d.content_type, d.description, d.labels, d.created, d.modified, d.deleted, d.org, d.owner, d.not_before, d.expires, d.max_retrievals, d.retrieved FROM deposits d JOIN orgs o ON o.id = d.org",
             $clause
         )
     };
@@ -45,6 +45,7 @@ pub(super) const SELECT: &str = select!("");
 
 pub(super) fn read(row: &Row<'_>) -> Result<Head> {
     let labels: String = row.get(9)?;
+    let policy = read_policy(row, 15)?;
     Ok(Head {
         deposit: Deposit {
             id: DepositId(uuid::Uuid::from_bytes(row.get(0)?)),
@@ -61,11 +62,25 @@ pub(super) fn read(row: &Row<'_>) -> Result<Head> {
             created: Timestamp(row.get(10)?),
             modified: Timestamp(row.get(11)?),
             deleted: row.get::<_, Option<i64>>(12)?.map(Timestamp),
+            not_before: policy.not_before,
+            expires: policy.expires,
+            max_retrievals: policy.max_retrievals,
+            retrievals_left: policy.left(),
         },
         org: OrgId(uuid::Uuid::from_bytes(row.get(13)?)),
         owner: row
             .get::<_, Option<[u8; 16]>>(14)?
             .map(|id| ClientId(uuid::Uuid::from_bytes(id))),
+    })
+}
+
+/// `not_before`, `expires`, `max_retrievals` and `retrieved`, from column `at` on.
+pub(super) fn read_policy(row: &Row<'_>, at: usize) -> Result<Policy> {
+    Ok(Policy {
+        not_before: row.get::<_, Option<i64>>(at)?.map(Timestamp),
+        expires: row.get::<_, Option<i64>>(at + 1)?.map(Timestamp),
+        max_retrievals: row.get(at + 2)?,
+        retrieved: row.get(at + 3)?,
     })
 }
 

@@ -5,6 +5,9 @@ ALTER TABLE deposits ADD COLUMN expires BIGINT;
 ALTER TABLE deposits ADD COLUMN max_retrievals BIGINT;
 ALTER TABLE deposits ADD COLUMN retrieved BIGINT NOT NULL DEFAULT 0;
 
+-- For purging what has been in the bin long enough.
+CREATE INDEX deposits_in_bin ON deposits (deleted) WHERE deleted IS NOT NULL;
+
 -- Who may fetch a deposit beside its owner: a client, or a group of clients, of its organization.
 CREATE TABLE deposit_readers (
   deposit BLOB   NOT NULL,
@@ -30,3 +33,10 @@ CREATE TABLE client_group_members (
   PRIMARY KEY (client_group, client)
 );
 CREATE INDEX client_group_members_by_client ON client_group_members (client, client_group);
+
+-- Organizations that were removed, with their keys; what they had is deleted bit by bit.
+CREATE TABLE removed_orgs (
+  id      BLOB   NOT NULL PRIMARY KEY,
+  name    TEXT   NOT NULL,
+  removed BIGINT NOT NULL
+);

@@ -15,7 +15,7 @@ use strongroom::crypto::chain::Tagger;
 use strongroom::error::Result;
 use strongroom::model::audit::{Actor, Event, Object, Outcome as Went};
 use strongroom::model::client::{Client, ClientState};
-use strongroom::model::deposit::Encryption;
+use strongroom::model::deposit::{Encryption, SetPolicy};
 use strongroom::model::filter::Filter;
 use strongroom::model::id::{ClientId, DepositId, Fingerprint, InstanceId, OrgId, RequestId};
 use strongroom::model::org::{Org, Registration};
@@ -132,11 +132,22 @@ async fn run(store: &Store, command: &Command, once: Option<&Once>, now: Timesta
         ),
         Command::RemoveClient(key) => outcome(store.remove_client(change, key).await),
         Command::Put(put) => outcome(store.put_deposit(change, for_store(*put, now)).await),
-        Command::Edit(id, expect, description, labels) => outcome(
-            store
-                .edit_deposit(change, Which::Id(id), expect, description, labels, now)
-                .await,
-        ),
+        Command::Edit(id, expect, description, labels, policy) => {
+            let edit = store::DepositEdit {
+                description,
+                labels,
+                policy,
+            };
+            outcome(
+                store
+                    .edit_deposit(change, Which::Id(id), expect, edit, now)
+                    .await,
+            )
+        }
+        Command::Retrieve(id) => outcome(store.take_retrieval(change, id, 1, now).await),
+        Command::Grant(id, more) => {
+            outcome(store.grant_retrievals(change, Which::Id(id), more).await)
+        }
         Command::Remove(id, expect) => outcome(
             store
                 .remove_deposit(change, Which::Id(id), expect, now)
@@ -159,6 +170,7 @@ fn for_store(put: PutDeposit, now: Timestamp) -> store::Put {
         content_type: put.content_type,
         description: put.description,
         labels: put.labels,
+        policy: put.policy,
         body: Body {
             bytes: Secret::new(put.body),
             key: locked(4),
@@ -178,7 +190,7 @@ fn pick<T: Clone>(dice: &mut Dice, from: impl Iterator<Item = T>) -> Option<T> {
 fn choose(dice: &mut Dice, model: &Model, now: Timestamp) -> Command {
     let fingerprint = Fingerprint([u8::try_from(dice.below(6)).unwrap(); 32]);
     let org = pick(dice, model.orgs.values());
-    let kind = if org.is_none() { 0 } else { dice.below(30) };
+    let kind = if org.is_none() { 0 } else { dice.below(38) };
     let Some(org) = org.filter(|_| kind > 0) else {
         return Command::AddOrg(new_org(dice, now));
     };
@@ -216,11 +228,14 @@ fn choose(dice: &mut Dice, model: &Model, now: Timestamp) -> Command {
             expect,
             (dice.below(2) == 0).then(|| format!("text {}", dice.below(9))),
             labels(dice),
+            policy(dice, now),
         ),
         13..16 => Command::Remove(id, expect),
         16..18 => Command::Undelete(id),
         18 => Command::Purge(id),
-        _ => Command::Put(Box::new(new_put(dice, model, org.id, expect))),
+        30..36 => Command::Retrieve(id),
+        36..38 => Command::Grant(id, dice.below(4)),
+        _ => Command::Put(Box::new(new_put(dice, model, org.id, expect, now))),
     }
 }
 
@@ -257,7 +272,13 @@ fn new_client(dice: &mut Dice, org: &Org, fingerprint: Fingerprint, now: Timesta
     }
 }
 
-fn new_put(dice: &mut Dice, model: &Model, org: OrgId, expect: Expected) -> PutDeposit {
+fn new_put(
+    dice: &mut Dice,
+    model: &Model,
+    org: OrgId,
+    expect: Expected,
+    now: Timestamp,
+) -> PutDeposit {
     let length = match dice.below(12) {
         0 => 262_144 + dice.below(3),
         1 => 600_000,
@@ -276,7 +297,28 @@ fn new_put(dice: &mut Dice, model: &Model, org: OrgId, expect: Expected) -> PutD
         content_type: (dice.below(3) == 0).then(|| "text/plain".to_owned()),
         description: (dice.below(3) == 0).then(|| format!("put {}", dice.below(9))),
         labels: labels(dice),
+        policy: policy(dice, now),
         body: dice.bytes(usize::try_from(length).unwrap()),
+    }
+}
+
+/// Mostly none; times not far from now, and numbers that may be out of range.
+fn policy(dice: &mut Dice, now: Timestamp) -> SetPolicy {
+    let time = |dice: &mut Dice| match dice.below(9) {
+        0 => Some(None),
+        1 => Some(Some(
+            now.plus((i64::try_from(dice.below(30)).unwrap() - 6) * 1_000),
+        )),
+        _ => None,
+    };
+    SetPolicy {
+        not_before: time(dice),
+        expires: time(dice),
+        max_retrievals: match dice.below(6) {
+            0 => Some(None),
+            1 => Some(Some(dice.below(4))),
+            _ => None,
+        },
     }
 }
 
@@ -454,6 +496,7 @@ fn a_put_that_is_given_up_leaves_no_parts() {
         content_type: None,
         description: None,
         labels: None,
+        policy: SetPolicy::default(),
         body: vec![1; body],
     };
     let now = Timestamp(BEGIN);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use strongroom::clock::Timestamp;
 use strongroom::model::client::{Client, ClientState};
-use strongroom::model::deposit::{Deposit, DepositName, Encryption, Labels};
+use strongroom::model::deposit::{Deposit, DepositName, Encryption, Labels, SetPolicy};
 use strongroom::model::id::{ClientId, DepositId, Fingerprint, OrgId};
 use strongroom::model::org::{Org, OrgName, Registration};
 use strongroom::store::Expected;
@@ -19,7 +19,15 @@ pub enum Command {
     SetState(Fingerprint, &'static [ClientState], ClientState),
     RemoveClient(Fingerprint),
     Put(Box<PutDeposit>),
-    Edit(DepositId, Expected, Option<String>, Option<Labels>),
+    Edit(
+        DepositId,
+        Expected,
+        Option<String>,
+        Option<Labels>,
+        SetPolicy,
+    ),
+    Retrieve(DepositId),
+    Grant(DepositId, u64),
     Remove(DepositId, Expected),
     Undelete(DepositId),
     Purge(DepositId),
@@ -35,6 +43,7 @@ pub struct PutDeposit {
     pub content_type: Option<String>,
     pub description: Option<String>,
     pub labels: Option<Labels>,
+    pub policy: SetPolicy,
     pub body: Vec<u8>,
 }
 
@@ -115,8 +124,25 @@ impl Model {
                 Ok(Value::Null)
             }
             Command::Put(put) => self.put(put, now),
-            Command::Edit(id, expect, description, labels) => {
+            Command::Retrieve(id) => self.retrieve(*id, now),
+            Command::Grant(id, more) => {
+                let held = self.present(*id, Expected::Anything)?;
+                let deposit = &mut held.deposit;
+                if *more == 0 {
+                    return refused("invalid");
+                }
+                let (Some(most), Some(left)) =
+                    (&mut deposit.max_retrievals, &mut deposit.retrievals_left)
+                else {
+                    return refused("not_limited");
+                };
+                let more = u32::try_from(*more).unwrap();
+                (*most, *left) = (*most + more, *left + more);
+                self.shown(*id)
+            }
+            Command::Edit(id, expect, description, labels, policy) => {
                 let held = self.present(*id, *expect)?;
+                set(&mut held.deposit, policy, now)?;
                 if let Some(description) = description {
                     held.deposit.description.clone_from(description);
                 }
@@ -194,6 +220,22 @@ impl Model {
         Ok(json!(client))
     }
 
+    fn retrieve(&mut self, id: DepositId, now: Timestamp) -> Outcome {
+        let deposit = &mut self.present(id, Expected::Anything)?.deposit;
+        if deposit.not_before.is_some_and(|begin| now < begin) {
+            return refused("not_yet");
+        }
+        if deposit.expires.is_some_and(|end| now >= end) {
+            return refused("expired");
+        }
+        match &mut deposit.retrievals_left {
+            Some(0) => return refused("retrievals_used"),
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        Ok(json!(deposit.retrievals_left))
+    }
+
     fn put(&mut self, put: &PutDeposit, now: Timestamp) -> Outcome {
         let owner = put.owner.map(|owner| self.clients.get(&owner));
         if owner.is_some_and(|it| it.is_none_or(|it| it.state != ClientState::Active)) {
@@ -216,6 +258,7 @@ impl Model {
         let id = match there {
             Some(held) => {
                 let deposit = &mut held.deposit;
+                set(deposit, &put.policy, now)?;
                 deposit.version += 1;
                 deposit.modified = now;
                 deposit.size = put.body.len() as u64;
@@ -240,10 +283,9 @@ impl Model {
     }
 
     fn create(&mut self, put: &PutDeposit, now: Timestamp) -> Result<(), String> {
-        let org = self.orgs.get_mut(&put.org).ok_or("internal")?;
-        org.deposits += 1;
+        let org = self.orgs.get(&put.org).ok_or("internal")?;
         let content_type = put.content_type.clone();
-        let deposit = Deposit {
+        let mut deposit = Deposit {
             id: put.id,
             org: org.name.clone(),
             name: put.name.clone(),
@@ -257,7 +299,13 @@ impl Model {
             created: now,
             modified: now,
             deleted: None,
+            not_before: None,
+            expires: None,
+            max_retrievals: None,
+            retrievals_left: None,
         };
+        set(&mut deposit, &put.policy, now)?;
+        self.orgs.get_mut(&put.org).ok_or("internal")?.deposits += 1;
         let held = Held {
             deposit,
             org: put.org,
@@ -304,6 +352,23 @@ impl Model {
         let held = self.deposits.get(&id).ok_or("not_found")?;
         Ok(json!(self.deposit(held)))
     }
+}
+
+/// All of it, or nothing.
+fn set(deposit: &mut Deposit, policy: &SetPolicy, now: Timestamp) -> Result<(), String> {
+    let begin = policy.not_before.unwrap_or(deposit.not_before);
+    let end = policy.expires.unwrap_or(deposit.expires);
+    let past = matches!(policy.expires, Some(Some(end)) if end <= now);
+    let backwards = begin.zip(end).is_some_and(|(begin, end)| begin >= end);
+    if past || backwards || policy.max_retrievals == Some(Some(0)) {
+        return refused("invalid");
+    }
+    (deposit.not_before, deposit.expires) = (begin, end);
+    if let Some(limit) = policy.max_retrievals {
+        let limit = limit.map(|limit| u32::try_from(limit).unwrap());
+        (deposit.max_retrievals, deposit.retrievals_left) = (limit, limit);
+    }
+    Ok(())
 }
 
 fn expected(expect: Expected, there: Option<u32>) -> Result<(), String> {

@@ -6,6 +6,7 @@ mod damage;
 mod disk;
 mod faults;
 mod ledger;
+mod limit;
 mod released;
 mod rotation;
 mod run;
@@ -25,7 +26,7 @@ use run::{Plan, soak};
 static FOUND: Mutex<BTreeMap<&str, Value>> = Mutex::new(BTreeMap::new());
 
 /// Without these the long form is not complete.
-const PARTS: [&str; 12] = [
+const PARTS: [&str; 14] = [
     "access_log_sync_fails",
     "certificates_replaced",
     "commit_without_room",
@@ -33,8 +34,10 @@ const PARTS: [&str; 12] = [
     "disk_reserve",
     "planted_drop_event",
     "planted_early_answer",
+    "planted_free_retrieval",
     "planted_stale_read",
     "planted_sync_off",
+    "retrieval_limit",
     "rotation_killed",
     "sync_fails",
     "sync_traced",

@@ -1,17 +1,24 @@
-//! Deposits: put, get, list, versions, the bin.
+//! Deposits: put, list, versions, the bin.
 
-use std::sync::Arc;
+mod reach;
+mod readers;
+mod release;
+mod watch;
+
+use reach::Place;
+pub use release::Meta;
+pub use watch::{Feeds, LONGEST as LONGEST_FEED};
 
 use super::access::{Action, Target};
 use super::caller::{Context, Identity};
 use super::{ListQuery, Service, by_id, by_text, object, paged, position, short_text};
 use crate::api::deposit::EditDeposit;
-use crate::clock;
+use crate::clock::{self, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::model::audit::Object;
-use crate::model::deposit::{Deposit, DepositName, DepositVersion, Encryption, Labels};
+use crate::model::deposit::{Deposit, DepositName, DepositVersion, Encryption, Labels, SetPolicy};
 use crate::model::filter::Filter;
-use crate::model::id::{ClientId, DepositId, OrgId};
+use crate::model::id::{ClientId, DepositId};
 use crate::model::org::OrgName;
 use crate::model::page::{Cursor, Page, Part};
 use crate::secret::Secret;
@@ -65,6 +72,7 @@ pub struct PutDeposit {
     pub description: Option<String>,
     /// None keeps what is there.
     pub labels: Option<Labels>,
+    pub policy: SetPolicy,
     pub body: Secret<Vec<u8>>,
 }
 
@@ -72,51 +80,6 @@ pub struct Stored {
     pub deposit: Deposit,
     /// True: new; false: another version of what was there.
     pub created: bool,
-}
-
-/// A deposit that the caller may fetch, still sealed.
-pub struct Found {
-    sealed: Arc<store::Sealed>,
-    object: Object,
-}
-
-impl Found {
-    /// What it takes up once it is open.
-    pub fn bytes(&self) -> usize {
-        usize::try_from(self.sealed.size).unwrap_or(usize::MAX)
-    }
-}
-
-/// A deposit that was released.
-pub struct Fetched {
-    sealed: Arc<store::Sealed>,
-    pub body: store::Unsealed,
-}
-
-impl Fetched {
-    pub fn meta(&self) -> Meta<'_> {
-        Meta {
-            id: self.sealed.head.id,
-            version: self.sealed.version,
-            encryption: self.sealed.encryption,
-            content_type: self.sealed.content_type(),
-        }
-    }
-}
-
-/// What is told beside a deposit's bytes.
-pub struct Meta<'a> {
-    pub id: DepositId,
-    pub version: u32,
-    pub encryption: Encryption,
-    pub content_type: &'a str,
-}
-
-/// A place for a deposit: its organization, and its name there.
-struct Place {
-    org: OrgId,
-    org_name: OrgName,
-    name: DepositName,
 }
 
 impl Service {
@@ -153,6 +116,7 @@ impl Service {
             org: &place.org_name,
             org_id: place.org,
             owner,
+            reader: false,
         };
         self.allow(
             ctx,
@@ -178,6 +142,7 @@ impl Service {
             content_type: request.content_type,
             description: request.description,
             labels: request.labels,
+            policy: request.policy,
             body: store::Body {
                 bytes: request.body,
                 key,
@@ -214,49 +179,6 @@ impl Service {
         check_labels(request.labels.as_ref())
     }
 
-    /// Finds it and asks whether the caller may have it; nothing is opened yet.
-    pub fn deposit_find(
-        &self,
-        ctx: &Context,
-        which: &Which,
-        version: Option<u32>,
-    ) -> Result<Found> {
-        let (key, known_org) = self.locate(ctx, which, "deposit.get")?;
-        let sealed = self.store.sealed_deposit(&key, version).or_else(|error| {
-            self.unless_unknown(ctx, Action::DepositFetch, "deposit.get", error)
-        })?;
-        let org = self.org_name(known_org, sealed.head.org)?;
-        let object = object("deposit", sealed.head.id, label(&org, which));
-        self.check_owned(
-            ctx,
-            Action::DepositFetch,
-            "deposit.get",
-            (&org, sealed.head.org, sealed.head.owner),
-            which,
-            object.clone(),
-        )?;
-        if let Some(since) = sealed.head.deleted {
-            return Err(Error::new(
-                Kind::NotFound,
-                "in_bin",
-                format!("this deposit lies in the bin since {since}; undelete it to read it"),
-            ));
-        }
-        Ok(Found { sealed, object })
-    }
-
-    /// Opens what was found. From here on it counts as released.
-    pub async fn deposit_get(&self, ctx: &Context, found: Found) -> Result<Fetched> {
-        let Found { sealed, object } = found;
-        let body = self.store.open_deposit(&sealed, |version| {
-            self.keyring.org(&self.store, sealed.head.org, version)
-        })?;
-        let mut event = ctx.event("deposit.get", object, clock::now());
-        event.detail = format!("version {}", sealed.version);
-        self.release(event).await?;
-        Ok(Fetched { sealed, body })
-    }
-
     pub async fn deposit_show(&self, ctx: &Context, which: &Which) -> Result<Deposit> {
         Ok(self
             .reach_deposit(ctx, which, Action::DepositRead, "deposit.show")?
@@ -278,6 +200,11 @@ impl Service {
             short_text("description", description, 1_000)?;
         }
         check_labels(request.labels.as_ref())?;
+        let edit = store::DepositEdit {
+            policy: request.policy(),
+            description: request.description,
+            labels: request.labels,
+        };
         let now = clock::now();
         let change = self.change(ctx, "deposit.edit", of(&head.deposit), now);
         self.store
@@ -285,8 +212,7 @@ impl Service {
                 change,
                 store::Which::Id(head.deposit.id),
                 expect.for_store(),
-                request.description,
-                request.labels,
+                edit,
                 now,
             )
             .await
@@ -318,9 +244,13 @@ impl Service {
         &self,
         ctx: &Context,
         org: Option<&OrgName>,
+        shared: bool,
         query: ListQuery,
     ) -> Result<Page<Deposit>> {
         let filter = Filter::parse(&query.filters, clock::now())?;
+        if shared {
+            return self.deposits_shared(ctx, query, filter).await;
+        }
         let (org, owner) = match &ctx.identity {
             Identity::Client {
                 id,
@@ -400,6 +330,26 @@ impl Service {
             .await
     }
 
+    /// Purges what has been in the bin longer than it stays there; each time a bounded part of it.
+    pub async fn empty_bin(&self, now: Timestamp) -> Result<()> {
+        const BATCHES: usize = 200;
+        let Some(time) = self.settings.bin_time() else {
+            return Ok(());
+        };
+        for _ in 0..BATCHES {
+            let event = move |deposit: &Deposit| {
+                let mut event = Service::own_context().event("deposit.purge", of(deposit), now);
+                let since = deposit.deleted.unwrap_or(now);
+                event.detail = format!("in the bin since {since}");
+                event
+            };
+            if self.store.purge_old(now.plus(-time), event).await? == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Out of the bin, for good.
     pub async fn deposit_purge(&self, ctx: &Context, which: &Which) -> Result<()> {
         let head = match self.reach_deposit(ctx, which, Action::DepositChange, "deposit.purge") {
@@ -410,170 +360,6 @@ impl Service {
         self.store
             .purge_deposit(change, store::Which::Id(head.deposit.id))
             .await
-    }
-
-    /// Where a new deposit would stand; by id only what is there already.
-    fn place(&self, ctx: &Context, which: &Which, verb: &str) -> Result<Place> {
-        match which {
-            Which::Id(_) => {
-                let head = self.reach_deposit(ctx, which, Action::DepositChange, verb)?;
-                Ok(Place {
-                    org: head.org,
-                    org_name: head.deposit.org,
-                    name: head.deposit.name,
-                })
-            }
-            Which::Name(name) | Which::In(_, name) => {
-                let (org, org_name) = self.org_of(ctx, which, verb)?;
-                Ok(Place {
-                    org,
-                    org_name,
-                    name: name.clone(),
-                })
-            }
-        }
-    }
-
-    /// The organization that a name is looked up in.
-    fn org_of(&self, ctx: &Context, which: &Which, verb: &str) -> Result<(OrgId, OrgName)> {
-        let (own, asked) = match (&ctx.identity, which) {
-            (Identity::Client { org, org_name, .. }, Which::Name(_)) => {
-                return Ok((*org, org_name.clone()));
-            }
-            (Identity::Client { org, org_name, .. }, Which::In(asked, _)) => {
-                (Some((*org, org_name)), asked)
-            }
-            (_, Which::In(asked, _)) => (None, asked),
-            (_, Which::Name(name)) => {
-                self.somewhere(ctx, Action::DepositRead)
-                    .inspect_err(|error| {
-                        self.refused(ctx, verb, object("deposit", "", name), error)
-                    })?;
-                return Err(Error::invalid(
-                    "org",
-                    "only a client has an organization of its own; name one: /v1/orgs/{org}/deposits/{name} (--org NAME)",
-                ));
-            }
-            (_, Which::Id(_)) => return Err(Error::internal("an id was looked up as a name")),
-        };
-        match own {
-            Some((org, name)) if name == asked => Ok((org, asked.clone())),
-            Some(_) => {
-                let error = Error::denied("denied", "a client reaches its own organization alone");
-                self.refused(ctx, verb, object("org", "", asked), &error);
-                Err(error)
-            }
-            None => {
-                let target = Target::Org(asked);
-                self.allow(
-                    ctx,
-                    Action::DepositRead,
-                    &target,
-                    verb,
-                    object("org", "", asked),
-                )?;
-                Ok((self.store.org(asked)?.org.id, asked.clone()))
-            }
-        }
-    }
-
-    /// How the store finds it, and its organization's name if that is known already.
-    fn locate(
-        &self,
-        ctx: &Context,
-        which: &Which,
-        verb: &str,
-    ) -> Result<(store::Which, Option<OrgName>)> {
-        match which {
-            Which::Id(id) => Ok((store::Which::Id(*id), None)),
-            Which::Name(name) | Which::In(_, name) => {
-                let (org, org_name) = self.org_of(ctx, which, verb)?;
-                Ok((store::Which::Name(org, name.clone()), Some(org_name)))
-            }
-        }
-    }
-
-    fn org_name(&self, known: Option<OrgName>, id: OrgId) -> Result<OrgName> {
-        match known {
-            Some(name) => Ok(name),
-            None => Ok(self
-                .store
-                .org_by_id(id)?
-                .ok_or_else(|| Error::internal("a deposit's organization is not there"))?
-                .org
-                .name),
-        }
-    }
-
-    /// A deposit's head, if the caller may do this to it.
-    fn reach_deposit(
-        &self,
-        ctx: &Context,
-        which: &Which,
-        action: Action,
-        verb: &str,
-    ) -> Result<store::DepositHead> {
-        let (key, _) = self.locate(ctx, which, verb)?;
-        let head = self
-            .store
-            .deposit(&key)
-            .or_else(|error| self.unless_unknown(ctx, action, verb, error))?;
-        self.check_owned(
-            ctx,
-            action,
-            verb,
-            (&head.deposit.org, head.org, head.owner),
-            which,
-            of(&head.deposit),
-        )?;
-        Ok(head)
-    }
-
-    /// Refuses what is another's. By id, across organizations, it reads as if it were not there.
-    fn check_owned(
-        &self,
-        ctx: &Context,
-        action: Action,
-        verb: &str,
-        whose: (&OrgName, OrgId, Option<ClientId>),
-        which: &Which,
-        object: Object,
-    ) -> Result<()> {
-        let (org, org_id, owner) = whose;
-        let checked = self.allow(
-            ctx,
-            action,
-            &Target::Owned { org, org_id, owner },
-            verb,
-            object,
-        );
-        match (&ctx.identity, which) {
-            (Identity::Client { org: own, .. }, Which::Id(id)) if *own != org_id => {
-                checked.map_err(|_| Error::not_found(format!("no deposit has the id {id}")))
-            }
-            (Identity::Client { .. }, _) => checked.map_err(|_| {
-                Error::denied(
-                    "denied",
-                    "this deposit belongs to another client of the organization",
-                )
-            }),
-            _ => checked,
-        }
-    }
-
-    /// Callers that could not read anything learn that, not that something is missing.
-    fn unless_unknown<T>(
-        &self,
-        ctx: &Context,
-        action: Action,
-        verb: &str,
-        error: Error,
-    ) -> Result<T> {
-        if !matches!(ctx.identity, Identity::Client { .. }) {
-            self.somewhere(ctx, action)
-                .inspect_err(|error| self.refused(ctx, verb, object("deposit", "", ""), error))?;
-        }
-        Err(error)
     }
 }
 

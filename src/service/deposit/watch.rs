@@ -1,0 +1,231 @@
+//! Changes of deposits as they happen, for whoever may see the deposit. A feed follows the chain of
+//! changes, whose numbers are in the order of commits, and so goes on from any of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::{Instant, timeout_at};
+
+use crate::api::deposit::DepositChange;
+use crate::error::{Error, Kind, Result};
+use crate::model::audit::{Event, Outcome};
+use crate::model::client::ClientState;
+use crate::model::deposit::Deposit;
+use crate::model::id::DepositId;
+use crate::service::access::{Action, Target, decide};
+use crate::service::caller::{Context, Identity};
+use crate::service::{Service, object};
+use crate::store;
+
+/// Feeds at one time.
+const MOST: usize = 64;
+/// A feed ends after this many seconds, and is asked for again: so nobody follows longer on a right that
+/// is gone.
+pub const LONGEST: u32 = 60;
+/// Between two signs of life.
+const QUIET: Duration = Duration::from_secs(10);
+const BATCH: usize = 200;
+
+/// What a feed tells of.
+const ACTIONS: [&str; 8] = [
+    "deposit.put",
+    "deposit.edit",
+    "deposit.rm",
+    "deposit.undelete",
+    "deposit.purge",
+    "deposit.grant",
+    "deposit.share",
+    "deposit.unshare",
+];
+
+/// Those that are open.
+pub struct Feeds {
+    room: Arc<Semaphore>,
+    end: watch::Sender<bool>,
+}
+
+impl Default for Feeds {
+    fn default() -> Self {
+        Self {
+            room: Arc::new(Semaphore::new(MOST)),
+            end: watch::Sender::new(false),
+        }
+    }
+}
+
+type Pieces = mpsc::Sender<Result<Vec<u8>>>;
+
+impl Service {
+    /// What changes after the event with this number, or from now on, for so many seconds; server-sent
+    /// events.
+    pub async fn deposit_watch(
+        self: &Arc<Self>,
+        ctx: &Context,
+        after: Option<u64>,
+        seconds: u32,
+    ) -> Result<mpsc::Receiver<Result<Vec<u8>>>> {
+        if !matches!(ctx.identity, Identity::Client { .. }) {
+            self.somewhere(ctx, Action::DepositRead)
+                .inspect_err(|error| {
+                    self.refused(ctx, "deposit.watch", object("deposit", "", ""), error)
+                })?;
+        }
+        let room = Arc::clone(&self.feeds.room).try_acquire_owned();
+        let room = room.map_err(|_| {
+            Error::new(
+                Kind::Limited,
+                "too_many_feeds",
+                format!("{MOST} feeds are open, which is all there is room for"),
+            )
+            .after(5)
+        })?;
+        let newest = self.store.changes_head()?.number;
+        let after = after.unwrap_or(newest).min(newest);
+        let (pieces, out) = mpsc::channel(4);
+        let (service, ctx) = (Arc::clone(self), ctx.clone());
+        let over = Instant::now() + Duration::from_secs(seconds.min(LONGEST).into());
+        tokio::spawn(async move {
+            if let Err(error) = service.feed(&ctx, after, over, &pieces, room).await {
+                let _ = pieces.send(Err(error)).await;
+            }
+        });
+        Ok(out)
+    }
+
+    /// Ends all feeds: the server stops.
+    pub fn end_feeds(&self) {
+        self.feeds.end.send_replace(true);
+    }
+
+    async fn feed(
+        &self,
+        ctx: &Context,
+        mut after: u64,
+        over: Instant,
+        pieces: &Pieces,
+        _room: OwnedSemaphorePermit,
+    ) -> Result<()> {
+        let (mut commits, mut end) = (self.store.commits(), self.feeds.end.subscribe());
+        // Where it begins, so that whoever is cut off at once goes on from here.
+        let mut piece = format!("id: {after}\n\n").into_bytes();
+        loop {
+            commits.borrow_and_update();
+            let told = loop {
+                let events = self.store.changes_from(after + 1, BATCH).await?;
+                let Some(last) = events.last() else {
+                    break !piece.is_empty();
+                };
+                after = last.number;
+                for state in &events {
+                    let (_, number, event) = Event::parse_canonical(&state.canonical)?;
+                    if let Some(change) = self.change_seen(ctx, event)? {
+                        piece.extend(sent(number, &change)?);
+                    }
+                }
+                // What was not for this caller is behind it, too.
+                piece.extend(format!("id: {after}\n\n").bytes());
+                if events.len() < BATCH || piece.len() > 64 << 10 {
+                    break true;
+                }
+            };
+            if !self.may_follow(ctx)? {
+                return Ok(());
+            }
+            if told && pieces.send(Ok(std::mem::take(&mut piece))).await.is_err() {
+                return Ok(());
+            }
+            if *end.borrow() || Instant::now() >= over {
+                return Ok(());
+            }
+            let quiet = over.min(Instant::now() + QUIET);
+            let news = async {
+                tokio::select! {
+                    news = commits.changed() => news.is_ok(),
+                    _ = end.changed() => false,
+                    () = pieces.closed() => false,
+                }
+            };
+            match timeout_at(quiet, news).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(_) => piece.extend(b":\n\n"),
+            }
+        }
+    }
+
+    /// A client that was disabled since sees nothing more.
+    fn may_follow(&self, ctx: &Context) -> Result<bool> {
+        let Identity::Client { fingerprint, .. } = &ctx.identity else {
+            return Ok(true);
+        };
+        let known = self.store.caller_by_key(fingerprint)?;
+        Ok(known.is_some_and(|known| known.client.state == ClientState::Active))
+    }
+
+    /// An event as the caller may see it: none if it is about something else, or about a deposit that
+    /// is not for him.
+    fn change_seen(&self, ctx: &Context, event: Event) -> Result<Option<DepositChange>> {
+        let tells = ACTIONS.contains(&event.action.as_str()) && event.outcome == Outcome::Done;
+        let Some(id) = tells
+            .then(|| event.object.id.parse::<DepositId>().ok())
+            .flatten()
+        else {
+            return Ok(None);
+        };
+        let head = match self.store.deposit(&store::Which::Id(id)) {
+            Err(error) if error.kind == Kind::NotFound => None,
+            head => Some(head?),
+        };
+        if !self.sees(ctx, &event, head.as_ref())? {
+            return Ok(None);
+        }
+        Ok(Some(DepositChange {
+            change: event.action,
+            id,
+            name: event.object.name,
+            time: event.time,
+            deposit: head.map(|head| -> Deposit { head.deposit }),
+        }))
+    }
+
+    /// Of a deposit that is purged a client sees what it did itself.
+    fn sees(
+        &self,
+        ctx: &Context,
+        event: &Event,
+        head: Option<&store::DepositHead>,
+    ) -> Result<bool> {
+        let Some(head) = head else {
+            if matches!(ctx.identity, Identity::Client { .. }) {
+                return Ok(event.actor == ctx.actor_at(&event.actor.source));
+            }
+            let org = event.object.name.split('/').next().unwrap_or_default();
+            let target = org.parse();
+            return Ok(target.is_ok_and(|org| {
+                decide(&ctx.identity, Action::DepositRead, &Target::Org(&org)).is_ok()
+            }));
+        };
+        let reader = match &ctx.identity {
+            Identity::Client { id, org, .. } => {
+                *org == head.org
+                    && head.owner != Some(*id)
+                    && self.store.is_reader(head.deposit.id, *id)?
+            }
+            _ => false,
+        };
+        let target = Target::Owned {
+            org: &head.deposit.org,
+            org_id: head.org,
+            owner: head.owner,
+            reader,
+        };
+        Ok(decide(&ctx.identity, Action::DepositRead, &target).is_ok())
+    }
+}
+
+/// As the form of server-sent events has it; JSON has no line ends.
+fn sent(number: u64, change: &DepositChange) -> Result<Vec<u8>> {
+    let json = serde_json::to_string(change).map_err(|error| Error::internal(error.to_string()))?;
+    Ok(format!("id: {number}\nevent: deposit\ndata: {json}\n\n").into_bytes())
+}
