@@ -259,6 +259,11 @@ mod tests {
             "org set-auth acme --secret-file -",
             "org key acme",
             "org rotate-key acme --wait",
+            "org add acme --expires +365d",
+            "org contact add acme root@kts01",
+            "org contact rm acme root@kts01",
+            "org set-expiry acme 2030-01-01T00:00:00Z",
+            "org set-expiry acme --never",
             "org recovery-recipient acme age1x",
             "org recovery-recipient acme --remove",
             &format!(

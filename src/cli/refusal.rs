@@ -49,6 +49,7 @@ const CODES: &[&str] = &[
     "not_registered",
     "not_sealed",
     "nothing_before",
+    "org_over",
     "other_site",
     "openpgp_not_ready",
     "outcome_unknown",

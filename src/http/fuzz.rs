@@ -137,7 +137,7 @@ pub fn json_body(bytes: &[u8]) -> Option<Error> {
         client, deposit, org, seal, session, setting, slot, tls, token, user, user_certificate,
     };
     let (which, body) = bytes.split_first()?;
-    match which % 23 {
+    match which % 25 {
         0 => round::<client::Register>(body),
         1 => round::<client::Decision>(body),
         2 => round::<org::AddOrg>(body),
@@ -160,6 +160,8 @@ pub fn json_body(bytes: &[u8]) -> Option<Error> {
         19 => round::<tls::SelfSign>(body),
         20 => round::<tls::SetClientCa>(body),
         21 => round::<user_certificate::AddUserCertificate>(body),
+        22 => round::<org::AddContacts>(body),
+        23 => round::<org::SetOrgExpiry>(body),
         _ => round::<crate::model::role::Grant>(body),
     }
 }

@@ -36,9 +36,11 @@ use crate::service::caller::Listener;
     api::deposit::EditDeposit,
     api::deposit::Versions,
     api::error::ErrorBody,
+    api::org::AddContacts,
     api::org::AddOrg,
     api::org::OrgWithCode,
     api::org::SetAuth,
+    api::org::SetOrgExpiry,
     api::org::SetRecoveryRecipient,
     api::org_key::KeyRotation,
     api::org_key::OrgKey,
@@ -139,9 +141,10 @@ const TEXTS: &[(&str, &str)] = &[
     ("OrgName", ORG),
     ("DepositName", DEPOSIT),
     ("UserName", USER),
-    ("Contact", "^[!-+\\--?A-~]+@[!-+\\--?A-~]+$"),
+    ("Contact", CONTACT),
     ("Fingerprint", FINGERPRINT),
 ];
+const CONTACT: &str = "^[!-+\\--?A-~]+@[!-+\\--?A-~]+$";
 const ORG: &str = "^[A-Za-z0-9_-]{1,64}$";
 const DEPOSIT: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$";
 const USER: &str = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$";
@@ -410,6 +413,7 @@ fn parameters(route: &Route) -> Vec<Parameter> {
             "org" => pattern(ORG),
             "name" => pattern(DEPOSIT),
             "user" => pattern(USER),
+            "contact" => pattern(CONTACT),
             "fingerprint" => pattern(FINGERPRINT),
             "uuid" | "id" => uuid(),
             _ => pattern("^[a-z]+\\.[a-z_]+$"),

@@ -26,6 +26,8 @@ pub enum Action {
     OrgChange,
     /// See or set an organization's registration code.
     OrgCode,
+    /// Who is told of an organization's registrations.
+    OrgContacts,
     ClientRead,
     ClientChange,
     /// A deposit's metadata.
@@ -51,7 +53,7 @@ pub enum Action {
 }
 
 impl Action {
-    pub const ALL: [Action; 26] = [
+    pub const ALL: [Action; 27] = [
         Self::Public,
         Self::Register,
         Self::OwnClient,
@@ -61,6 +63,7 @@ impl Action {
         Self::OrgRead,
         Self::OrgChange,
         Self::OrgCode,
+        Self::OrgContacts,
         Self::ClientRead,
         Self::ClientChange,
         Self::DepositRead,
@@ -133,6 +136,13 @@ pub fn decide(who: &Identity, action: Action, target: &Target<'_>) -> Result<()>
             "unauthenticated",
             "this needs a client certificate, a token or a log-in; see /v1/openapi.json for what each path takes",
         )),
+        (
+            false,
+            Identity::Key {
+                org_over: Some(org),
+                ..
+            },
+        ) => Err(org_over(org)),
         (false, Identity::Key { state, .. }) => Err(inactive(*state)),
         (false, _) => Err(Error::denied(
             "denied",
@@ -149,6 +159,16 @@ pub fn covers(who: &Identity, grant: &Grant) -> bool {
         .into_iter()
         .filter(|action| role_allows(grant.role, *action))
         .all(|action| decide(who, action, &target).is_ok())
+}
+
+/// What a client reads whose organization has ended.
+pub fn org_over(org: &OrgName) -> Error {
+    Error::denied(
+        "org_over",
+        format!(
+            "the organization `{org}` has ended; what is stored in it is kept. Ask its administrator"
+        ),
+    )
 }
 
 /// What the holder of a key reads that opens nothing, or nothing any more.
@@ -210,7 +230,7 @@ fn role_allows(role: Role, action: Action) -> bool {
         ),
         Role::OrgAdministrator => matches!(
             action,
-            OrgRead | OrgCode | ClientRead | ClientChange | DepositRead
+            OrgRead | OrgCode | OrgContacts | ClientRead | ClientChange | DepositRead
         ),
         Role::KeyOperator => matches!(action, OrgRead | DepositRead | DepositFetch | DepositChange),
         Role::Auditor => only_reads(action),

@@ -65,6 +65,8 @@ pub enum Identity {
     Key {
         fingerprint: Fingerprint,
         state: Option<ClientState>,
+        /// Its active client's organization has ended.
+        org_over: Option<OrgName>,
     },
     Client {
         id: ClientId,

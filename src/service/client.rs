@@ -174,6 +174,12 @@ impl Service {
             }
             row => row?,
         };
+        if row.org.is_over(now) {
+            attempt.failed(now);
+            let error = access::org_over(org);
+            refused(&error);
+            return Err(error);
+        }
         let expected = self.open_code(&row)?.map(Secret::new);
         let given = code.filter(|code| !code.expose().is_empty());
         match (expected, given) {

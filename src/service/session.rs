@@ -94,6 +94,16 @@ impl Service {
         match credentials.key {
             None => Ok(Identity::Nobody),
             Some(fingerprint) => Ok(match self.store.caller_by_key(&fingerprint)? {
+                Some(known)
+                    if known.client.state == ClientState::Active
+                        && known.org_expires.is_some_and(|end| end <= clock::now()) =>
+                {
+                    Identity::Key {
+                        fingerprint,
+                        state: None,
+                        org_over: Some(known.client.org.clone()),
+                    }
+                }
                 Some(known) if known.client.state == ClientState::Active => Identity::Client {
                     id: known.client.id,
                     org: known.org,
@@ -103,12 +113,14 @@ impl Service {
                 Some(known) => Identity::Key {
                     fingerprint,
                     state: (!known.client.is_over(clock::now())).then_some(known.client.state),
+                    org_over: None,
                 },
                 None => self
                     .by_certificate(&fingerprint, credentials, clock::now())?
                     .unwrap_or(Identity::Key {
                         fingerprint,
                         state: None,
+                        org_over: None,
                     }),
             }),
         }

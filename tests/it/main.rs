@@ -20,6 +20,7 @@ mod identity;
 mod layers;
 mod lists;
 mod openpgp;
+mod orgs;
 mod page;
 mod readme;
 mod sealing;

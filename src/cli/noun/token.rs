@@ -76,7 +76,7 @@ impl FromStr for Expiry {
 }
 
 impl Expiry {
-    fn from(self, now: Timestamp) -> Timestamp {
+    pub fn from(self, now: Timestamp) -> Timestamp {
         match self {
             Self::At(time) => time,
             Self::After(span) => now.plus(span),

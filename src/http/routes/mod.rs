@@ -568,6 +568,32 @@ static OTHERS: &[Route] = &[
     .takes(Takes::Json("SetRecoveryRecipient"))
     .gives(json!(200, "Org")),
     route(
+        Verb::Post,
+        "/v1/orgs/{org}/contacts",
+        Action::OrgContacts,
+        "Add contacts; those that are there already stay",
+        run!(org::add_contacts),
+    )
+    .takes(Takes::Json("AddContacts"))
+    .gives(json!(200, "Org")),
+    route(
+        Verb::Delete,
+        "/v1/orgs/{org}/contacts/{contact}",
+        Action::OrgContacts,
+        "Remove a contact",
+        run!(org::remove_contact),
+    )
+    .gives(json!(200, "Org")),
+    route(
+        Verb::Put,
+        "/v1/orgs/{org}/expiry",
+        Action::OrgChange,
+        "Set when an organization ends; its clients are refused from then on, its data is kept",
+        run!(org::set_expiry),
+    )
+    .takes(Takes::Json("SetOrgExpiry"))
+    .gives(json!(200, "Org")),
+    route(
         Verb::Get,
         "/v1/orgs/{org}/deposits",
         Action::DepositRead,

@@ -43,6 +43,7 @@ fn org() -> Org {
         registration: Registration::Code,
         recovery_recipient: Some("age1".to_owned()),
         created: now(),
+        expires: Some(Timestamp(1)),
         clients: 1,
         deposits: 2,
     }

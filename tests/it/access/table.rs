@@ -219,6 +219,41 @@ pub const CASES: &[Case] = &[
         r#"{"recipient":null}"#,
         ADMINISTRATORS,
     ),
+    case(
+        "POST",
+        "/v1/orgs/{org}/contacts",
+        "/v1/orgs/acme/contacts",
+        r#"{"contacts":["root@kts01"]}"#,
+        ADMINISTRATORS_IN_ACME,
+    ),
+    case(
+        "POST",
+        "/v1/orgs/{org}/contacts",
+        "/v1/orgs/other/contacts",
+        r#"{"contacts":["root@kts01"]}"#,
+        ADMINISTRATORS,
+    ),
+    case(
+        "DELETE",
+        "/v1/orgs/{org}/contacts/{contact}",
+        "/v1/orgs/acme/contacts/root@kts01",
+        "",
+        ADMINISTRATORS_IN_ACME,
+    ),
+    case(
+        "DELETE",
+        "/v1/orgs/{org}/contacts/{contact}",
+        "/v1/orgs/other/contacts/root@kts01",
+        "",
+        ADMINISTRATORS,
+    ),
+    case(
+        "PUT",
+        "/v1/orgs/{org}/expiry",
+        "/v1/orgs/acme/expiry",
+        r#"{"expires":"9999-01-01T00:00:00Z"}"#,
+        ADMINISTRATORS,
+    ),
     // Deposits: lists.
     case("GET", "/v1/deposits", "/v1/deposits", "", SEE_IN_ACME),
     case(
