@@ -116,6 +116,11 @@ impl Folder {
             .map_err(|error| failed("read", &self.root, error))
     }
 
+    /// How `service start` started it.
+    pub fn service(&self) -> PathBuf {
+        self.root.join("run/service.json")
+    }
+
     fn lock_file(&self) -> PathBuf {
         self.root.join("run/lock")
     }
@@ -180,6 +185,24 @@ impl Folder {
             .and_then(|()| write!(file, "{}", std::process::id()))
             .map_err(|error| failed("write", &path, error))?;
         Ok(Lock { _file: file })
+    }
+
+    /// The process that works on the folder, if one does.
+    pub fn holder(&self) -> Result<Option<u32>> {
+        let path = self.lock_file();
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("open", &path, error)),
+        };
+        if os::try_lock(&file).map_err(|error| failed("lock", &path, error))? {
+            return Ok(None);
+        }
+        let mut holder = String::new();
+        file.take(32)
+            .read_to_string(&mut holder)
+            .map_err(|error| failed("read", &path, error))?;
+        Ok(holder.trim().parse().ok())
     }
 
     /// Repairs modes that let others in; returns what it repaired.

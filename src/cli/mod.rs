@@ -148,6 +148,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         yes: cli.global.yes,
         verbose: cli.global.verbose,
         terminal: Printer::is_terminal(),
+        csv: false,
     };
     let context = Context {
         global: cli.global,

@@ -137,11 +137,6 @@ fn source(
 
 /// Asks on the terminal, without echo. Nothing typed, or no terminal: none.
 fn ask(out: &Printer, prompt: &str) -> Result<Option<SlotSecret>> {
-    use std::io::IsTerminal as _;
-    if !std::io::stdin().is_terminal() {
-        return Ok(None);
-    }
-    out.talk(prompt);
-    let typed = rpassword::read_password().map_err(|error| Error::internal(error.to_string()))?;
-    Ok((!typed.is_empty()).then(|| SlotSecret::passphrase_from_file(typed.into_bytes())))
+    let typed = out.ask_secret(prompt)?;
+    Ok(typed.map(|typed| SlotSecret::passphrase_from_file(typed.expose().clone().into_bytes())))
 }
