@@ -95,6 +95,10 @@ pub fn run(verb: Verb, context: &Context) -> Result<()> {
     Ok(())
 }
 
+pub fn read(folder: &Folder) -> Result<Config> {
+    server::read_config(folder)
+}
+
 /// Sets one key, and says whether that changed anything.
 pub fn set(folder: &Folder, key: &str, value: &str) -> Result<bool> {
     let path = folder.config();

@@ -117,6 +117,11 @@ pub(super) fn passphrase(path: &std::path::Path) -> Result<SlotSecret> {
     passphrase_bytes(path).map(SlotSecret::Passphrase)
 }
 
+/// A passphrase that was typed, for a slot that is to be made.
+pub(super) fn bytes(typed: Secret<String>) -> Secret<Vec<u8>> {
+    Secret::new(typed.expose().clone().into_bytes())
+}
+
 /// The same, for a slot that is to be made.
 pub(super) fn passphrase_bytes(path: &std::path::Path) -> Result<Secret<Vec<u8>>> {
     let bytes = files::read(path, LONGEST)?;

@@ -3,6 +3,7 @@
 
 pub(crate) mod bundle;
 mod client;
+mod compat;
 mod config;
 mod config_import;
 mod connect;
@@ -11,11 +12,13 @@ mod door;
 mod files;
 pub(crate) mod home;
 mod init;
+mod links;
 mod noun;
 mod print;
 mod refusal;
 mod rollback;
 mod serve;
+mod service;
 mod shell;
 
 use std::ffi::OsString;
@@ -93,6 +96,9 @@ enum Noun {
     /// Check or print strongroom.toml: what is needed before the store opens
     #[command(subcommand)]
     Config(config::Verb),
+    /// Start and stop the server in the background, or by systemd where its unit is installed
+    #[command(subcommand)]
+    Service(service::Verb),
     /// Settings, kept in the store; a change takes effect at once
     #[command(subcommand)]
     Setting(noun::setting::Verb),
@@ -130,6 +136,12 @@ enum Noun {
     /// The audit log: who did what, and whether the log is whole
     #[command(subcommand)]
     Audit(noun::audit::Verb),
+    /// Make links by which old commands are found, such as keytrustee-orgtool
+    ///
+    /// Nothing that this program did not make is replaced; what it made is brought up to date.
+    InstallLinks(links::Args),
+    /// Run an old command without a link: `as keytrustee-orgtool list`
+    As(compat::Args),
     /// Print completions for a shell, such as bash
     Completions(shell::Completions),
     /// Write the manual pages into a folder
@@ -138,23 +150,36 @@ enum Noun {
 
 /// Runs one command; the process ends with what this returns.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if let Some(old) = compat::called_as(args.first()) {
+        return old.call(args, Global::default());
+    }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => return print::usage(&error),
     };
+    let context = context(cli.global);
+    match cli.noun {
+        Noun::As(args) => compat::named(args, context.global.clone())
+            .unwrap_or_else(|error| print::finish(Err(error), &context.out)),
+        noun => perform(&context, |context| run(noun, context)),
+    }
+}
+
+fn context(global: Global) -> Context {
     let out = Printer {
-        json: cli.global.json,
-        quiet: cli.global.quiet,
-        yes: cli.global.yes,
-        verbose: cli.global.verbose,
+        json: global.json,
+        quiet: global.quiet,
+        yes: global.yes,
+        verbose: global.verbose,
         terminal: Printer::is_terminal(),
         csv: false,
     };
-    let context = Context {
-        global: cli.global,
-        out,
-    };
-    print::finish(harden().and_then(|()| run(cli.noun, &context)), &out)
+    Context { global, out }
+}
+
+fn perform(context: &Context, command: impl FnOnce(&Context) -> Result<()>) -> ExitCode {
+    print::finish(harden().and_then(|()| command(context)), &context.out)
 }
 
 /// Every command has secrets in memory: no core dumps, no tracing, files for nobody else.
@@ -189,6 +214,10 @@ fn run(noun: Noun, context: &Context) -> Result<()> {
         Noun::Role(verb) => online(noun::role::run(verb, context)),
         Noun::Token(verb) => online(noun::token::run(verb, context)),
         Noun::Audit(verb) => online(noun::audit::run(verb, context)),
+        Noun::Service(verb) => service::run(verb, &context.global, &context.out),
+        Noun::InstallLinks(args) => links::run(args, &context.out),
+        // Parsed and run in `main`, since it has a line of its own.
+        Noun::As(_) => Ok(()),
         Noun::Completions(args) => shell::completions(args, &context.out),
         Noun::Man(args) => shell::man(args, &context.out),
     }
@@ -237,6 +266,14 @@ mod tests {
             "setting list",
             "setting get log.level",
             "setting set log.level debug --reason x",
+            "config set roles.frontend false",
+            "service start --passphrase-file P",
+            "service stop",
+            "service restart",
+            "service status",
+            "service tail -n 5",
+            "install-links D --original-paths --services --supervisorctl --root R",
+            "as keytrustee-orgtool set-auth -n x -s y",
             "seal",
             "unseal --passphrase-file P",
             "unseal --slot-identity F --slot 018f3b5e-5b6a-7c3d-8e9f-0123456789ab --accept-old-seal",

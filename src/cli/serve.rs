@@ -1,7 +1,7 @@
 //! `strongroom serve`: runs the server.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Global, Printer, files};
 use crate::crypto::seal::{MAX_SECRET, SlotSecret};
@@ -80,6 +80,18 @@ impl SecretArgs {
             Some(secret) => Ok(secret),
             None => ask(out, "Passphrase of a slot:")?.map_or_else(|| self.required(), Ok),
         }
+    }
+
+    /// The option that was given, and its file.
+    pub fn file(&self) -> Option<(&'static str, &Path)> {
+        let options = [
+            ("--passphrase-file", &self.passphrase_file),
+            ("--key-file", &self.key_file),
+            ("--slot-identity", &self.slot_identity),
+        ];
+        options
+            .into_iter()
+            .find_map(|(option, path)| Some((option, path.as_deref()?)))
     }
 
     /// The secret that was given, if one was.

@@ -8,6 +8,7 @@ mod bad_input;
 mod bench;
 mod certificates;
 mod clients;
+mod compat;
 mod conformance;
 mod damage;
 mod deposits;

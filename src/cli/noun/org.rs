@@ -214,7 +214,7 @@ pub async fn add_contacts(
     client.json(call.json(&AddContacts { contacts })?).await
 }
 
-fn told_contacts(out: &Printer, org: &Org) -> Result<()> {
+pub fn told_contacts(out: &Printer, org: &Org) -> Result<()> {
     out.talk(&match contacts(org).as_str() {
         "" => format!("{} has no contact", org.name),
         all => format!("the contacts of {} are {all}", org.name),
