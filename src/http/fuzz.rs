@@ -137,7 +137,7 @@ pub fn json_body(bytes: &[u8]) -> Option<Error> {
         client, deposit, org, seal, session, setting, slot, tls, token, user, user_certificate,
     };
     let (which, body) = bytes.split_first()?;
-    match which % 25 {
+    match which % 30 {
         0 => round::<client::Register>(body),
         1 => round::<client::Decision>(body),
         2 => round::<org::AddOrg>(body),
@@ -162,6 +162,11 @@ pub fn json_body(bytes: &[u8]) -> Option<Error> {
         21 => round::<user_certificate::AddUserCertificate>(body),
         22 => round::<org::AddContacts>(body),
         23 => round::<org::SetOrgExpiry>(body),
+        24 => round::<session::Prove>(body),
+        25 => round::<user::EnrollTotp>(body),
+        26 => round::<user::ConfirmTotp>(body),
+        27 => round::<user::RemoveTotp>(body),
+        28 => round::<user::ResetUser>(body),
         _ => round::<crate::model::role::Grant>(body),
     }
 }

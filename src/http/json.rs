@@ -120,6 +120,8 @@ pub(super) const FIELDS: &[&str] = &[
     "certificate",
     "certificates",
     "chain",
+    "clear_second_factor",
+    "code",
     "contacts",
     "current_password",
     "days",

@@ -20,6 +20,8 @@ pub enum Action {
     OwnClient,
     /// A user's own session and password.
     OwnUser,
+    /// What a user logs in with: password and second factor.
+    OwnFactor,
     StatusRead,
     Metrics,
     OrgRead,
@@ -53,11 +55,12 @@ pub enum Action {
 }
 
 impl Action {
-    pub const ALL: [Action; 27] = [
+    pub const ALL: [Action; 28] = [
         Self::Public,
         Self::Register,
         Self::OwnClient,
         Self::OwnUser,
+        Self::OwnFactor,
         Self::StatusRead,
         Self::Metrics,
         Self::OrgRead,
@@ -112,8 +115,7 @@ pub fn decide(who: &Identity, action: Action, target: &Target<'_>) -> Result<()>
         ),
         Identity::Client { id, org, .. } => client_may(action, target, *id, *org),
         Identity::User { grants, .. } => {
-            action == Action::Public
-                || action == Action::OwnUser
+            matches!(action, Action::Public | Action::OwnUser | Action::OwnFactor)
                 || grants
                     .iter()
                     .any(|grant| grant_allows(grant, action, target))
@@ -130,6 +132,10 @@ pub fn decide(who: &Identity, action: Action, target: &Target<'_>) -> Result<()>
         Identity::Server => true,
     };
     match (allowed, who) {
+        (true, Identity::User { proven: false, .. }) if wants_proof(action) => Err(Error::denied(
+            "step_up_required",
+            "this takes a proof of who you are within the last 15 minutes: give password and code again (POST /v1/sessions/current/prove)",
+        )),
         (true, _) => Ok(()),
         (false, Identity::Nobody) => Err(Error::new(
             Kind::Unauthenticated,
@@ -149,6 +155,15 @@ pub fn decide(who: &Identity, action: Action, target: &Target<'_>) -> Result<()>
             "the caller's role does not allow this here",
         )),
     }
+}
+
+/// What a session left open must not do: make users, tokens and slots, and change what guards them.
+fn wants_proof(action: Action) -> bool {
+    use Action::*;
+    matches!(
+        action,
+        OwnFactor | UserChange | TokenChange | SettingChange | SlotChange | TlsChange | Seal
+    )
 }
 
 /// Whether the caller has himself every right that `grant` gives. Nobody gives, or takes over, more
@@ -216,11 +231,13 @@ fn grant_allows(grant: &Grant, action: Action, target: &Target<'_>) -> bool {
 fn role_allows(role: Role, action: Action) -> bool {
     use Action::*;
     match role {
-        Role::Superuser => !matches!(action, Register | OwnClient),
+        Role::Superuser => !matches!(action, Register | OwnClient | OwnUser | OwnFactor),
         Role::Administrator => !matches!(
             action,
             Register
                 | OwnClient
+                | OwnUser
+                | OwnFactor
                 | DepositFetch
                 | DepositChange
                 | SlotChange

@@ -78,6 +78,8 @@ pub enum Identity {
         id: UserId,
         name: UserName,
         grants: Vec<Grant>,
+        /// Has no second factor, or showed it lately.
+        proven: bool,
     },
     Token {
         id: TokenId,

@@ -32,6 +32,7 @@ mod soak;
 mod stalling;
 mod startup;
 mod tampering;
+mod totp;
 mod tour;
 mod upgrade;
 mod vault;

@@ -65,6 +65,7 @@ fn user() -> User {
         ],
         created: now(),
         disabled: false,
+        second_factor: false,
     }
 }
 

@@ -694,6 +694,49 @@ pub const CASES: &[Case] = &[
     ),
     case(
         "POST",
+        "/v1/users/{user}/totp",
+        "/v1/users/someone/totp",
+        "{}",
+        ADMINISTRATORS,
+    ),
+    case(
+        "POST",
+        "/v1/users/{user}/totp",
+        "/v1/users/chief/totp",
+        "{}",
+        SUPERUSERS,
+    ),
+    case(
+        "POST",
+        "/v1/users/{user}/totp/confirm",
+        "/v1/users/roleless-two/totp/confirm",
+        r#"{"code":"000000"}"#,
+        ADMINISTRATORS,
+    ),
+    case(
+        "POST",
+        "/v1/users/{user}/totp/remove",
+        "/v1/users/someone/totp/remove",
+        "{}",
+        ADMINISTRATORS,
+    ),
+    case(
+        "POST",
+        "/v1/users/{user}/totp/remove",
+        "/v1/users/chief/totp/remove",
+        "{}",
+        SUPERUSERS,
+    ),
+    case(
+        "POST",
+        "/v1/users/{user}/reset",
+        "/v1/users/someone/reset",
+        "{}",
+        "L",
+    )
+    .on("S"),
+    case(
+        "POST",
         "/v1/users/{user}/grants",
         "/v1/users/someone/grants",
         r#"{"role":"administrator","org":null}"#,
@@ -934,6 +977,14 @@ pub const CASES: &[Case] = &[
         "kc",
     )
     .on("C"),
+    case(
+        "POST",
+        "/v1/sessions/current/prove",
+        "/v1/sessions/current/prove",
+        r#"{"short":1}"#,
+        "SAOPQUE",
+    )
+    .on("G"),
     case(
         "DELETE",
         "/v1/sessions/current",

@@ -151,8 +151,14 @@ fn lists_are_filtered_and_come_as_tables_json_and_csv() {
     .text();
     let lines: Vec<&str> = csv.split("\r\n").collect();
     assert_eq!(lines.len(), 3, "{csv}");
-    assert_eq!(lines[0], r#""name","roles","state","created""#);
-    assert!(lines[1].starts_with(r#""u","","disabled","2"#), "{csv}");
+    assert_eq!(
+        lines[0],
+        r#""name","roles","state","second factor","created""#
+    );
+    assert!(
+        lines[1].starts_with(r#""u","","disabled","no","2"#),
+        "{csv}"
+    );
     let deposits = typed(&server, "ssh-mgr-client list-deposits -o csv -v")
         .ok()
         .text();
