@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::access::{Action, Target};
+use super::access::{self, Action, Target};
 use super::caller::{Context, Identity};
 use super::{ListQuery, Service, by_id, by_text, object, paged, position, short_text};
 use crate::api::deposit::EditDeposit;
@@ -234,7 +234,14 @@ impl Service {
             (&org, sealed.head.org, sealed.head.owner),
             which,
             object.clone(),
-        )?;
+        )
+        .map_err(|error| match (error.kind, version) {
+            // In the words of one that is not there.
+            (Kind::NotFound, Some(version)) => {
+                Error::not_found(format!("{}, or it has no version {version}", error.public))
+            }
+            _ => error,
+        })?;
         if let Some(since) = sealed.head.deleted {
             return Err(Error::new(
                 Kind::NotFound,
@@ -556,6 +563,14 @@ impl Service {
                     "denied",
                     "this deposit belongs to another client of the organization",
                 )
+            }),
+            // Whoever looks into other organizations learns nothing of what they have.
+            (_, Which::Id(id)) => checked.map_err(|error| {
+                let sees = access::decide(&ctx.identity, Action::DepositRead, &Target::Org(org));
+                match (sees, self.somewhere(ctx, action)) {
+                    (Err(_), Ok(())) => Error::not_found(format!("no deposit has the id {id}")),
+                    _ => error,
+                }
             }),
             _ => checked,
         }

@@ -21,6 +21,7 @@ mod identity;
 mod layers;
 mod lists;
 mod openpgp;
+mod org_administrators;
 mod orgs;
 mod page;
 mod readme;
