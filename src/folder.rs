@@ -6,7 +6,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Kind, Result};
@@ -187,6 +187,13 @@ impl Folder {
         Ok(Lock { _file: file })
     }
 
+    /// The account that the folder belongs to.
+    pub fn owner(&self) -> Result<u32> {
+        fs::metadata(&self.root)
+            .map(|it| it.uid())
+            .map_err(|error| failed("read", &self.root, error))
+    }
+
     /// The process that works on the folder, if one does.
     pub fn holder(&self) -> Result<Option<u32>> {
         let path = self.lock_file();
@@ -355,6 +362,12 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
             .mode(0o600)
             .open(&beside)?;
         file.write_all(bytes)?;
+        // What root replaces stays the server's.
+        if os::effective_uid() == 0
+            && let Ok(before) = fs::symlink_metadata(path)
+        {
+            fchown(&file, Some(before.uid()), Some(before.gid()))?;
+        }
         file.sync_all()?;
         fs::rename(&beside, path)?;
         File::open(folder)?.sync_all()

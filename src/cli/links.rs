@@ -115,13 +115,8 @@ fn check_folder(folder: &Path) -> Result<()> {
 
 /// Makes a link; one of ours that leads elsewhere is made anew, and what is not ours stays.
 fn make(path: &Path, target: &Path) -> Result<Done> {
-    use std::os::unix::fs::{DirBuilderExt as _, symlink};
-    let parent = path.parent().unwrap_or(Path::new("/"));
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(parent)
-        .map_err(|error| files::cannot("make", parent, error))?;
+    use std::os::unix::fs::symlink;
+    make_folders(path.parent().unwrap_or(Path::new("/")))?;
     match symlink(target, path) {
         Ok(()) => return Ok(Done::Made),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -133,6 +128,24 @@ fn make(path: &Path, target: &Path) -> Result<Done> {
         // A file, a folder, or a link to something else.
         _ => Ok(Done::Kept),
     }
+}
+
+/// Folders that are missing, for everyone to look into: what this program makes is for its owner alone
+/// otherwise.
+fn make_folders(folder: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = folder.parent() {
+        make_folders(above)?;
+    }
+    match std::fs::create_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
+        made => made.map_err(|error| files::cannot("make", folder, error))?,
+    }
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))
+        .map_err(|error| files::cannot("chmod", folder, error))
 }
 
 /// Whether a link's target is this program at another place, as an earlier version or an update of its

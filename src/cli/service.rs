@@ -269,6 +269,7 @@ fn start(args: &StartArgs, folder: &Folder, out: &Printer) -> Result<()> {
         out.talk(&format!("the server runs already: process {pid}"));
         return Ok(());
     }
+    check_account(folder)?;
     let arguments = match args.chosen() {
         true => args.arguments()?,
         false => remembered(folder)?.unwrap_or_default().arguments,
@@ -294,6 +295,21 @@ fn start(args: &StartArgs, folder: &Folder, out: &Printer) -> Result<()> {
         _ => format!("the server runs: process {pid}"),
     });
     out.document(&state).map(|_| ())
+}
+
+/// What another account's server writes, the folder's own could not read afterwards.
+fn check_account(folder: &Folder) -> Result<()> {
+    let (owner, own) = (folder.owner()?, os::effective_uid());
+    if owner == own {
+        return Ok(());
+    }
+    Err(Error::denied(
+        "other_account",
+        format!(
+            "{} belongs to uid {owner}, and this would run as uid {own}; start it as its own account: setpriv --reuid {owner} --clear-groups strongroom service start …",
+            folder.root().display()
+        ),
+    ))
 }
 
 fn spawn(

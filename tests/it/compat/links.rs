@@ -116,6 +116,17 @@ fn the_paths_of_runbooks_and_the_old_services_name_are_made_below_a_root() {
     ] {
         assert_eq!(fs::read_link(root.join(path)).unwrap(), program, "{path}");
     }
+    for made in [
+        "usr/bin",
+        "opt",
+        "opt/sshmgr",
+        "opt/cloudera/parcels/KEYTRUSTEE_SERVER/bin",
+    ] {
+        let mode = std::os::unix::fs::PermissionsExt::mode(
+            &fs::metadata(root.join(made)).unwrap().permissions(),
+        );
+        assert_eq!(mode & 0o777, 0o755, "{made}");
+    }
     assert!(!root.join("usr/bin/supervisorctl").exists());
     let services = [&args[..], &["--services"]].concat();
     install(&folder, &services)

@@ -1,6 +1,7 @@
 //! `strongroom service`, and `supervisorctl` on top of it.
 
 use super::typed;
+use crate::harness::run::as_root;
 use crate::harness::{Opens, Options, Output, PATIENCE, Server, run, run_with, until};
 
 /// A folder that is made, whose ports are free ones, and that is stopped when the test ends.
@@ -142,6 +143,37 @@ fn a_server_that_ends_at_once_says_why_and_one_that_was_killed_starts_again() {
             "{file}"
         );
     }
+}
+
+#[test]
+fn what_root_does_in_another_accounts_folder_leaves_it_that_accounts() {
+    use std::os::unix::fs::MetadataExt as _;
+    let server = Background::new();
+    let data = server.0.data.clone();
+    let owner = data.metadata().unwrap().uid();
+    let give = |uid: u32, path: &std::path::Path| {
+        run(as_root("chown").arg(uid.to_string()).arg(path)).ok();
+    };
+    let as_root_in = |args: &[&str]| {
+        let mut command = as_root("env");
+        command
+            .arg(&server.0.options.binary)
+            .arg("--data-dir")
+            .arg(&data)
+            .args(args);
+        run(&mut command)
+    };
+    let config = data.join("live/strongroom.toml");
+    give(65_534, &config);
+    as_root_in(&["config", "set", "roles.frontend", "false"]).ok();
+    assert_eq!(config.metadata().unwrap().uid(), 65_534);
+    give(owner, &config);
+    give(65_534, &data);
+    as_root_in(&["service", "start", "--sealed"])
+        .fails(5)
+        .says(&["belongs to uid 65534", "setpriv"]);
+    give(owner, &data);
+    server.start().ok();
 }
 
 #[test]
