@@ -135,8 +135,8 @@ impl Service {
         self.store.remove_totp(change, name.clone()).await
     }
 
-    /// The way back in: a new password, made up and shown once; the user is enabled, its sessions and
-    /// tokens end.
+    /// The way back in: a new password, made up and shown once; the user is enabled, its sessions,
+    /// tokens and certificates end.
     pub async fn user_reset(
         &self,
         ctx: &Context,

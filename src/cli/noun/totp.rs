@@ -108,7 +108,7 @@ pub async fn reset(name: UserName, clear_second_factor: bool, context: &Context)
     let out = &context.out;
     let mut client = context.admin()?;
     out.confirm(&format!(
-        "Give {name} a new password? Sessions and tokens end."
+        "Give {name} a new password? Sessions, tokens and certificates end."
     ))?;
     let request = ResetUser {
         clear_second_factor,

@@ -65,7 +65,8 @@ pub enum Verb {
     /// Second factors: codes of an authenticator app, beside the password
     #[command(subcommand)]
     Totp(totp::Verb),
-    /// Make up a new password, and print it, this once; the user is enabled, its sessions and tokens end
+    /// Make up a new password, and print it, this once; the user is enabled, its sessions, tokens and
+    /// certificates end
     ///
     /// On the server's own machine alone, over the admin socket.
     Reset {

@@ -694,7 +694,7 @@ static OTHERS: &[Route] = &[
         Verb::Post,
         "/v1/users/{user}/reset",
         Action::UserChange,
-        "The way back in: a new password, shown this once; ends the user's sessions and tokens",
+        "The way back in: a new password, shown this once; ends the user's sessions, tokens and certificates",
         run!(user::reset),
     )
     .on(SOCKET)
