@@ -481,7 +481,10 @@ impl<T: Serialize> Listing<T> {
     }
 
     /// `more`: `--limit` ended the list.
-    pub fn end(self, more: bool) -> Result<()> {
+    pub fn end(mut self, more: bool) -> Result<()> {
+        if self.out.csv && self.widths.is_empty() {
+            self.out.rows(self.columns, Vec::new(), &mut self.widths)?;
+        }
         self.out
             .document(&serde_json::json!({"items": self.gathered, "more": more}))?;
         if self.out.terminal && !self.out.json && self.widths.is_empty() {

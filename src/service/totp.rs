@@ -82,7 +82,16 @@ impl Service {
     ) -> Result<RecoveryCodes> {
         const VERB: &str = "user.totp_confirm";
         let user = match self.own(ctx, name) {
-            true => self.store.user(name)?.user,
+            true => {
+                self.allow(
+                    ctx,
+                    Action::OwnFactor,
+                    &Target::Server,
+                    VERB,
+                    object("user", name, name),
+                )?;
+                self.store.user(name)?.user
+            }
             false => self.may_take_over(ctx, name, VERB)?,
         };
         let code = Secret::new(request.code);

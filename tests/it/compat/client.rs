@@ -159,6 +159,11 @@ fn lists_are_filtered_and_come_as_tables_json_and_csv() {
         lines[1].starts_with(r#""u","","disabled","no","2"#),
         "{csv}"
     );
+    // A list of nothing has its heading all the same.
+    let none = typed(&server, "ssh-mgr-client list-users -F 'name=nobody' -o csv")
+        .ok()
+        .text();
+    assert_eq!(none, format!("{}\r\n", lines[0]));
     let deposits = typed(&server, "ssh-mgr-client list-deposits -o csv -v")
         .ok()
         .text();

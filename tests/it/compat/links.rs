@@ -144,6 +144,10 @@ fn the_paths_of_runbooks_and_the_old_services_name_are_made_below_a_root() {
         fs::read_link(units.join("keytrusteed.service")).unwrap(),
         Path::new("strongroom.service")
     );
+    let known = run(Command::new("systemctl")
+        .arg(format!("--root={}", root.display()))
+        .args(["is-enabled", "keytrusteed.service"]));
+    assert_eq!(known.text(), "alias\n", "{known:?}");
     let again = install(&folder, &services).ok();
     assert_eq!(
         done(&again, &units.join("keytrusteed.service")),
