@@ -14,7 +14,7 @@ use crate::clock::{self, Timestamp};
 use crate::error::{Error, Result};
 use crate::model::client::{Client, ClientState};
 use crate::model::id::Fingerprint;
-use crate::model::org::{Contact, Org, OrgName};
+use crate::model::org::{Contact, Org, OrgName, Registration};
 
 /// How the original writes that there is no end.
 const NEVER: &str = "9999-12-31T15:59:59";
@@ -162,8 +162,13 @@ async fn list(client: &mut Http) -> Result<Value> {
 }
 
 fn entry(org: &Org, code: Option<&str>, now: Timestamp) -> Value {
+    let code = match org.registration {
+        Registration::Open => Some(""),
+        // None: the caller may not see it, which is not the same as a blank one.
+        Registration::Code => code,
+    };
     json!({
-        "auth_secret": code.unwrap_or_default(),
+        "auth_secret": code,
         "contacts": org.contacts,
         "creation": to_the_second(org.created),
         "expiration": org.expires.map_or_else(|| NEVER.to_owned(), to_the_second),

@@ -7,7 +7,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{Folder, Output, binary, run};
+use crate::harness::run::as_root;
+use crate::harness::{Folder, Options, Output, Server, binary, run};
 
 fn install(folder: &Folder, args: &[&str]) -> Output {
     run(Command::new(binary())
@@ -154,4 +155,50 @@ fn the_paths_of_runbooks_and_the_old_services_name_are_made_below_a_root() {
         "unchanged"
     );
     assert!(!root.join("etc/init.d").exists());
+}
+
+/// Runs the lines of runbooks by their absolute paths, on a machine whose /usr/bin and /opt are the
+/// test's own: its mounts are seen by nobody else.
+#[test]
+fn runbooks_call_the_commands_by_their_absolute_paths() {
+    const SCRIPT: &str = r#"set -e
+cd "$1"
+mkdir real fake bin
+mount --bind /usr/bin real
+cp --archive --symbolic-link "$1"/real/. fake/
+mount --bind fake /usr/bin
+mount -t tmpfs none /opt
+"$2" install-links bin --original-paths >&2
+export STRONGROOM_DATA_DIR="$3"
+/usr/bin/keytrustee-orgtool add -n disaster-recov -c finn@example.com,jake@example.com
+/opt/cloudera/parcels/KEYTRUSTEE_SERVER/bin/keytrustee-orgtool list
+/usr/bin/ktadmin db --stop --pg-rootdir /var/lib/keytrustee/db
+/opt/sshmgr/bin/ssh-mgr-controller --show-server-roles
+/opt/sshmgr/bin/ssh-mgr-controller --check-license
+/opt/sshmgr/bin/ssh-mgr-setup --db-type=Oracle || test $? = 1
+/opt/sshmgr/bin/setup-nginx || test $? = 1
+"#;
+    let server = Server::start(Options::default());
+    let place = Folder::new();
+    let output = run(as_root("unshare")
+        .args(["--mount", "/bin/sh", "-c", SCRIPT, "sh"])
+        .arg(place.path())
+        .arg(binary().canonicalize().unwrap())
+        .arg(&server.data))
+    .ok()
+    .says(&[
+        "--stop is not needed",
+        "licence is not needed",
+        "Oracle",
+        "nothing to set up",
+    ]);
+    let said = output.text();
+    assert!(
+        said.contains("\"disaster-recov\"") && said.contains("frontend\tenabled"),
+        "{said}"
+    );
+    assert!(
+        !Path::new("/usr/bin/ktadmin").exists(),
+        "the machine's own is untouched"
+    );
 }

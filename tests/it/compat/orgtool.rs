@@ -243,6 +243,18 @@ fn the_options_of_every_command_go_with_it_and_a_secret_goes_nowhere_else() {
     );
     let all = typed(&server, &line).ok().json();
     assert_eq!(all["acme"]["auth_secret"], "a very secret code");
+    // Who may not see the code does not take it for a blank one.
+    let token = server.file("token", server.token("superuser", &["read"]));
+    let line = format!(
+        "env -u STRONGROOM_DATA_DIR keytrustee-orgtool --server {} --token-file {} --server-fingerprint {} list",
+        server.gui_url,
+        token.display(),
+        server.fingerprint
+    );
+    assert_eq!(
+        typed(&server, &line).ok().json()["acme"]["auth_secret"],
+        Value::Null
+    );
     let events = server.json(&["audit", "list"]).to_string();
     assert!(
         events.contains("as agreed") && !events.contains("very secret"),
