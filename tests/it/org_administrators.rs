@@ -94,7 +94,7 @@ fn what_another_organization_has_reads_as_what_is_not_there() {
     let code = json!({"auth_code": ""});
     let contacts = json!({"contacts": ["a@x"]});
     let never = json!({"expires": null});
-    let asked: [(&str, &str, usize, Option<&Value>); 27] = [
+    let asked: [(&str, &str, usize, Option<&Value>); 29] = [
         ("GET", "/v1/clients/IT", 0, None),
         ("POST", "/v1/clients/IT/approve", 0, Some(&none)),
         ("POST", "/v1/clients/IT/deny", 0, Some(&none)),
@@ -116,6 +116,8 @@ fn what_another_organization_has_reads_as_what_is_not_there() {
         ("PUT", "/v1/orgs/IT/expiry", 2, Some(&never)),
         ("POST", "/v1/orgs/IT/contacts", 2, Some(&contacts)),
         ("DELETE", "/v1/orgs/IT/contacts/a@x", 2, None),
+        ("GET", "/v1/orgs/IT/key", 2, None),
+        ("POST", "/v1/orgs/IT/key/rotate", 2, None),
         ("GET", "/v1/orgs/IT/deposits", 2, None),
         ("GET", "/v1/orgs/IT/deposits/key", 2, None),
         ("GET", "/v1/orgs/IT/deposits/key/metadata", 2, None),
