@@ -93,7 +93,7 @@ enum Noun {
     /// Before a new program changes the store's schema it makes a copy of the store; this puts the copy in
     /// its place, and keeps what it replaces. Says what is lost, and asks. No server may run on the folder.
     Rollback(rollback::Args),
-    /// Check or print strongroom.toml: what is needed before the store opens
+    /// Check, print or change strongroom.toml: what is needed before the store opens
     #[command(subcommand)]
     Config(config::Verb),
     /// Start and stop the server in the background, or by systemd where its unit is installed
@@ -274,6 +274,8 @@ mod tests {
             "service tail -n 5",
             "install-links D --original-paths --services --supervisorctl --root R",
             "as keytrustee-orgtool set-auth -n x -s y",
+            "as ssh-mgr-setup --fqdn x",
+            "as ssh-mgr-client -F x --help",
             "seal",
             "unseal --passphrase-file P",
             "unseal --slot-identity F --slot 018f3b5e-5b6a-7c3d-8e9f-0123456789ab --accept-old-seal",

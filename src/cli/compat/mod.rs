@@ -25,16 +25,15 @@ use crate::secret::Secret;
 /// `strongroom as`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The old command's name, such as keytrustee-orgtool
-    #[arg(value_name = "OLD-NAME")]
-    name: String,
-    /// What is typed behind it
+    /// The old command's name, such as keytrustee-orgtool, and all that is typed behind it
+    // One list: what follows the name, `--help` too, is the old command's.
     #[arg(
-        value_name = "ARGUMENT",
+        value_name = "OLD-NAME ARGUMENTS",
+        required = true,
         trailing_var_arg = true,
         allow_hyphen_values = true
     )]
-    arguments: Vec<OsString>,
+    line: Vec<OsString>,
 }
 
 /// One old command: its line, once it is parsed.
@@ -112,20 +111,20 @@ pub fn called_as(first: Option<&OsString>) -> Option<&'static Old> {
 
 /// `strongroom as NAME …`; the options before NAME hold, too.
 pub fn named(args: Args, global: Global) -> Result<ExitCode> {
-    let old = ALL.iter().find(|old| old.name == args.name);
+    let name = args.line.first().cloned().unwrap_or_default();
+    let old = ALL.iter().find(|old| name == old.name);
     let old = old.ok_or_else(|| {
         let known: Vec<&str> = ALL.iter().map(|old| old.name).collect();
         Error::invalid(
             "name",
             format!(
                 "`{}` is no old command that works here; there are {}",
-                shown(&args.name),
+                shown(&name.to_string_lossy()),
                 known.join(", ")
             ),
         )
     })?;
-    let line = std::iter::once(OsString::from(old.name)).chain(args.arguments);
-    Ok(old.call(line.collect(), global))
+    Ok(old.call(args.line, global))
 }
 
 impl Old {

@@ -243,6 +243,12 @@ fn the_options_of_every_command_go_with_it_and_a_secret_goes_nowhere_else() {
     );
     let all = typed(&server, &line).ok().json();
     assert_eq!(all["acme"]["auth_secret"], "a very secret code");
+    // What follows the name is the old command's, whatever it is.
+    let program = server.options.binary.display();
+    let help = typed(&server, &format!("{program} as ssh-mgr-setup --help")).ok();
+    assert!(help.text().contains("--encryption-passphrase"), "{help:?}");
+    let list = format!("{program} --json as ssh-mgr-client -o csv list-organizations");
+    assert!(typed(&server, &list).ok().text().contains("acme"));
     // Who may not see the code does not take it for a blank one.
     let token = server.file("token", server.token("superuser", &["read"]));
     let line = format!(
