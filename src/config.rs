@@ -33,6 +33,8 @@ pub struct Config {
     pub tls: Tls,
     #[serde(default)]
     pub cache: Cache,
+    #[serde(default)]
+    pub roles: Roles,
 }
 
 /// What is kept in memory of the store.
@@ -46,6 +48,20 @@ pub struct Cache {
 impl Default for Cache {
     fn default() -> Self {
         Self { deposits_mib: 144 }
+    }
+}
+
+/// What this machine does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Roles {
+    /// Whether the GUI's listener listens.
+    pub frontend: bool,
+}
+
+impl Default for Roles {
+    fn default() -> Self {
+        Self { frontend: true }
     }
 }
 
@@ -107,6 +123,7 @@ impl Config {
             unseal: Unseal::default(),
             tls: Tls::default(),
             cache: Cache::default(),
+            roles: Roles::default(),
         };
         config.check()?;
         Ok(config)
@@ -203,6 +220,48 @@ impl Config {
         ))
     }
 
+    /// The file with one key set to another value; the rest of it, comments too, stays as it is.
+    ///
+    /// # Errors
+    /// `Invalid`: the key is unknown, or its value is wrong.
+    pub fn set(text: &str, key: &str, value: &str) -> Result<String> {
+        Self::parse(text)?;
+        let mut document: toml_edit::DocumentMut = text
+            .parse()
+            .map_err(|error: toml_edit::TomlError| Error::internal(error.to_string()))?;
+        let mut at = document.as_item_mut();
+        for part in key.split('.') {
+            if at.is_none() {
+                *at = toml_edit::table();
+            }
+            if !at.is_table_like() {
+                return Err(unknown_key(key));
+            }
+            at = &mut at[part];
+        }
+        if at.is_table_like() {
+            return Err(unknown_key(key));
+        }
+        let decor = at.as_value().map(|value| value.decor().clone());
+        let mut refused = None;
+        for mut new in readings(value) {
+            if let Some(decor) = &decor {
+                *new.decor_mut() = decor.clone();
+            }
+            let mut document = document.clone();
+            let at = key
+                .split('.')
+                .fold(document.as_item_mut(), |at, part| &mut at[part]);
+            *at = toml_edit::Item::Value(new);
+            let text = document.to_string();
+            match Self::parse(&text) {
+                Ok(_) => return Ok(text),
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        Err(refused.unwrap_or_else(|| unknown_key(key)))
+    }
+
     /// The keys in which two configurations differ.
     pub fn differences(&self, other: &Self) -> Vec<&'static str> {
         let mut keys = Vec::new();
@@ -233,8 +292,30 @@ impl Config {
         if self.cache != other.cache {
             keys.push("cache");
         }
+        if self.roles != other.roles {
+            keys.push("roles");
+        }
         keys
     }
+}
+
+/// What a value may mean: a host's name may look like a number.
+fn readings(value: &str) -> Vec<toml_edit::Value> {
+    let mut readings: Vec<toml_edit::Value> = Vec::new();
+    readings.extend(value.parse::<bool>().ok().map(toml_edit::Value::from));
+    readings.extend(value.parse::<i64>().ok().map(toml_edit::Value::from));
+    readings.push(value.into());
+    readings
+}
+
+fn unknown_key(key: &str) -> Error {
+    Error::invalid(
+        "key",
+        format!(
+            "`{}` is no key of strongroom.toml; `strongroom config show` prints those there are",
+            shown(key)
+        ),
+    )
 }
 
 #[cfg(test)]
@@ -272,6 +353,35 @@ mod tests {
         ] {
             let error = Config::parse(text).unwrap_err();
             assert!(error.public.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_set_and_comments_stay() {
+        let text = "# mine\nfqdn = \"a\" # here\n\n[admin]\nsocket = \"/run/s/a\" # there\n";
+        let off = Config::set(text, "roles.frontend", "false").unwrap();
+        assert!(off.starts_with(text.trim_end()), "{off}");
+        assert!(!Config::parse(&off).unwrap().roles.frontend);
+        let on = Config::set(&off, "roles.frontend", "true").unwrap();
+        assert!(Config::parse(&on).unwrap().roles.frontend);
+        let moved = Config::set(text, "gui_listen", "127.0.0.1:1").unwrap();
+        assert_eq!(Config::parse(&moved).unwrap().gui_listen.port(), 1);
+        let named = Config::set(text, "fqdn", "b").unwrap();
+        assert!(named.contains("fqdn = \"b\" # here"), "{named}");
+        let number = Config::set(text, "cache.deposits_mib", "64").unwrap();
+        assert_eq!(Config::parse(&number).unwrap().cache.deposits_mib, 64);
+        let odd = Config::set(text, "fqdn", "42").unwrap();
+        assert_eq!(Config::parse(&odd).unwrap().fqdn, "42");
+        for (key, value) in [
+            ("roles.frontend", "perhaps"),
+            ("cache.deposits_mib", "many"),
+            ("roles.backend", "false"),
+            ("roles", "false"),
+            ("fqdn.x", "a"),
+            ("", "a"),
+            ("gui_listen", "here"),
+        ] {
+            assert!(Config::set(text, key, value).is_err(), "{key} = {value}");
         }
     }
 }

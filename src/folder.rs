@@ -6,7 +6,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Kind, Result};
@@ -116,6 +116,11 @@ impl Folder {
             .map_err(|error| failed("read", &self.root, error))
     }
 
+    /// How `service start` started it.
+    pub fn service(&self) -> PathBuf {
+        self.root.join("run/service.json")
+    }
+
     fn lock_file(&self) -> PathBuf {
         self.root.join("run/lock")
     }
@@ -180,6 +185,31 @@ impl Folder {
             .and_then(|()| write!(file, "{}", std::process::id()))
             .map_err(|error| failed("write", &path, error))?;
         Ok(Lock { _file: file })
+    }
+
+    /// The account that the folder belongs to.
+    pub fn owner(&self) -> Result<u32> {
+        fs::metadata(&self.root)
+            .map(|it| it.uid())
+            .map_err(|error| failed("read", &self.root, error))
+    }
+
+    /// The process that works on the folder, if one does.
+    pub fn holder(&self) -> Result<Option<u32>> {
+        let path = self.lock_file();
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("open", &path, error)),
+        };
+        if os::try_lock(&file).map_err(|error| failed("lock", &path, error))? {
+            return Ok(None);
+        }
+        let mut holder = String::new();
+        file.take(32)
+            .read_to_string(&mut holder)
+            .map_err(|error| failed("read", &path, error))?;
+        Ok(holder.trim().parse().ok())
     }
 
     /// Repairs modes that let others in; returns what it repaired.
@@ -332,6 +362,12 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
             .mode(0o600)
             .open(&beside)?;
         file.write_all(bytes)?;
+        // What root replaces stays the server's.
+        if os::effective_uid() == 0
+            && let Ok(before) = fs::symlink_metadata(path)
+        {
+            fchown(&file, Some(before.uid()), Some(before.gid()))?;
+        }
         file.sync_all()?;
         fs::rename(&beside, path)?;
         File::open(folder)?.sync_all()

@@ -397,6 +397,11 @@ pub fn strongroom_toml(bytes: &[u8]) -> Seen {
             let written = config.to_toml().unwrap_or_default();
             assert_eq!(Config::parse(&written).ok().as_ref(), Some(&config));
             assert!(config.differences(&config).is_empty());
+            // A key is set, and nothing else.
+            let set = Config::set(text, "fqdn", "set.example.com").unwrap_or_default();
+            let mut expected = config.clone();
+            expected.fqdn = "set.example.com".to_owned();
+            assert_eq!(Config::parse(&set).ok(), Some(expected));
             seen(&config.admin.socket_users.len())
         }
         Err(error) => refused(&error),

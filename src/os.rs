@@ -1,4 +1,4 @@
-//! The system calls that need `unsafe`: process hardening, locks, free space.
+//! The system calls that need `unsafe`: process hardening, locks, free space, other processes.
 #![allow(
     unsafe_code,
     reason = "STYLE: unsafe stands here, in the change capture and in the driver alone"
@@ -7,9 +7,12 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
 /// Bytes that an unprivileged process may still write on the file system of `path`.
 pub fn free_bytes(path: &Path) -> io::Result<u64> {
@@ -141,6 +144,70 @@ pub fn kill_group(leader: u32) {
     if leader > 1 {
         // SAFETY: takes plain values; the group's number is that of a child which led it.
         unsafe { libc::kill(-leader, libc::SIGKILL) };
+    }
+}
+
+/// Another process, which stays the one that was meant, even if its number is given away again.
+pub struct Process(OwnedFd);
+
+impl Process {
+    /// None: there is no such process.
+    pub fn find(pid: u32) -> io::Result<Option<Self>> {
+        // SAFETY: takes numbers alone, and gives a new descriptor or an error.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        if fd < 0 {
+            return match io::Error::last_os_error() {
+                gone if gone.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+                error => Err(error),
+            };
+        }
+        let fd = i32::try_from(fd).map_err(io::Error::other)?;
+        // SAFETY: the call gave it to this process alone.
+        Ok(Some(Self(unsafe { OwnedFd::from_raw_fd(fd) })))
+    }
+
+    /// Asks it to end (SIGTERM).
+    pub fn terminate(&self) -> io::Result<()> {
+        // SAFETY: the descriptor is open; without a structure the signal is as kill(2) sends it.
+        let sent = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.0.as_raw_fd(),
+                libc::SIGTERM,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        };
+        match sent {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Waits for its end; false if it still runs then.
+    pub fn ended_within(&self, time: Duration) -> io::Result<bool> {
+        let mut waiting = libc::pollfd {
+            fd: self.0.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        let millis = i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: one structure, which outlives the call.
+        match unsafe { libc::poll(&mut waiting, 1, millis) } {
+            -1 => Err(io::Error::last_os_error()),
+            ready => Ok(ready > 0),
+        }
+    }
+}
+
+/// Lets a program that is to be started outlive its terminal and whoever starts it.
+pub fn detach(command: &mut Command) {
+    // SAFETY: between fork and exec, setsid(2) is allowed; it touches no memory.
+    unsafe {
+        command.pre_exec(|| match libc::setsid() {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        });
     }
 }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::clock::Timestamp;
 use crate::model::org::{Contact, Org, OrgName};
 
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -11,6 +12,23 @@ pub struct AddOrg {
     pub name: OrgName,
     #[serde(default)]
     pub contacts: Vec<Contact>,
+    /// When it ends; never if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
+}
+
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddContacts {
+    /// Those that are there already stay.
+    pub contacts: Vec<Contact>,
+}
+
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetOrgExpiry {
+    /// None: never.
+    pub expires: Option<Timestamp>,
 }
 
 /// An organization with its registration code, for those who may see it.

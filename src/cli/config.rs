@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use super::door::Context;
 use super::{config_import, online};
+use crate::config::Config;
 use crate::error::Result;
-use crate::folder::Folder;
+use crate::folder::{self, Folder};
 use crate::server;
 use crate::service::tls::password;
 
@@ -28,6 +29,13 @@ pub enum Verb {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Set one key of strongroom.toml; the rest of the file stays as it is. In force at the next start
+    Set {
+        /// Such as fqdn, gui_listen or roles.frontend
+        key: String,
+        /// The new value
+        value: String,
+    },
 }
 
 pub fn run(verb: Verb, context: &Context) -> Result<()> {
@@ -45,6 +53,10 @@ pub fn run(verb: Verb, context: &Context) -> Result<()> {
     folder.check_initialised()?;
     let config = server::read_config(&folder)?;
     match verb {
+        Verb::Set { key, value } => {
+            set(&folder, &key, &value)?;
+            out.talk(&format!("{key} is {value} from the next start on"));
+        }
         Verb::Check => out.talk(&format!(
             "{} is in order; what the running server holds may be older",
             folder.config().display()
@@ -74,10 +86,27 @@ pub fn run(verb: Verb, context: &Context) -> Result<()> {
                     "tls.key_password_script",
                     config.tls.key_password_script.clone().unwrap_or_default(),
                 ),
+                ("roles.frontend", config.roles.frontend.to_string()),
             ];
             out.record(&config, &fields)?;
         }
         Verb::Import { .. } => {}
     }
     Ok(())
+}
+
+pub fn read(folder: &Folder) -> Result<Config> {
+    server::read_config(folder)
+}
+
+/// Sets one key, and says whether that changed anything.
+pub fn set(folder: &Folder, key: &str, value: &str) -> Result<bool> {
+    let path = folder.config();
+    let text = String::from_utf8_lossy(&folder::read(&path, server::MOST_CONFIG)?).into_owned();
+    let new = Config::set(&text, key, value)?;
+    if Config::parse(&new)? == Config::parse(&text)? {
+        return Ok(false);
+    }
+    folder::replace(&path, new.as_bytes())?;
+    Ok(true)
 }

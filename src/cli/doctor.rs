@@ -139,6 +139,10 @@ fn check_ports(config: &Config, running: bool, findings: &mut Findings) {
         ("health_listen", config.health_listen),
     ];
     for (name, address) in ports {
+        if name == "gui_listen" && !config.roles.frontend {
+            findings.add(name, Light::Green, "off (roles.frontend)");
+            continue;
+        }
         match TcpListener::bind(address) {
             Ok(_) if running => findings.add(
                 name,

@@ -18,7 +18,7 @@ use crate::secret::Secret;
 /// The port that clients use.
 pub const CLIENT_PORT: u16 = 11371;
 
-const INSTALLED: &str = "/var/lib/strongroom";
+pub const INSTALLED: &str = "/var/lib/strongroom";
 const EVALUATION: &str = "./strongroom-data";
 
 /// Options of every command.
@@ -292,6 +292,23 @@ impl Context {
 }
 
 impl Global {
+    /// What is not given here holds as given before.
+    pub fn or(self, before: Self) -> Self {
+        Self {
+            data_dir: self.data_dir.or(before.data_dir),
+            socket: self.socket.or(before.socket),
+            server: self.server.or(before.server),
+            token_file: self.token_file.or(before.token_file),
+            home: self.home.or(before.home),
+            server_fingerprint: self.server_fingerprint.or(before.server_fingerprint),
+            json: self.json || before.json,
+            yes: self.yes || before.yes,
+            quiet: self.quiet || before.quiet,
+            verbose: self.verbose.max(before.verbose),
+            reason: self.reason.or(before.reason),
+        }
+    }
+
     pub fn data_dir(&self) -> PathBuf {
         self.data_dir
             .clone()

@@ -44,24 +44,43 @@ struct Printed<'a> {
     superuser_password: Option<&'a str>,
 }
 
+/// What a data folder is made with.
+pub struct Wanted {
+    pub fqdn: String,
+    pub passphrase: Secret<Vec<u8>>,
+    pub key_file: Option<PathBuf>,
+    /// Made up, and printed once, if none is given.
+    pub password: Option<Secret<String>>,
+}
+
 pub fn run(args: Args, global: &Global, out: &Printer) -> Result<()> {
+    let password = args.superuser_password_file.as_deref();
+    let wanted = Wanted {
+        fqdn: args.fqdn,
+        passphrase: passphrase_bytes(&args.passphrase_file)?,
+        key_file: args.key_file,
+        password: password.map(files::read_secret).transpose()?,
+    };
+    make(wanted, global, out)
+}
+
+pub fn make(wanted: Wanted, global: &Global, out: &Printer) -> Result<()> {
     let now = clock::now();
     clock::check(now)?;
     let folder = Folder::new(global.data_dir());
-    let first = passphrase_bytes(&args.passphrase_file)?;
-    let mut slots = vec![(NewSlot::passphrase(first), "passphrase")];
-    if let Some(path) = &args.key_file {
+    let mut slots = vec![(NewSlot::passphrase(wanted.passphrase), "passphrase")];
+    if let Some(path) = &wanted.key_file {
         slots.push((NewSlot::key_file(files::read(path, LONGEST)?), "key file"));
     }
-    let (password, made_up) = match &args.superuser_password_file {
-        Some(path) => (files::read_secret(path)?, false),
+    let (password, made_up) = match wanted.password {
+        Some(password) => (password, false),
         None => (
             Secret::new(hex::encode(crate::crypto::random::<12>())),
             true,
         ),
     };
     let plan = Plan {
-        fqdn: args.fqdn,
+        fqdn: wanted.fqdn,
         slots,
         superuser_password: Secret::new(password.expose().as_bytes().to_vec()),
     };
@@ -96,6 +115,11 @@ pub fn run(args: Args, global: &Global, out: &Printer) -> Result<()> {
 /// A passphrase out of a file, without its line end.
 pub(super) fn passphrase(path: &std::path::Path) -> Result<SlotSecret> {
     passphrase_bytes(path).map(SlotSecret::Passphrase)
+}
+
+/// A passphrase that was typed, for a slot that is to be made.
+pub(super) fn bytes(typed: Secret<String>) -> Secret<Vec<u8>> {
+    Secret::new(typed.expose().clone().into_bytes())
 }
 
 /// The same, for a slot that is to be made.

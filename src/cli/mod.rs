@@ -3,6 +3,7 @@
 
 pub(crate) mod bundle;
 mod client;
+mod compat;
 mod config;
 pub(crate) mod config_import;
 mod connect;
@@ -11,11 +12,13 @@ mod door;
 mod files;
 pub(crate) mod home;
 mod init;
+mod links;
 mod noun;
 mod print;
 mod refusal;
 mod rollback;
 mod serve;
+mod service;
 mod shell;
 
 use std::ffi::OsString;
@@ -90,9 +93,12 @@ enum Noun {
     /// Before a new program changes the store's schema it makes a copy of the store; this puts the copy in
     /// its place, and keeps what it replaces. Says what is lost, and asks. No server may run on the folder.
     Rollback(rollback::Args),
-    /// Check or print strongroom.toml: what is needed before the store opens
+    /// Check, print or change strongroom.toml: what is needed before the store opens
     #[command(subcommand)]
     Config(config::Verb),
+    /// Start and stop the server in the background, or by systemd where its unit is installed
+    #[command(subcommand)]
+    Service(service::Verb),
     /// Settings, kept in the store; a change takes effect at once
     #[command(subcommand)]
     Setting(noun::setting::Verb),
@@ -130,6 +136,12 @@ enum Noun {
     /// The audit log: who did what, and whether the log is whole
     #[command(subcommand)]
     Audit(noun::audit::Verb),
+    /// Make links by which old commands are found, such as keytrustee-orgtool
+    ///
+    /// Nothing that this program did not make is replaced; what it made is brought up to date.
+    InstallLinks(links::Args),
+    /// Run an old command without a link: `as keytrustee-orgtool list`
+    As(compat::Args),
     /// Print completions for a shell, such as bash
     Completions(shell::Completions),
     /// Write the manual pages into a folder
@@ -138,22 +150,36 @@ enum Noun {
 
 /// Runs one command; the process ends with what this returns.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if let Some(old) = compat::called_as(args.first()) {
+        return old.call(args, Global::default());
+    }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => return print::usage(&error),
     };
+    let context = context(cli.global);
+    match cli.noun {
+        Noun::As(args) => compat::named(args, context.global.clone())
+            .unwrap_or_else(|error| print::finish(Err(error), &context.out)),
+        noun => perform(&context, |context| run(noun, context)),
+    }
+}
+
+fn context(global: Global) -> Context {
     let out = Printer {
-        json: cli.global.json,
-        quiet: cli.global.quiet,
-        yes: cli.global.yes,
-        verbose: cli.global.verbose,
+        json: global.json,
+        quiet: global.quiet,
+        yes: global.yes,
+        verbose: global.verbose,
         terminal: Printer::is_terminal(),
+        csv: false,
     };
-    let context = Context {
-        global: cli.global,
-        out,
-    };
-    print::finish(harden().and_then(|()| run(cli.noun, &context)), &out)
+    Context { global, out }
+}
+
+fn perform(context: &Context, command: impl FnOnce(&Context) -> Result<()>) -> ExitCode {
+    print::finish(harden().and_then(|()| command(context)), &context.out)
 }
 
 /// Every command has secrets in memory: no core dumps, no tracing, files for nobody else.
@@ -188,6 +214,10 @@ fn run(noun: Noun, context: &Context) -> Result<()> {
         Noun::Role(verb) => online(noun::role::run(verb, context)),
         Noun::Token(verb) => online(noun::token::run(verb, context)),
         Noun::Audit(verb) => online(noun::audit::run(verb, context)),
+        Noun::Service(verb) => service::run(verb, &context.global, &context.out),
+        Noun::InstallLinks(args) => links::run(args, &context.out),
+        // Parsed and run in `main`, since it has a line of its own.
+        Noun::As(_) => Ok(()),
         Noun::Completions(args) => shell::completions(args, &context.out),
         Noun::Man(args) => shell::man(args, &context.out),
     }
@@ -236,6 +266,16 @@ mod tests {
             "setting list",
             "setting get log.level",
             "setting set log.level debug --reason x",
+            "config set roles.frontend false",
+            "service start --passphrase-file P",
+            "service stop",
+            "service restart",
+            "service status",
+            "service tail -n 5",
+            "install-links D --original-paths --services --supervisorctl --root R",
+            "as keytrustee-orgtool set-auth -n x -s y",
+            "as ssh-mgr-setup --fqdn x",
+            "as ssh-mgr-client -F x --help",
             "seal",
             "unseal --passphrase-file P",
             "unseal --slot-identity F --slot 018f3b5e-5b6a-7c3d-8e9f-0123456789ab --accept-old-seal",
@@ -260,6 +300,11 @@ mod tests {
             "org set-auth acme --secret-file -",
             "org key acme",
             "org rotate-key acme --wait",
+            "org add acme --expires +365d",
+            "org contact add acme root@kts01",
+            "org contact rm acme root@kts01",
+            "org set-expiry acme 2030-01-01T00:00:00Z",
+            "org set-expiry acme --never",
             "org recovery-recipient acme age1x",
             "org recovery-recipient acme --remove",
             &format!(
@@ -310,6 +355,10 @@ mod tests {
             "user enable u",
             "user rm u",
             "user set-password u --password-file -",
+            "user totp enroll u",
+            "user totp confirm u --code-file -",
+            "user totp remove u",
+            "user reset u --clear-second-factor",
             "user grant u auditor",
             "user revoke u auditor:acme",
             "role list",

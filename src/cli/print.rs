@@ -9,7 +9,7 @@
 )]
 
 use std::fmt::Write as _;
-use std::io::{self, BufRead as _, ErrorKind, IsTerminal as _, Write as _};
+use std::io::{self, BufRead as _, ErrorKind, IsTerminal as _, Read as _, Write as _};
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
+use crate::secret::Secret;
 
 /// How long a cell on a terminal may be before it is cut.
 const WIDEST_CELL: usize = 64;
@@ -33,6 +34,8 @@ pub struct Printer {
     pub verbose: u8,
     /// Tables are for people: stdout is a terminal.
     pub terminal: bool,
+    /// Tables are for spreadsheets (RFC 4180).
+    pub csv: bool,
 }
 
 /// CLI.md: 0 done, 1 failed, 2 wrong use, 3 sealed or unavailable, 4 not found, 5 refused.
@@ -217,6 +220,11 @@ impl Printer {
         Ok(self.json)
     }
 
+    /// A document for people as for programs, with or without `--json`.
+    pub fn pretty(&self, value: &impl Serialize) -> Result<()> {
+        self.stdout(format!("{}\n", json_text(value, true)).as_bytes())
+    }
+
     /// One object: as JSON, or a line for each of its fields. Empty fields are left out.
     pub fn record(&self, value: &impl Serialize, fields: &[(&str, String)]) -> Result<()> {
         if self.document(value)? {
@@ -259,6 +267,16 @@ impl Printer {
         widths: &mut Vec<usize>,
     ) -> Result<()> {
         let mut text = String::new();
+        if self.csv {
+            if widths.is_empty() {
+                widths.resize(columns.len(), 0);
+                text.push_str(&csv_line(columns.iter().copied()));
+            }
+            for row in &rows {
+                text.push_str(&csv_line(row.iter().map(String::as_str)));
+            }
+            return self.stdout(text.as_bytes());
+        }
         if !self.terminal {
             for row in rows {
                 let cells: Vec<String> = row.iter().map(|cell| clean(cell)).collect();
@@ -336,23 +354,49 @@ impl Printer {
 
     /// Asks whatever `--yes` says; none if nobody is there to answer.
     pub fn ask(&self, question: &str) -> Result<Option<bool>> {
-        if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        let answer = self.ask_text(&format!("{question} [y/N]"))?;
+        Ok(answer.map(|answer| matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes")))
+    }
+
+    /// Whether somebody is there to answer.
+    pub fn someone_answers() -> bool {
+        io::stdin().is_terminal() && io::stderr().is_terminal()
+    }
+
+    /// Asks for a line; none if nobody is there to answer.
+    pub fn ask_text(&self, question: &str) -> Result<Option<String>> {
+        if !Self::someone_answers() {
             return Ok(None);
         }
-        let _ = write!(io::stderr(), "{} [y/N] ", clean_lines(question));
+        let _ = write!(io::stderr(), "{} ", clean_lines(question));
         let _ = io::stderr().flush();
         let mut answer = String::new();
-        io::stdin().lock().read_line(&mut answer).map_err(|error| {
-            Error::new(
+        let read = io::stdin().lock().take(4_096).read_line(&mut answer);
+        match read {
+            Ok(0) => Ok(None),
+            Ok(_) => Ok(Some(answer.trim().to_owned())),
+            Err(error) => Err(Error::new(
                 Kind::Internal,
                 "input",
                 format!("cannot read the answer: {error}"),
-            )
-        })?;
-        Ok(Some(matches!(
-            answer.trim().to_ascii_lowercase().as_str(),
-            "y" | "yes"
-        )))
+            )),
+        }
+    }
+
+    /// Asks for a secret, without echo; none if nothing is typed, or nobody is there to answer.
+    pub fn ask_secret(&self, prompt: &str) -> Result<Option<Secret<String>>> {
+        if !io::stdin().is_terminal() {
+            return Ok(None);
+        }
+        self.warn_plain(prompt);
+        let typed =
+            rpassword::read_password().map_err(|error| Error::internal(error.to_string()))?;
+        Ok((!typed.is_empty()).then(|| Secret::new(typed)))
+    }
+
+    /// What must be seen even with `--quiet`, on a line without the program's name.
+    fn warn_plain(&self, text: &str) {
+        let _ = writeln!(io::stderr(), "{}", clean_lines(text));
     }
 
     /// A time: to the second on a terminal, exact elsewhere.
@@ -368,6 +412,20 @@ impl Printer {
     pub fn maybe_time(&self, time: Option<Timestamp>) -> String {
         time.map(|time| self.time(time)).unwrap_or_default()
     }
+}
+
+/// One record, each cell in quotes. A cell that a spreadsheet would take for a formula gets an
+/// apostrophe, which makes it text.
+fn csv_line<'a>(cells: impl Iterator<Item = &'a str>) -> String {
+    let cells = cells.map(|cell| {
+        let formula = cell.starts_with(['=', '+', '-', '@']);
+        format!(
+            "\"{}{}\"",
+            if formula { "'" } else { "" },
+            clean(cell).replace('"', "\"\"")
+        )
+    });
+    format!("{}\r\n", cells.collect::<Vec<_>>().join(","))
 }
 
 fn cut(cell: &str) -> String {
@@ -423,7 +481,10 @@ impl<T: Serialize> Listing<T> {
     }
 
     /// `more`: `--limit` ended the list.
-    pub fn end(self, more: bool) -> Result<()> {
+    pub fn end(mut self, more: bool) -> Result<()> {
+        if self.out.csv && self.widths.is_empty() {
+            self.out.rows(self.columns, Vec::new(), &mut self.widths)?;
+        }
         self.out
             .document(&serde_json::json!({"items": self.gathered, "more": more}))?;
         if self.out.terminal && !self.out.json && self.widths.is_empty() {
@@ -439,6 +500,14 @@ impl<T: Serialize> Listing<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_spreadsheet_gets_text_and_no_formula() {
+        assert_eq!(
+            csv_line(["a", "b \"c\", d", "=1+1", "x\ny", ""].into_iter()),
+            "\"a\",\"b \"\"c\"\", d\",\"'=1+1\",\"x\\ny\",\"\"\r\n"
+        );
+    }
 
     #[test]
     fn control_and_direction_characters_never_reach_the_terminal() {

@@ -1,7 +1,7 @@
 //! `strongroom serve`: runs the server.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Global, Printer, files};
 use crate::crypto::seal::{MAX_SECRET, SlotSecret};
@@ -82,6 +82,18 @@ impl SecretArgs {
         }
     }
 
+    /// The option that was given, and its file.
+    pub fn file(&self) -> Option<(&'static str, &Path)> {
+        let options = [
+            ("--passphrase-file", &self.passphrase_file),
+            ("--key-file", &self.key_file),
+            ("--slot-identity", &self.slot_identity),
+        ];
+        options
+            .into_iter()
+            .find_map(|(option, path)| Some((option, path.as_deref()?)))
+    }
+
     /// The secret that was given, if one was.
     pub fn secret(&self) -> Result<Option<SlotSecret>> {
         if let Some(path) = &self.passphrase_file {
@@ -137,11 +149,6 @@ fn source(
 
 /// Asks on the terminal, without echo. Nothing typed, or no terminal: none.
 fn ask(out: &Printer, prompt: &str) -> Result<Option<SlotSecret>> {
-    use std::io::IsTerminal as _;
-    if !std::io::stdin().is_terminal() {
-        return Ok(None);
-    }
-    out.talk(prompt);
-    let typed = rpassword::read_password().map_err(|error| Error::internal(error.to_string()))?;
-    Ok((!typed.is_empty()).then(|| SlotSecret::passphrase_from_file(typed.into_bytes())))
+    let typed = out.ask_secret(prompt)?;
+    Ok(typed.map(|typed| SlotSecret::passphrase_from_file(typed.expose().clone().into_bytes())))
 }

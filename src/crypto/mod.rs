@@ -13,6 +13,7 @@ pub mod openpgp;
 pub mod pages;
 pub mod seal;
 pub mod tls;
+pub mod totp;
 pub mod x509;
 
 use aws_lc_rs::{digest, rand};

@@ -139,7 +139,7 @@ pub fn json_body(bytes: &[u8]) -> Option<Error> {
         user_certificate,
     };
     let (which, body) = bytes.split_first()?;
-    match which % 26 {
+    match which % 33 {
         0 => round::<client::Register>(body),
         1 => round::<client::Decision>(body),
         2 => round::<org::AddOrg>(body),
@@ -165,6 +165,13 @@ pub fn json_body(bytes: &[u8]) -> Option<Error> {
         22 => round::<deposit::GrantRetrievals>(body),
         23 => round::<deposit::ShareDeposit>(body),
         24 => round::<group::AddGroup>(body),
+        25 => round::<org::AddContacts>(body),
+        26 => round::<org::SetOrgExpiry>(body),
+        27 => round::<session::Prove>(body),
+        28 => round::<user::EnrollTotp>(body),
+        29 => round::<user::ConfirmTotp>(body),
+        30 => round::<user::RemoveTotp>(body),
+        31 => round::<user::ResetUser>(body),
         _ => round::<crate::model::role::Grant>(body),
     }
 }

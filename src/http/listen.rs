@@ -155,7 +155,8 @@ impl BoundSocket {
 /// All that is bound, before it is served.
 pub struct Listeners {
     pub client: Bound,
-    pub gui: Bound,
+    /// None: this machine has no front end.
+    pub gui: Option<Bound>,
     pub sockets: Vec<BoundSocket>,
 }
 
@@ -195,10 +196,8 @@ impl Listeners {
                 stop.clone(),
             ))
         };
-        let mut serving = vec![
-            tcp(self.client, Listener::Client, &tls.client),
-            tcp(self.gui, Listener::Gui, &tls.gui),
-        ];
+        let mut serving = vec![tcp(self.client, Listener::Client, &tls.client)];
+        serving.extend(self.gui.map(|gui| tcp(gui, Listener::Gui, &tls.gui)));
         serving.extend(self.sockets.into_iter().map(|socket| {
             tokio::spawn(listening(Listener::Socket).serve_socket(socket, stop.clone()))
         }));

@@ -54,10 +54,18 @@ pub struct Org {
     /// An age recipient that the organization's clients add to whatever they encrypt.
     pub recovery_recipient: Option<String>,
     pub created: Timestamp,
+    /// From then on its clients are refused, and registrations too; its data is kept. None: never.
+    pub expires: Option<Timestamp>,
     /// Clients that are registered, in any state.
     pub clients: u64,
     /// Deposits, those in the bin included.
     pub deposits: u64,
+}
+
+impl Org {
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.expires.is_some_and(|end| end <= now)
+    }
 }
 
 impl Filterable for Org {
@@ -87,6 +95,10 @@ impl Filterable for Org {
             kind: FieldKind::Time,
         },
         Field {
+            name: "expires",
+            kind: FieldKind::Time,
+        },
+        Field {
             name: "clients",
             kind: FieldKind::Number,
         },
@@ -109,6 +121,7 @@ impl Filterable for Org {
             "registration" => Value::text(self.registration.as_str()),
             "recovery_recipient" => Value::maybe_text(self.recovery_recipient.as_deref()),
             "created" => Value::Time(self.created),
+            "expires" => Value::maybe_time(self.expires),
             "clients" => Value::number(self.clients),
             "deposits" => Value::number(self.deposits),
             _ => Value::Absent,

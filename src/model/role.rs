@@ -49,7 +49,7 @@ impl Role {
                 "organizations, clients, settings, and users with no right beyond its own; no deposit's bytes, no audit"
             }
             Self::OrgAdministrator => {
-                "clients and deposits of one organization, without their bytes"
+                "clients, contacts and code of one organization, and its deposits without their bytes"
             }
             Self::KeyOperator => "deposits with their bytes, of one organization or of all",
             Self::Auditor => "reads everything but bytes and codes; changes nothing",

@@ -13,6 +13,8 @@ pub enum Takes {
     Word(&'static [&'static str]),
     /// A line of at most so many bytes, and what it is.
     Text(usize, &'static str),
+    /// IPv4 and IPv6 addresses and host names with a dot, separated by commas; or nothing.
+    Addresses,
 }
 
 /// One setting's definition.
@@ -25,6 +27,9 @@ pub struct Setting {
 }
 
 pub const DEPOSIT_BIN_DAYS: &str = "deposit.bin_days";
+pub const BACKEND_MAXIMUM_PROCESSES: &str = "backend.maximum_processes";
+pub const HOST_ADDITIONAL_ALLOW_FROM: &str = "host.additional_allow_from";
+pub const HOST_USE_ALLOW_FROM: &str = "host.use_management_key_allow_from";
 pub const DEPOSIT_MAX_BYTES: &str = "deposit.max_bytes";
 pub const CLIENT_PENDING_HOURS: &str = "client.pending_hours";
 pub const AUDIT_STRICT: &str = "audit.strict";
@@ -45,6 +50,12 @@ pub const ALL: &[Setting] = &[
         description: "a release is on disk in the audit before it leaves; off: within 100 ms",
     },
     Setting {
+        name: BACKEND_MAXIMUM_PROCESSES,
+        default: "20",
+        takes: Takes::Number(0, 1_000, "jobs"),
+        description: "host and management jobs at once; 0 holds them. Kept for them: this version has no such jobs yet",
+    },
+    Setting {
         name: CLIENT_PENDING_HOURS,
         default: "168",
         takes: Takes::Number(1, 8_760, "hours"),
@@ -61,6 +72,18 @@ pub const ALL: &[Setting] = &[
         default: "1048576",
         takes: Takes::Number(1_024, 16_777_216, "bytes"),
         description: "the longest deposit; what age adds when it encrypts does not count",
+    },
+    Setting {
+        name: HOST_ADDITIONAL_ALLOW_FROM,
+        default: "",
+        takes: Takes::Addresses,
+        description: "further addresses from which management keys may be used. Kept for them: this version has no hosts yet",
+    },
+    Setting {
+        name: HOST_USE_ALLOW_FROM,
+        default: "false",
+        takes: Takes::Bool,
+        description: "whether management keys may be used from the back ends' addresses alone. Kept for them: this version has no hosts yet",
     },
     Setting {
         name: LOG_FORMAT,
@@ -156,6 +179,11 @@ impl Setting {
             Takes::Text(most, _) => (value.len() <= most && !value.chars().any(char::is_control))
                 .then(|| value.to_owned())
                 .ok_or_else(refused),
+            Takes::Addresses => {
+                let fits = value.len() <= LONGEST_ADDRESSES
+                    && (value.is_empty() || value.split(',').all(is_address));
+                fits.then(|| value.to_owned()).ok_or_else(refused)
+            }
         }
     }
 
@@ -166,8 +194,34 @@ impl Setting {
             Takes::Bool => "true or false".to_owned(),
             Takes::Word(words) => words.join(", "),
             Takes::Text(_, what) => what.to_owned(),
+            Takes::Addresses => "addresses and FQDNs with commas, no blanks".to_owned(),
         }
     }
+}
+
+/// What an `authorized_keys` line can well bear.
+const LONGEST_ADDRESSES: usize = 4_096;
+
+/// An IP address, or a host name with at least one dot, whose last label is no number.
+fn is_address(text: &str) -> bool {
+    if text.parse::<std::net::IpAddr>().is_ok() {
+        return true;
+    }
+    let labels: Vec<&str> = text.split('.').collect();
+    let fits = |label: &&str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    text.len() <= 253
+        && labels.len() > 1
+        && labels.iter().all(fits)
+        && labels
+            .last()
+            .is_some_and(|last| !last.bytes().all(|b| b.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -192,5 +246,36 @@ mod tests {
                 .public
                 .contains("log.level")
         );
+    }
+
+    #[test]
+    fn addresses_are_addresses_and_full_names() {
+        let setting = Setting::find(HOST_ADDITIONAL_ALLOW_FROM).unwrap();
+        for good in [
+            "",
+            "192.0.2.80",
+            "192.0.2.80,backend.example.com",
+            "192.0.2.80,proxy01.example.com,192.0.2.121",
+            "2001:db8::1,::1",
+        ] {
+            assert_eq!(setting.check(good).unwrap(), good);
+        }
+        for bad in [
+            ",",
+            "192.0.2.80,",
+            "192.0.2.80, a.example.com",
+            "192.0.2.300",
+            "192.0.2",
+            "localhost",
+            "a..example.com",
+            "-a.example.com",
+            "*.example.com",
+            "a.example.com\n",
+            "10.0.0.0/8",
+            "[::1]",
+        ] {
+            let error = setting.check(bad).unwrap_err();
+            assert!(error.public.contains("no blanks"), "{bad}: {error}");
+        }
     }
 }

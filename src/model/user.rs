@@ -26,6 +26,8 @@ pub struct User {
     pub created: Timestamp,
     /// May not log in, and its tokens are refused.
     pub disabled: bool,
+    /// Whether a log-in asks for a code, too.
+    pub second_factor: bool,
 }
 
 impl Filterable for User {
@@ -60,6 +62,10 @@ impl Filterable for User {
             name: "disabled",
             kind: FieldKind::Bool,
         },
+        Field {
+            name: "second_factor",
+            kind: FieldKind::Bool,
+        },
     ];
 
     fn value(&self, field: &str, _key: Option<&str>) -> Value<'_> {
@@ -80,6 +86,7 @@ impl Filterable for User {
             ),
             "created" => Value::Time(self.created),
             "disabled" => Value::Bool(self.disabled),
+            "second_factor" => Value::Bool(self.second_factor),
             _ => Value::Absent,
         }
     }

@@ -36,7 +36,8 @@ const SEAL: &str = "seal";
 #[derive(Serialize)]
 struct Ready {
     client_url: String,
-    gui_url: String,
+    /// None: this machine has no front end.
+    gui_url: Option<String>,
     health_url: String,
     server_fingerprint: String,
     pid: u32,
@@ -61,9 +62,12 @@ impl House {
         self.board.amber(
             SEAL,
             "the server is sealed: it has no root key",
-            "`strongroom unseal`, or the page of the GUI's listener",
+            match self.facts.gui_listen.as_str() {
+                "" => "`strongroom unseal`",
+                _ => "`strongroom unseal`, or the page of the GUI's listener",
+            },
         );
-        log::warn!(gui = self.facts.gui_listen.as_str(); "sealed: open it with `strongroom unseal`, or on the page of the GUI's listener");
+        log::warn!(gui = self.facts.gui_listen.as_str(); "sealed: open it with `strongroom unseal`, or on the page of the GUI's listener, where there is one");
         if let Err(error) = self.tell_ready(ServerState::Sealed) {
             log::warn!(error = error.public.as_str(); "the ready file could not be written");
         }
@@ -232,13 +236,14 @@ impl House {
         let fqdn = &self.facts.config.fqdn;
         let ready = Ready {
             client_url: url("https", fqdn, &self.facts.client_listen),
-            gui_url: url("https", fqdn, &self.facts.gui_listen),
+            gui_url: (!self.facts.gui_listen.is_empty())
+                .then(|| url("https", fqdn, &self.facts.gui_listen)),
             health_url: format!("http://{}", self.facts.health_listen),
             server_fingerprint: self.facts.server_fingerprint.to_string(),
             pid: std::process::id(),
             state,
         };
-        log::info!(client = ready.client_url.as_str(), gui = ready.gui_url.as_str(), health = ready.health_url.as_str(), fingerprint = ready.server_fingerprint.as_str(); "{}", match state {
+        log::info!(client = ready.client_url.as_str(), gui = ready.gui_url.as_deref().unwrap_or("off"), health = ready.health_url.as_str(), fingerprint = ready.server_fingerprint.as_str(); "{}", match state {
             ServerState::Sealed => "listening, sealed",
             _ => "serving",
         });

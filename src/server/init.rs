@@ -177,6 +177,7 @@ fn add_superuser(
         }],
         created: now,
         disabled: false,
+        second_factor: false,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()

@@ -44,7 +44,7 @@ use node::Node;
 use running::{Why, end};
 use unlock::{Unlocked, unlock};
 
-const MOST_CONFIG: u64 = 1 << 20;
+pub const MOST_CONFIG: u64 = 1 << 20;
 
 /// How a server is started.
 pub struct Start {
@@ -200,7 +200,7 @@ async fn serve(
         server_fingerprint,
         ca_pem,
         client_listen: sealed.client.to_string(),
-        gui_listen: sealed.gui.to_string(),
+        gui_listen: sealed.gui.map_or_else(String::new, |gui| gui.to_string()),
         health_listen: sealed.health.to_string(),
         config,
     };
@@ -283,7 +283,11 @@ fn bind(folder: &Folder, config: &Config) -> Result<(Listeners, HealthBound)> {
     }
     let listeners = Listeners {
         client: Bound::bind(config.client_listen, "client_listen")?,
-        gui: Bound::bind(config.gui_listen, "gui_listen")?,
+        gui: config
+            .roles
+            .frontend
+            .then(|| Bound::bind(config.gui_listen, "gui_listen"))
+            .transpose()?,
         sockets,
     };
     Ok((listeners, health))
@@ -293,7 +297,7 @@ fn bind(folder: &Folder, config: &Config) -> Result<(Listeners, HealthBound)> {
 struct Sealed {
     root: PathBuf,
     client: SocketAddr,
-    gui: SocketAddr,
+    gui: Option<SocketAddr>,
     health: SocketAddr,
     ready_file: Option<PathBuf>,
 }
@@ -303,7 +307,7 @@ impl Sealed {
         Self {
             root: start.folder.root().to_owned(),
             client: listeners.client.address(),
-            gui: listeners.gui.address(),
+            gui: listeners.gui.as_ref().map(Bound::address),
             health,
             ready_file: start.ready_file.clone(),
         }
@@ -320,11 +324,13 @@ impl Sealed {
             .args(["serve", "--sealed", "--data-dir"])
             .arg(self.root);
         for (option, address) in [
-            ("--client-listen", self.client),
+            ("--client-listen", Some(self.client)),
             ("--gui-listen", self.gui),
-            ("--health-listen", self.health),
+            ("--health-listen", Some(self.health)),
         ] {
-            again.arg(option).arg(address.to_string());
+            if let Some(address) = address {
+                again.arg(option).arg(address.to_string());
+            }
         }
         if let Some(path) = self.ready_file {
             again.arg("--ready-file").arg(path);

@@ -20,12 +20,16 @@ pub enum Action {
     OwnClient,
     /// A user's own session and password.
     OwnUser,
+    /// What a user logs in with: password and second factor.
+    OwnFactor,
     StatusRead,
     Metrics,
     OrgRead,
     OrgChange,
     /// See or set an organization's registration code.
     OrgCode,
+    /// Who is told of an organization's registrations.
+    OrgContacts,
     ClientRead,
     ClientChange,
     /// A deposit's metadata.
@@ -51,16 +55,18 @@ pub enum Action {
 }
 
 impl Action {
-    pub const ALL: [Action; 26] = [
+    pub const ALL: [Action; 28] = [
         Self::Public,
         Self::Register,
         Self::OwnClient,
         Self::OwnUser,
+        Self::OwnFactor,
         Self::StatusRead,
         Self::Metrics,
         Self::OrgRead,
         Self::OrgChange,
         Self::OrgCode,
+        Self::OrgContacts,
         Self::ClientRead,
         Self::ClientChange,
         Self::DepositRead,
@@ -111,36 +117,56 @@ pub fn decide(who: &Identity, action: Action, target: &Target<'_>) -> Result<()>
         ),
         Identity::Client { id, org, .. } => client_may(action, target, *id, *org),
         Identity::User { grants, .. } => {
-            action == Action::Public
-                || action == Action::OwnUser
+            matches!(action, Action::Public | Action::OwnUser | Action::OwnFactor)
                 || grants
                     .iter()
                     .any(|grant| grant_allows(grant, action, target))
         }
         Identity::Token { grants, scopes, .. } => {
             action == Action::Public
+                // Whoever made a token for metrics meant them, whatever else its user may.
+                || (action == Action::Metrics && scopes.contains(&Scope::Metrics))
                 || (scopes.iter().any(|scope| scope_allows(*scope, action))
-                    && (action == Action::Metrics
-                        || grants
-                            .iter()
-                            .any(|grant| grant_allows(grant, action, target))))
+                    && grants
+                        .iter()
+                        .any(|grant| grant_allows(grant, action, target)))
         }
         Identity::Local { role, .. } => action == Action::Public || role_allows(*role, action),
         Identity::Server => true,
     };
     match (allowed, who) {
+        (true, Identity::User { proven: false, .. }) if wants_proof(action) => Err(Error::denied(
+            "step_up_required",
+            "this takes a proof of who you are within the last 15 minutes: give password and code again (POST /v1/sessions/current/prove)",
+        )),
         (true, _) => Ok(()),
         (false, Identity::Nobody) => Err(Error::new(
             Kind::Unauthenticated,
             "unauthenticated",
             "this needs a client certificate, a token or a log-in; see /v1/openapi.json for what each path takes",
         )),
+        (
+            false,
+            Identity::Key {
+                org_over: Some(org),
+                ..
+            },
+        ) => Err(org_over(org)),
         (false, Identity::Key { state, .. }) => Err(inactive(*state)),
         (false, _) => Err(Error::denied(
             "denied",
             "the caller's role does not allow this here",
         )),
     }
+}
+
+/// What a session left open must not do: make users, tokens and slots, and change what guards them.
+fn wants_proof(action: Action) -> bool {
+    use Action::*;
+    matches!(
+        action,
+        OwnFactor | UserChange | TokenChange | SettingChange | SlotChange | TlsChange | Seal
+    )
 }
 
 /// Whether the caller has himself every right that `grant` gives. Nobody gives, or takes over, more
@@ -151,6 +177,16 @@ pub fn covers(who: &Identity, grant: &Grant) -> bool {
         .into_iter()
         .filter(|action| role_allows(grant.role, *action))
         .all(|action| decide(who, action, &target).is_ok())
+}
+
+/// What a client reads whose organization has ended.
+pub fn org_over(org: &OrgName) -> Error {
+    Error::denied(
+        "org_over",
+        format!(
+            "the organization `{org}` has ended; what is stored in it is kept. Ask its administrator"
+        ),
+    )
 }
 
 /// What the holder of a key reads that opens nothing, or nothing any more.
@@ -202,11 +238,13 @@ fn grant_allows(grant: &Grant, action: Action, target: &Target<'_>) -> bool {
 fn role_allows(role: Role, action: Action) -> bool {
     use Action::*;
     match role {
-        Role::Superuser => !matches!(action, Register | OwnClient),
+        Role::Superuser => !matches!(action, Register | OwnClient | OwnUser | OwnFactor),
         Role::Administrator => !matches!(
             action,
             Register
                 | OwnClient
+                | OwnUser
+                | OwnFactor
                 | DepositFetch
                 | DepositChange
                 | SlotChange
@@ -216,7 +254,7 @@ fn role_allows(role: Role, action: Action) -> bool {
         ),
         Role::OrgAdministrator => matches!(
             action,
-            OrgRead | OrgCode | ClientRead | ClientChange | DepositRead
+            OrgRead | OrgCode | OrgContacts | ClientRead | ClientChange | DepositRead
         ),
         Role::KeyOperator => matches!(action, OrgRead | DepositRead | DepositFetch | DepositChange),
         Role::Auditor => only_reads(action),

@@ -65,6 +65,8 @@ pub enum Identity {
     Key {
         fingerprint: Fingerprint,
         state: Option<ClientState>,
+        /// Its active client's organization has ended.
+        org_over: Option<OrgName>,
     },
     Client {
         id: ClientId,
@@ -76,6 +78,8 @@ pub enum Identity {
         id: UserId,
         name: UserName,
         grants: Vec<Grant>,
+        /// Has no second factor, or showed it lately.
+        proven: bool,
     },
     Token {
         id: TokenId,

@@ -174,6 +174,12 @@ impl Service {
             }
             row => row?,
         };
+        if row.org.is_over(now) {
+            attempt.failed(now);
+            let error = access::org_over(org);
+            refused(&error);
+            return Err(error);
+        }
         let expected = self.open_code(&row)?.map(Secret::new);
         let given = code.filter(|code| !code.expose().is_empty());
         match (expected, given) {
@@ -285,7 +291,7 @@ impl Service {
     }
 
     /// A client that the caller may do this to. Callers without any right on it learn nothing of
-    /// its being there.
+    /// its being there: to them it reads as one that is not.
     fn reach(
         &self,
         ctx: &Context,
@@ -301,7 +307,14 @@ impl Service {
             return Err(missing());
         };
         let target = Target::Org(&known.client.org);
-        self.allow(ctx, action, &target, verb, object)?;
+        self.allow(ctx, action, &target, verb, object)
+            .map_err(|error| {
+                let sees = access::decide(&ctx.identity, Action::ClientRead, &target);
+                match (sees, self.somewhere(ctx, action)) {
+                    (Err(_), Ok(())) => missing(),
+                    _ => error,
+                }
+            })?;
         Ok(known)
     }
 
@@ -327,10 +340,21 @@ impl Service {
         action: Action,
         verb: &str,
     ) -> Result<Option<(crate::model::id::OrgId, OrgName)>> {
-        let only = match (asked, self.granted_orgs(ctx).as_slice()) {
+        let mut own = self.granted_orgs(ctx);
+        own.retain(|org| access::decide(&ctx.identity, action, &Target::Org(org)).is_ok());
+        let everywhere = access::decide(&ctx.identity, action, &Target::Server).is_ok();
+        let only = match (asked, own.as_slice()) {
             (Some(org), _) => Some(org.clone()),
-            (None, [only]) if access::decide(&ctx.identity, action, &Target::Server).is_err() => {
-                Some(only.clone())
+            (None, [only]) if !everywhere => Some(only.clone()),
+            (None, [_, ..]) if !everywhere => {
+                let own: Vec<&str> = own.iter().map(OrgName::as_str).collect();
+                return Err(Error::invalid(
+                    "org",
+                    format!(
+                        "which organization? Name one (org=, --org): {}",
+                        own.join(", ")
+                    ),
+                ));
             }
             (None, _) => None,
         };

@@ -23,6 +23,7 @@ pub mod slot;
 mod throttle;
 pub mod tls;
 pub mod token;
+pub mod totp;
 pub mod user;
 pub mod user_certificate;
 

@@ -6,17 +6,19 @@ use base64::engine::general_purpose::STANDARD;
 use super::access::{self, Action, Target};
 use super::caller::{Context, Identity};
 use super::{ListQuery, Service, by_text, object, org_object, paged, position, short_text};
-use crate::api::org::{AddOrg, OrgWithCode, SetAuth, SetRecoveryRecipient};
+use crate::api::org::{
+    AddContacts, AddOrg, OrgWithCode, SetAuth, SetOrgExpiry, SetRecoveryRecipient,
+};
 use crate::clock;
 use crate::crypto::envelope::Aad;
 use crate::crypto::{self, agefile};
 use crate::error::{Error, Kind, Result};
 use crate::model::filter::Filter;
 use crate::model::id::OrgId;
-use crate::model::org::{Org, OrgName, Registration};
+use crate::model::org::{Contact, Org, OrgName, Registration};
 use crate::model::page::{Page, Part};
 use crate::secret::Secret;
-use crate::store::{NewOrg, OrgRow, Rows, Start};
+use crate::store::{Change, NewOrg, OrgRow, Rows, Start};
 
 /// What the key that seals registration codes is for.
 pub(super) const CODES: &str = "registration-code/v1";
@@ -31,6 +33,16 @@ pub(super) fn code_aad(org: &OrgId) -> Aad<'_> {
         object: org.as_bytes(),
         version: 1,
     }
+}
+
+fn once_each(contacts: Vec<Contact>) -> Vec<Contact> {
+    let mut once = Vec::with_capacity(contacts.len());
+    for contact in contacts {
+        if !once.contains(&contact) {
+            once.push(contact);
+        }
+    }
+    once
 }
 
 impl Service {
@@ -51,6 +63,12 @@ impl Service {
             ));
         }
         let now = clock::now();
+        if request.expires.is_some_and(|end| end <= now) {
+            return Err(Error::invalid(
+                "expires",
+                "a new organization ends in the future, or never: leave `expires` out",
+            ));
+        }
         let auth_code = STANDARD.encode(crypto::random::<16>());
         let _root = self.root.read().await;
         let new = NewOrg {
@@ -59,10 +77,11 @@ impl Service {
             org: Org {
                 id,
                 name: request.name.clone(),
-                contacts: request.contacts,
+                contacts: once_each(request.contacts),
                 registration: Registration::Code,
                 recovery_recipient: None,
                 created: now,
+                expires: request.expires,
                 clients: 0,
                 deposits: 0,
             },
@@ -274,6 +293,77 @@ impl Service {
             .unwrap_or_else(|| "none".to_owned());
         self.store
             .set_recovery_recipient(change, name.clone(), request.recipient)
+            .await
+    }
+
+    pub async fn org_add_contacts(
+        &self,
+        ctx: &Context,
+        name: &OrgName,
+        request: AddContacts,
+    ) -> Result<Org> {
+        let change = self.contact_change(ctx, name, "org.add_contacts")?;
+        if request.contacts.is_empty() {
+            return Err(Error::invalid(
+                "contacts",
+                "give at least one contact, such as root@kts01",
+            ));
+        }
+        self.store
+            .add_contacts(change, name.clone(), request.contacts, MOST_CONTACTS)
+            .await
+    }
+
+    pub async fn org_remove_contact(
+        &self,
+        ctx: &Context,
+        name: &OrgName,
+        contact: Contact,
+    ) -> Result<Org> {
+        let change = self.contact_change(ctx, name, "org.remove_contact")?;
+        self.store
+            .remove_contact(change, name.clone(), contact)
+            .await
+    }
+
+    fn contact_change(&self, ctx: &Context, name: &OrgName, verb: &str) -> Result<Change> {
+        self.allow(
+            ctx,
+            Action::OrgContacts,
+            &Target::Org(name),
+            verb,
+            object("org", "", name),
+        )?;
+        let row = self.store.org(name)?;
+        Ok(self.change(ctx, verb, org_object(row.org.id, name), clock::now()))
+    }
+
+    /// Its clients are refused from then on; a time that has passed ends it at once.
+    pub async fn org_set_expiry(
+        &self,
+        ctx: &Context,
+        name: &OrgName,
+        request: SetOrgExpiry,
+    ) -> Result<Org> {
+        self.allow(
+            ctx,
+            Action::OrgChange,
+            &Target::Org(name),
+            "org.set_expiry",
+            object("org", "", name),
+        )?;
+        let row = self.store.org(name)?;
+        let mut change = self.change(
+            ctx,
+            "org.set_expiry",
+            org_object(row.org.id, name),
+            clock::now(),
+        );
+        change.event.detail = request
+            .expires
+            .map_or_else(|| "never".to_owned(), |end| end.to_string());
+        self.store
+            .set_org_expiry(change, name.clone(), request.expires)
             .await
     }
 

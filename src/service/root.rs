@@ -12,6 +12,7 @@ use super::caller::Context;
 use super::keyring::{aad, system_aad};
 use super::org::{CODES, code_aad};
 use super::slot::{opener, wire};
+use super::totp::{TOTP, totp_aad};
 use super::{Service, object, once};
 use crate::api::slot::{RootRotated, RotateRoot};
 use crate::clock;
@@ -208,6 +209,11 @@ fn rewrap(old: Key, new: Key, version: u32) -> Rewrap {
         match what {
             Wrapped::System(name) => again(&old, &new, &system_aad(name)),
             Wrapped::OrgKey(org, number) => again(&old, &new, &aad(&org, number)),
+            Wrapped::Totp(user) => again(
+                &kdf::derive(&old, TOTP),
+                &kdf::derive(&new, TOTP),
+                &totp_aad(&user),
+            ),
             Wrapped::Code(org) => again(
                 &kdf::derive(&old, CODES),
                 &kdf::derive(&new, CODES),

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::caller::{Context, Credentials, Identity, Source};
 use super::{Service, object, token};
-use crate::api::session::{LogIn, Session};
+use crate::api::session::{LogIn, Prove, Session};
 use crate::clock::{self, Timestamp};
 use crate::config::Config;
 use crate::crypto::{self, kdf};
@@ -15,12 +15,14 @@ use crate::model::id::RequestId;
 use crate::model::role::Role;
 use crate::model::user::UserName;
 use crate::secret::Secret;
-use crate::store::{Change, SessionRow, UserRow};
+use crate::store::{Change, NewSession, Proof, SessionRow, UserRow};
 
 /// However busy, a session ends after twelve hours.
 const LONGEST: i64 = 12 * Timestamp::HOUR;
 /// A session's last use is written at most so often, and ten times within its idle time at least.
 const TOUCH: i64 = 60 * Timestamp::SECOND;
+/// How long a proof within a session counts.
+const PROVEN: i64 = 15 * 60 * Timestamp::SECOND;
 /// Compared with where there is no such user, so that both take the same time. Nobody's password.
 const NOBODY: &str = "$argon2id$v=19$m=65536,t=3,p=1$c3Ryb25ncm9vbS1ub2JvZHk$HvVvIUYQ1ydVKvcJlIxGDM6NaHqJsMyJ7wd1Bd9AZjM";
 
@@ -59,6 +61,28 @@ pub(super) fn local(config: &Config, uid: u32) -> Result<Identity> {
     }
 }
 
+/// What a caller has to show, beside being there.
+enum Asks {
+    Password,
+    /// And a code, where the user has a second factor.
+    Both(Option<Secret<String>>),
+}
+
+fn new_cookie() -> Secret<String> {
+    Secret::new(URL_SAFE_NO_PAD.encode(crypto::random::<32>()))
+}
+
+/// The session is good; another log-in would not help.
+fn within_session(error: Error) -> Error {
+    match (error.kind, error.code) {
+        (Kind::Unauthenticated, "log_in_refused") => {
+            Error::denied("password_refused", "this is not the password")
+        }
+        (Kind::Unauthenticated, code) => Error::denied(code, error.public),
+        _ => error,
+    }
+}
+
 fn unauthenticated(code: &'static str, text: &str) -> Error {
     Error::new(Kind::Unauthenticated, code, text)
 }
@@ -89,11 +113,22 @@ impl Service {
                 id: user.id,
                 name: user.name,
                 grants: user.grants,
+                proven: !user.second_factor || clock::now() < row.proven.plus(PROVEN),
             });
         }
         match credentials.key {
             None => Ok(Identity::Nobody),
             Some(fingerprint) => Ok(match self.store.caller_by_key(&fingerprint)? {
+                Some(known)
+                    if known.client.state == ClientState::Active
+                        && known.org_expires.is_some_and(|end| end <= clock::now()) =>
+                {
+                    Identity::Key {
+                        fingerprint,
+                        state: None,
+                        org_over: Some(known.client.org.clone()),
+                    }
+                }
                 Some(known) if known.client.state == ClientState::Active => Identity::Client {
                     id: known.client.id,
                     org: known.org,
@@ -103,12 +138,14 @@ impl Service {
                 Some(known) => Identity::Key {
                     fingerprint,
                     state: (!known.client.is_over(clock::now())).then_some(known.client.state),
+                    org_over: None,
                 },
                 None => self
                     .by_certificate(&fingerprint, credentials, clock::now())?
                     .unwrap_or(Identity::Key {
                         fingerprint,
                         state: None,
+                        org_over: None,
                     }),
             }),
         }
@@ -174,41 +211,112 @@ impl Service {
             reason: String::new(),
             idempotency: None,
         };
-        let named = || object("user", &log_in.user, &log_in.user);
-        let row = self
-            .prove(&ctx, &log_in.user, log_in.password)
+        let refused = |error: &Error| {
+            let named = object("user", &log_in.user, &log_in.user);
+            self.refused(&ctx, "session.open", named, error);
+        };
+        let asks = Asks::Both(log_in.code.map(Secret::new));
+        let (row, proof) = self
+            .prove(&ctx, &log_in.user, log_in.password, asks)
             .await
-            .inspect_err(|error| self.refused(&ctx, "session.open", named(), error))?;
+            .inspect_err(refused)?;
         let user = row.user;
-        let cookie = Secret::new(URL_SAFE_NO_PAD.encode(crypto::random::<32>()));
+        let cookie = new_cookie();
         let known = Context {
             identity: Identity::User {
                 id: user.id,
                 name: user.name.clone(),
                 grants: user.grants.clone(),
+                proven: true,
             },
-            ..ctx
+            ..ctx.clone()
         };
         let change = Change {
             event: known.event("session.open", object("user", &user.name, &user.name), now),
             once: None,
         };
+        let new = NewSession {
+            hash: hash(cookie.expose()),
+            user: user.id,
+            password: row.password,
+            proof,
+        };
         self.store
-            .add_session(change, hash(cookie.expose()), (user.id, row.password), now)
-            .await?;
-        let expires = now.plus(self.settings.session_idle().min(LONGEST));
+            .add_session(change, new, now)
+            .await
+            .inspect_err(refused)?;
         let session = Session {
             user: user.name,
             grants: user.grants,
-            expires,
+            expires: now.plus(self.settings.session_idle().min(LONGEST)),
+            proven: now,
             csrf: csrf(cookie.expose()),
         };
         Ok(Opened { cookie, session })
     }
 
-    /// The user, if the password is his and he is not disabled. Slowed down by address, and by name
-    /// and address.
-    async fn prove(&self, ctx: &Context, name: &UserName, password: String) -> Result<UserRow> {
+    /// Takes password and code anew; the session goes on under another cookie.
+    pub async fn session_prove(
+        &self,
+        ctx: &Context,
+        cookie: &Secret<String>,
+        request: Prove,
+    ) -> Result<Opened> {
+        const VERB: &str = "session.prove";
+        let now = clock::now();
+        let before = self.live_session(cookie, now)?;
+        let name = before.user.user.name.clone();
+        let named = || object("user", &name, &name);
+        let refused = |error: &Error| self.refused(ctx, VERB, named(), error);
+        let asks = Asks::Both(request.code.map(Secret::new));
+        let (row, proof) = self
+            .prove(ctx, &name, request.password, asks)
+            .await
+            .map_err(within_session)
+            .inspect_err(refused)?;
+        let fresh = new_cookie();
+        let change = Change {
+            event: ctx.event(VERB, named(), now),
+            once: None,
+        };
+        let new = NewSession {
+            hash: hash(fresh.expose()),
+            user: row.user.id,
+            password: row.password,
+            proof,
+        };
+        self.store
+            .renew_session(change, hash(cookie.expose()), new, now)
+            .await
+            .map_err(within_session)
+            .inspect_err(refused)?;
+        let expires = self.session_end(&SessionRow {
+            last_seen: now,
+            ..before
+        });
+        let session = Session {
+            user: row.user.name,
+            grants: row.user.grants,
+            expires,
+            proven: now,
+            csrf: csrf(fresh.expose()),
+        };
+        Ok(Opened {
+            cookie: fresh,
+            session,
+        })
+    }
+
+    /// The user, if the password is his and he is not disabled, and what proved his second factor. Slowed
+    /// down by address, and by name and address. A password that is right counts for nothing before the
+    /// code is: else it would forget the wrong codes before it.
+    async fn prove(
+        &self,
+        ctx: &Context,
+        name: &UserName,
+        password: String,
+        asks: Asks,
+    ) -> Result<(UserRow, Option<Proof>)> {
         let now = clock::now();
         let by_address = self
             .throttle
@@ -239,8 +347,21 @@ impl Service {
                 "user and password do not fit, or the user is disabled",
             ));
         };
+        let proof = match asks {
+            Asks::Password => None,
+            Asks::Both(code) => match self.prove_factor(&row.user, code.as_ref()) {
+                Ok(proof) => proof,
+                Err(error) => {
+                    if error.code == "second_factor_refused" {
+                        by_address.failed(now);
+                        by_name.failed(now);
+                    }
+                    return Err(error);
+                }
+            },
+        };
         by_name.succeeded();
-        Ok(row)
+        Ok((row, proof))
     }
 
     /// Whether the caller knows the password that he is about to change.
@@ -249,26 +370,23 @@ impl Service {
         ctx: &Context,
         name: &UserName,
         current: Option<String>,
+        verb: &str,
     ) -> Result<()> {
         let refused = |error: &Error| {
-            self.refused(ctx, "user.set_password", object("user", name, name), error);
+            self.refused(ctx, verb, object("user", name, name), error);
         };
         let Some(current) = current else {
             return Err(Error::invalid(
                 "current_password",
-                "current_password is missing: who changes his own password gives the one until now",
+                "current_password is missing: who changes his own password or second factor gives the password until now",
             ))
             .inspect_err(refused);
         };
-        let proven = self.prove(ctx, name, current).await;
-        let proven = proven.map_err(|error| match error.kind {
-            // The session is good; another log-in would not help.
-            Kind::Unauthenticated => {
-                Error::denied("password_refused", "current_password is not the password")
-            }
-            _ => error,
-        });
-        proven.map(drop).inspect_err(refused)
+        let proven = self.prove(ctx, name, current, Asks::Password).await;
+        proven
+            .map(drop)
+            .map_err(within_session)
+            .inspect_err(refused)
     }
 
     pub async fn session_show(&self, _ctx: &Context, cookie: &Secret<String>) -> Result<Session> {
@@ -278,6 +396,7 @@ impl Service {
             user: row.user.user.name,
             grants: row.user.user.grants,
             expires,
+            proven: row.proven,
             csrf: csrf(cookie.expose()),
         })
     }

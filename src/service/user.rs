@@ -32,6 +32,7 @@ impl Service {
             grants: request.grants,
             created: clock::now(),
             disabled: false,
+            second_factor: false,
         };
         let password = self.hash(request.password).await?;
         let mut change = self.change(ctx, "user.add", named(&user.name), user.created);
@@ -105,9 +106,15 @@ impl Service {
         name: &UserName,
         request: SetPassword,
     ) -> Result<()> {
-        let own = matches!(&ctx.identity, Identity::User { name: caller, .. } if caller == name);
-        if own {
-            self.own_password(ctx, name, request.current_password)
+        if self.own(ctx, name) {
+            self.allow(
+                ctx,
+                Action::OwnFactor,
+                &Target::Server,
+                "user.set_password",
+                named(name),
+            )?;
+            self.own_password(ctx, name, request.current_password, "user.set_password")
                 .await?;
         } else {
             let grants = self.may_change_known(ctx, name, "user.set_password")?;

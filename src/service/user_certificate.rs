@@ -123,6 +123,8 @@ impl Service {
             id: row.user.id,
             name: row.user.name,
             grants: row.user.grants,
+            // A program's, like a token: its key is what it shows.
+            proven: true,
         }))
     }
 }

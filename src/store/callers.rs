@@ -75,6 +75,7 @@ mod tests {
                 reason: None,
             },
             org: OrgId::new(),
+            org_expires: None,
         }
     }
 

@@ -31,9 +31,11 @@ pub struct NewClient {
 pub struct Registrant {
     pub client: Client,
     pub org: OrgId,
+    /// When its organization ends.
+    pub org_expires: Option<Timestamp>,
 }
 
-const SELECT: &str = "SELECT c.id, o.name, k.spki, c.state, c.description, c.age_recipient, c.created, c.pending_until, c.registered_from, c.reason, c.org
+const SELECT: &str = "SELECT c.id, o.name, k.spki, c.state, c.description, c.age_recipient, c.created, c.pending_until, c.registered_from, c.reason, c.org, o.expires
     FROM client_keys k JOIN clients c ON c.id = k.client JOIN orgs o ON o.id = c.org";
 
 fn read(row: &Row<'_>) -> Result<Registrant> {
@@ -55,6 +57,7 @@ fn read(row: &Row<'_>) -> Result<Registrant> {
             reason: row.get(9)?,
         },
         org: OrgId(uuid::Uuid::from_bytes(row.get(10)?)),
+        org_expires: row.get::<_, Option<i64>>(11)?.map(Timestamp),
     })
 }
 

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::{Change, Opened, Store, schema};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::model::id::{InstanceId, OrgId};
+use crate::model::id::{InstanceId, OrgId, UserId};
 
 /// A key as it lies in the store.
 #[derive(Clone)]
@@ -86,6 +86,8 @@ pub enum Wrapped<'a> {
     OrgKey(OrgId, u32),
     /// An organization's registration code.
     Code(OrgId),
+    /// The secret of a user's second factor.
+    Totp(UserId),
 }
 
 /// Opens what is wrapped, and wraps it anew.
@@ -261,6 +263,14 @@ impl Store {
                 db.execute(
                     "UPDATE orgs SET auth_code = ?2 WHERE id = ?1",
                     (org.as_bytes(), sealed),
+                )?;
+            }
+            let secrets = "SELECT user_id, 0, secret FROM second_factors";
+            for (user, _, sealed) in rows(db, secrets)? {
+                let sealed = rewrap(Wrapped::Totp(UserId(user.0)), &sealed)?;
+                db.execute(
+                    "UPDATE second_factors SET secret = ?2 WHERE user_id = ?1",
+                    (user.as_bytes(), sealed),
                 )?;
             }
             for (name, value) in [

@@ -27,6 +27,7 @@ mod schema;
 mod session;
 mod setting;
 mod token;
+mod totp;
 mod user;
 mod user_certificate;
 mod wal;
@@ -52,8 +53,9 @@ pub use list::{Rows, Start};
 pub use meta::{First, Rewrap, Wrapped, WrappedKey};
 pub use org::{NewOrg, OrgRow, removed as org_removed};
 pub use rotation::{Rotation, StepKeys};
-pub use session::SessionRow;
+pub use session::{NewSession, SessionRow};
 pub use token::{NewToken, TokenRow};
+pub use totp::{Proof, TotpRow, none_to_confirm};
 pub use user::{NewUser, UserRow};
 pub use user_certificate::UserCertificateRow;
 

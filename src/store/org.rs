@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::model::filter::Filter;
 use crate::model::id::OrgId;
-use crate::model::org::{Org, OrgName, Registration};
+use crate::model::org::{Contact, Org, OrgName, Registration};
 
 /// An organization with what only the service may see.
 #[derive(Clone)]
@@ -26,7 +26,7 @@ pub struct NewOrg {
 }
 
 const COLUMNS: &str =
-    "id, name, contacts, auth_code, recovery_recipient, created, clients, deposits";
+    "id, name, contacts, auth_code, recovery_recipient, created, clients, deposits, expires";
 
 fn read(row: &Row<'_>) -> Result<OrgRow> {
     let contacts: String = row.get(2)?;
@@ -44,6 +44,7 @@ fn read(row: &Row<'_>) -> Result<OrgRow> {
             },
             recovery_recipient: row.get(4)?,
             created: Timestamp(row.get(5)?),
+            expires: row.get::<_, Option<i64>>(8)?.map(Timestamp),
             clients: row.get::<_, i64>(6)?.unsigned_abs(),
             deposits: row.get::<_, i64>(7)?.unsigned_abs(),
         },
@@ -58,6 +59,18 @@ fn find(db: &Connection, name: &OrgName) -> Result<Option<OrgRow>> {
     rows.next()?.map(read).transpose()
 }
 
+fn written(contacts: &[Contact]) -> Result<String> {
+    serde_json::to_string(contacts).map_err(|error| Error::internal(error.to_string()))
+}
+
+fn set_contacts(db: &Connection, name: &OrgName, contacts: &[Contact]) -> Result<()> {
+    db.execute(
+        "UPDATE orgs SET contacts = ?2 WHERE name = ?1",
+        (name.as_str(), written(contacts)?),
+    )?;
+    Ok(())
+}
+
 pub(super) fn found(db: &Connection, name: &OrgName) -> Result<OrgRow> {
     find(db, name)?.ok_or_else(|| Error::not_found(format!("no organization is named `{name}`")))
 }
@@ -69,10 +82,9 @@ impl Store {
             if find(tx.db, &new.org.name)?.is_some() {
                 return Err(Error::conflict("name_taken", format!("an organization is named `{}` already", new.org.name)));
             }
-            let contacts = serde_json::to_string(&new.org.contacts).map_err(|error| Error::internal(error.to_string()))?;
             tx.db.execute(
-                "INSERT INTO orgs (id, name, contacts, auth_code, recovery_recipient, created, clients, deposits) VALUES (?1, ?2, ?3, ?4, NULL, ?5, 0, 0)",
-                (new.org.id.as_bytes(), new.org.name.as_str(), contacts, &new.auth_code, new.org.created.0),
+                "INSERT INTO orgs (id, name, contacts, auth_code, recovery_recipient, created, clients, deposits, expires) VALUES (?1, ?2, ?3, ?4, NULL, ?5, 0, 0, ?6)",
+                (new.org.id.as_bytes(), new.org.name.as_str(), written(&new.org.contacts)?, &new.auth_code, new.org.created.0, new.org.expires.map(|end| end.0)),
             )?;
             tx.db.execute("INSERT INTO org_keys VALUES (?1, ?2, ?3, ?4)", (new.org.id.as_bytes(), new.key.version, &new.key.wrapped, new.org.created.0))?;
             Ok(new.org)
@@ -125,6 +137,82 @@ impl Store {
             tx.db.execute(
                 "UPDATE orgs SET auth_code = ?2 WHERE name = ?1",
                 (name.as_str(), auth_code),
+            )?;
+            Ok(found(tx.db, &name)?.org)
+        })
+        .await
+    }
+
+    /// Those that are there already stay where they are.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid`: more than an organization may have.
+    pub async fn add_contacts(
+        &self,
+        change: Change,
+        name: OrgName,
+        contacts: Vec<Contact>,
+        most: usize,
+    ) -> Result<Org> {
+        self.change(change, 1_024, move |tx, event| {
+            let mut all = found(tx.db, &name)?.org.contacts;
+            let mut added = Vec::new();
+            for contact in contacts {
+                if !all.contains(&contact) {
+                    added.push(contact.to_string());
+                    all.push(contact);
+                }
+            }
+            if all.len() > most {
+                return Err(Error::invalid(
+                    "contacts",
+                    format!("an organization has up to {most} contacts"),
+                ));
+            }
+            event.detail = match added.as_slice() {
+                [] => "there already".to_owned(),
+                added => added.join(", "),
+            };
+            set_contacts(tx.db, &name, &all)?;
+            Ok(found(tx.db, &name)?.org)
+        })
+        .await
+    }
+
+    /// # Errors
+    /// `NotFound`: the organization, or the contact.
+    pub async fn remove_contact(
+        &self,
+        change: Change,
+        name: OrgName,
+        contact: Contact,
+    ) -> Result<Org> {
+        self.change(change, 512, move |tx, event| {
+            let mut all = found(tx.db, &name)?.org.contacts;
+            let Some(at) = all.iter().position(|known| *known == contact) else {
+                return Err(Error::not_found(format!(
+                    "`{contact}` is no contact of `{name}`"
+                )));
+            };
+            all.remove(at);
+            event.detail = contact.to_string();
+            set_contacts(tx.db, &name, &all)?;
+            Ok(found(tx.db, &name)?.org)
+        })
+        .await
+    }
+
+    /// None: it never ends.
+    pub async fn set_org_expiry(
+        &self,
+        change: Change,
+        name: OrgName,
+        expires: Option<Timestamp>,
+    ) -> Result<Org> {
+        self.change(change, 512, move |tx, _| {
+            tx.db.execute(
+                "UPDATE orgs SET expires = ?2 WHERE name = ?1",
+                (name.as_str(), expires.map(|end| end.0)),
             )?;
             Ok(found(tx.db, &name)?.org)
         })

@@ -10,6 +10,10 @@ const STORE: &[(&str, &str)] = &[
     ("0001_store", include_str!("migrations/0001_store.sql")),
     ("0002_release", include_str!("migrations/0002_release.sql")),
     (
+        "0003_orgs_users",
+        include_str!("migrations/0003_orgs_users.sql"),
+    ),
+    (
         "0004_user_certificates",
         include_str!("migrations/0004_user_certificates.sql"),
     ),
@@ -150,7 +154,9 @@ mod tests {
         ("org_keys", Reach::Replicated),
         ("orgs", Reach::Replicated),
         ("pending_parts", Reach::Local),
+        ("recovery_codes", Reach::Replicated),
         ("removed_orgs", Reach::Replicated),
+        ("second_factors", Reach::Replicated),
         ("sessions", Reach::Local),
         ("settings", Reach::Replicated),
         ("system_keys", Reach::Replicated),

@@ -2,6 +2,7 @@
 
 use rusqlite::OptionalExtension;
 
+use super::totp::{Proof, spend};
 use super::user::UserRow;
 use super::{Change, Store, Touches};
 use crate::clock::Timestamp;
@@ -12,49 +13,81 @@ pub struct SessionRow {
     pub user: UserRow,
     pub created: Timestamp,
     pub last_seen: Timestamp,
+    /// When its user last proved who he is, beyond having the cookie.
+    pub proven: Timestamp,
+}
+
+/// What a log-in, or another proof within a session, showed.
+pub struct NewSession {
+    pub hash: [u8; 32],
+    pub user: UserId,
+    /// The one that was checked: it may have changed since, and the user gone.
+    pub password: String,
+    pub proof: Option<Proof>,
+}
+
+fn changed_meanwhile(rows: usize) -> Result<()> {
+    if rows == 0 {
+        return Err(Error::not_found(
+            "the user or the password changed meanwhile",
+        ));
+    }
+    Ok(())
 }
 
 impl Store {
-    /// `password` is the one that was checked: it may have changed since, and the user gone.
+    /// # Errors
+    /// `NotFound` if the password changed since it was checked; what spending the proof says.
+    pub async fn add_session(&self, change: Change, new: NewSession, now: Timestamp) -> Result<()> {
+        self.change(change, 256, move |tx, event| {
+            event.detail = spend(tx.db, new.user, new.proof)?;
+            let added = tx.db.execute(
+                "INSERT INTO sessions (hash, user_id, created, last_seen, proven)
+                 SELECT ?1, id, ?4, ?4, ?4 FROM users WHERE id = ?2 AND password = ?3 AND disabled = 0",
+                (new.hash, new.user.as_bytes(), &new.password, now.0),
+            )?;
+            changed_meanwhile(added)
+        })
+        .await
+    }
+
+    /// Gives a session that is there another cookie, proven now.
     ///
     /// # Errors
-    /// `NotFound` if it did.
-    pub async fn add_session(
+    /// As `add_session`; `NotFound` also if the session is over.
+    pub async fn renew_session(
         &self,
         change: Change,
-        hash: [u8; 32],
-        (user, password): (UserId, String),
+        before: [u8; 32],
+        new: NewSession,
         now: Timestamp,
     ) -> Result<()> {
-        self.change(change, 256, move |tx, _| {
-            let added = tx.db.execute(
-                "INSERT INTO sessions (hash, user_id, created, last_seen)
-                 SELECT ?1, id, ?4, ?4 FROM users WHERE id = ?2 AND password = ?3 AND disabled = 0",
-                (hash, user.as_bytes(), &password, now.0),
+        self.change(change, 256, move |tx, event| {
+            event.detail = spend(tx.db, new.user, new.proof)?;
+            let renewed = tx.db.execute(
+                "UPDATE sessions SET hash = ?1, last_seen = ?4, proven = ?4 WHERE hash = ?5 AND user_id = ?2
+                 AND EXISTS (SELECT 1 FROM users WHERE id = ?2 AND password = ?3 AND disabled = 0)",
+                (new.hash, new.user.as_bytes(), &new.password, now.0, before),
             )?;
-            if added == 0 {
-                return Err(Error::not_found(
-                    "the user or the password changed meanwhile",
-                ));
-            }
-            Ok(())
+            changed_meanwhile(renewed)
         })
         .await
     }
 
     pub fn session(&self, hash: &[u8; 32]) -> Result<Option<SessionRow>> {
         self.readers.point(|db| {
-            let row: Option<([u8; 16], i64, i64)> = db
-                .prepare_cached("SELECT user_id, created, last_seen FROM sessions WHERE hash = ?1")?
-                .query_row([hash], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            let row: Option<([u8; 16], i64, i64, i64)> = db
+                .prepare_cached("SELECT user_id, created, last_seen, coalesce(proven, created) FROM sessions WHERE hash = ?1")?
+                .query_row([hash], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
                 .optional()?;
-            let Some((user, created, last_seen)) = row else {
+            let Some((user, created, last_seen, proven)) = row else {
                 return Ok(None);
             };
             Ok(Self::user_by_id(db, user)?.map(|user| SessionRow {
                 user,
                 created: Timestamp(created),
                 last_seen: Timestamp(last_seen),
+                proven: Timestamp(proven),
             }))
         })
     }

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, Row};
 
 use super::list::{Rows, Start, walk};
+use super::totp::clear;
 use super::{Change, Store};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
@@ -24,7 +25,8 @@ pub struct NewUser {
     pub password: String,
 }
 
-const SELECT: &str = "SELECT id, name, password, created, disabled FROM users";
+const SELECT: &str = "SELECT id, name, password, created, disabled,
+    EXISTS (SELECT 1 FROM second_factors f WHERE f.user_id = users.id AND f.confirmed IS NOT NULL) FROM users";
 
 fn read(db: &Connection, row: &Row<'_>) -> Result<UserRow> {
     let id: [u8; 16] = row.get(0)?;
@@ -35,6 +37,7 @@ fn read(db: &Connection, row: &Row<'_>) -> Result<UserRow> {
             grants: grants(db, &id)?,
             created: Timestamp(row.get(3)?),
             disabled: row.get(4)?,
+            second_factor: row.get(5)?,
         },
         password: row.get(2)?,
     })
@@ -67,7 +70,7 @@ fn find(db: &Connection, name: &UserName) -> Result<Option<UserRow>> {
     rows.next()?.map(|row| read(db, row)).transpose()
 }
 
-fn found(db: &Connection, name: &UserName) -> Result<UserRow> {
+pub(super) fn found(db: &Connection, name: &UserName) -> Result<UserRow> {
     find(db, name)?.ok_or_else(|| Error::not_found(format!("no user is named `{name}`")))
 }
 
@@ -178,7 +181,9 @@ impl Store {
     /// With its grants, tokens, sessions and certificates.
     pub async fn remove_user(&self, change: Change, name: UserName) -> Result<()> {
         self.change(change, 256, move |tx, _| {
-            let id = *found(tx.db, &name)?.user.id.as_bytes();
+            let user = found(tx.db, &name)?.user.id;
+            let id = *user.as_bytes();
+            clear(tx.db, user)?;
             for table in ["grants", "tokens", "sessions", "user_certificates"] {
                 tx.db
                     .execute(&format!("DELETE FROM {table} WHERE user_id = ?1"), [id])?;
@@ -205,6 +210,38 @@ impl Store {
             tx.db
                 .execute("DELETE FROM sessions WHERE user_id = ?1", [id])?;
             Ok(())
+        })
+        .await
+    }
+
+    /// A new password, and nothing left of before: enabled, without sessions, tokens and certificates, and without a
+    /// second factor if it is to be cleared.
+    pub async fn reset_user<T>(
+        &self,
+        change: Change,
+        name: UserName,
+        (password, clears): (String, bool),
+        answer: T,
+    ) -> Result<T>
+    where
+        T: serde::Serialize + serde::de::DeserializeOwned + Send + 'static,
+    {
+        self.change(change, 512, move |tx, _| {
+            let user = found(tx.db, &name)?.user.id;
+            tx.db.execute(
+                "UPDATE users SET password = ?2, disabled = 0 WHERE id = ?1",
+                (user.as_bytes(), &password),
+            )?;
+            for table in ["sessions", "tokens", "user_certificates"] {
+                tx.db.execute(
+                    &format!("DELETE FROM {table} WHERE user_id = ?1"),
+                    [user.as_bytes()],
+                )?;
+            }
+            if clears {
+                clear(tx.db, user)?;
+            }
+            Ok(answer)
         })
         .await
     }

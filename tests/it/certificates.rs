@@ -889,11 +889,10 @@ fn a_script_gives_the_password_at_each_start_sealed_too() {
         let tls = server.json(&["tls", "show"]);
         assert_eq!(tls["gui"]["installed"], json!(false));
         assert!(tls["fault"].as_str().unwrap().contains(why), "{tls}");
-        let health = server.health("/healthz").text();
-        assert!(
-            health.contains("certificates") && health.contains(why),
-            "{health}"
-        );
+        until(PATIENCE, || {
+            let health = server.health("/healthz").text();
+            health.contains("certificates") && health.contains(why)
+        });
         server.stop();
     }
     // Mended while it runs, sealed, and once it is open.
@@ -1494,11 +1493,10 @@ fn a_listeners_file_that_does_not_read_is_left_alone_with_all_that_it_names() {
         tls["minimum_version"], "tlsv1.3",
         "what the store says is in force"
     );
-    let health = server.health("/healthz").text();
-    assert!(
-        health.contains("listeners/2") && health.contains("\"red\""),
-        "{health}"
-    );
+    until(PATIENCE, || {
+        let health = server.health("/healthz").text();
+        health.contains("listeners/2") && health.contains("\"red\"")
+    });
     server
         .cli(&["tls", "install", "--cert", &chain])
         .fails(5)

@@ -98,6 +98,23 @@ pub struct ListDeposits {
     shared: bool,
     #[command(flatten)]
     list: ListArgs,
+    /// As an administrator, whatever client's home there is.
+    #[arg(skip)]
+    all: bool,
+}
+
+impl ListDeposits {
+    /// Those of all clients.
+    pub fn all(list: ListArgs) -> Self {
+        Self {
+            prefix: None,
+            labels: Vec::new(),
+            org: None,
+            shared: false,
+            list,
+            all: true,
+        }
+    }
 }
 
 #[derive(clap::Args, Debug)]
@@ -243,7 +260,7 @@ pub fn if_match(call: Call, version: Option<u32>) -> Call {
 }
 
 async fn list(args: ListDeposits, context: &Context) -> Result<()> {
-    let mut door = context.own(args.org.is_some())?;
+    let mut door = context.own(args.all || args.org.is_some())?;
     let path = match &args.org {
         Some(org) => format!("/v1/orgs/{org}/deposits"),
         None => "/v1/deposits".to_owned(),

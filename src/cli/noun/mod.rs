@@ -22,6 +22,7 @@ pub mod slot;
 pub mod status;
 pub mod tls;
 pub mod token;
+mod totp;
 pub mod user;
 mod user_certificate;
 

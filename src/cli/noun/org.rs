@@ -4,15 +4,20 @@ use std::path::PathBuf;
 
 use hyper::Method;
 
+use super::moment::Moment;
 use super::{ListArgs, org_key};
-use crate::api::org::{AddOrg, OrgWithCode, SetAuth, SetRecoveryRecipient};
-use crate::cli::client::{Call, Client};
+use crate::api::org::{
+    AddContacts, AddOrg, OrgWithCode, SetAuth, SetOrgExpiry, SetRecoveryRecipient,
+};
+use crate::cli::client::{Call, Client, percent};
 use crate::cli::door::Context;
 use crate::cli::files;
 use crate::cli::print::Printer;
+use crate::clock::{self, Timestamp};
 use crate::crypto::agefile;
 use crate::error::Result;
 use crate::model::org::{Contact, Org, OrgName, Registration};
+use crate::secret::Secret;
 
 #[derive(clap::Subcommand, Debug)]
 pub enum Verb {
@@ -23,6 +28,9 @@ pub enum Verb {
         /// Mail addresses of those responsible, separated by commas
         #[arg(long, value_delimiter = ',', value_name = "A@X,B@Y")]
         contacts: Vec<Contact>,
+        /// When it ends: 2027-01-31T00:00:00Z, or +90d, +12h, +30m from now; never if left out
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+        expires: Option<Moment>,
     },
     /// All organizations
     List(ListArgs),
@@ -63,6 +71,24 @@ pub enum Verb {
         #[arg(long)]
         wait: bool,
     },
+    /// Those responsible for an organization
+    #[command(subcommand)]
+    Contact(ContactVerb),
+    /// Set when an organization ends: its clients are refused from then on, its data is kept
+    SetExpiry {
+        /// The organization's name
+        name: OrgName,
+        /// 2027-01-31T00:00:00Z, or +90d, +12h, +30m from now
+        #[arg(
+            required_unless_present = "never",
+            conflicts_with = "never",
+            value_name = "TIME"
+        )]
+        time: Option<Moment>,
+        /// Have no end
+        #[arg(long)]
+        never: bool,
+    },
     /// Set the age recipient that the organization's clients add to whatever they encrypt
     RecoveryRecipient {
         /// The organization's name
@@ -76,13 +102,35 @@ pub enum Verb {
     },
 }
 
+#[derive(clap::Subcommand, Debug)]
+pub enum ContactVerb {
+    /// Add a contact
+    Add {
+        /// The organization's name
+        name: OrgName,
+        /// A mail address, such as root@kts01
+        address: Contact,
+    },
+    /// Remove a contact
+    Rm {
+        /// The organization's name
+        name: OrgName,
+        /// As `org show` has it
+        address: Contact,
+    },
+}
+
 pub async fn run(verb: Verb, context: &Context) -> Result<()> {
     let mut client = context.admin()?;
     let out = &context.out;
     match verb {
-        Verb::Add { name, contacts } => {
-            let call = Call::new(Method::POST, "/v1/orgs").json(&AddOrg { name, contacts })?;
-            let org: OrgWithCode = client.json(call).await?;
+        Verb::Add {
+            name,
+            contacts,
+            expires,
+        } => {
+            let expires = expires.map(|it| it.from(clock::now()));
+            let org = add(&mut client, name, contacts, expires).await?;
             out.talk(&format!(
                 "organization {} is added; a client that registers with its code is active at once",
                 org.org.name
@@ -112,14 +160,30 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
         }
         Verb::SetAuth { name, secret_file } => {
             let code = files::read_secret(&secret_file)?;
-            let request = SetAuth {
-                auth_code: code.expose().clone(),
+            set_auth(&mut client, &name, &code, out).await
+        }
+        Verb::Contact(ContactVerb::Add { name, address }) => {
+            let org = add_contacts(&mut client, &name, vec![address]).await?;
+            told_contacts(out, &org)
+        }
+        Verb::Contact(ContactVerb::Rm { name, address }) => {
+            let path = format!("/v1/orgs/{name}/contacts/{}", percent(address.as_str()));
+            let org: Org = client.json(Call::new(Method::DELETE, path)).await?;
+            told_contacts(out, &org)
+        }
+        Verb::SetExpiry { name, time, .. } => {
+            let request = SetOrgExpiry {
+                expires: time.map(|it| it.from(clock::now())),
             };
-            let call = Call::new(Method::PUT, format!("/v1/orgs/{name}/auth")).json(&request)?;
-            let org: OrgWithCode = client.json(call).await?;
-            out.talk(&match org.org.registration {
-                Registration::Code => format!("clients of {name} register with the new code now; without it they wait for approval"),
-                Registration::Open => format!("clients of {name} are active as soon as they register now, without a code"),
+            let call = Call::new(Method::PUT, format!("/v1/orgs/{name}/expiry")).json(&request)?;
+            let org: Org = client.json(call).await?;
+            out.talk(&match org.expires {
+                Some(end) if org.is_over(clock::now()) => format!(
+                    "{name} has ended ({}): its clients are refused, what is stored is kept",
+                    out.time(end)
+                ),
+                Some(end) => format!("{name} ends {}", out.time(end)),
+                None => format!("{name} has no end"),
             });
             out.document(&org).map(|_| ())
         }
@@ -146,6 +210,61 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
     }
 }
 
+/// Makes an organization; the answer has its code.
+pub async fn add(
+    client: &mut Client,
+    name: OrgName,
+    contacts: Vec<Contact>,
+    expires: Option<Timestamp>,
+) -> Result<OrgWithCode> {
+    let request = AddOrg {
+        name,
+        contacts,
+        expires,
+    };
+    let call = Call::new(Method::POST, "/v1/orgs").json(&request)?;
+    client.json(call).await
+}
+
+pub async fn add_contacts(
+    client: &mut Client,
+    name: &OrgName,
+    contacts: Vec<Contact>,
+) -> Result<Org> {
+    let call = Call::new(Method::POST, format!("/v1/orgs/{name}/contacts"));
+    client.json(call.json(&AddContacts { contacts })?).await
+}
+
+pub fn told_contacts(out: &Printer, org: &Org) -> Result<()> {
+    out.talk(&match contacts(org).as_str() {
+        "" => format!("{} has no contact", org.name),
+        all => format!("the contacts of {} are {all}", org.name),
+    });
+    out.document(org).map(|_| ())
+}
+
+pub async fn set_auth(
+    client: &mut Client,
+    name: &OrgName,
+    code: &Secret<String>,
+    out: &Printer,
+) -> Result<()> {
+    let request = SetAuth {
+        auth_code: code.expose().clone(),
+    };
+    let call = Call::new(Method::PUT, format!("/v1/orgs/{name}/auth")).json(&request)?;
+    let org: OrgWithCode = client.json(call).await?;
+    out.talk(&match org.org.registration {
+        Registration::Code => format!(
+            "clients of {name} register with the new code now; without it they wait for approval"
+        ),
+        Registration::Open => {
+            format!("clients of {name} are active as soon as they register now, without a code")
+        }
+    });
+    out.document(&org).map(|_| ())
+}
+
 pub async fn show(client: &mut Client, name: &OrgName) -> Result<OrgWithCode> {
     client.json(Call::get(format!("/v1/orgs/{name}"))).await
 }
@@ -169,6 +288,7 @@ const COLUMNS: &[&str] = &[
     "contacts",
     "recovery",
     "created",
+    "expires",
 ];
 
 fn row(out: &Printer, org: &Org) -> Vec<String> {
@@ -180,6 +300,7 @@ fn row(out: &Printer, org: &Org) -> Vec<String> {
         contacts(org),
         org.recovery_recipient.clone().unwrap_or_default(),
         out.time(org.created),
+        out.maybe_time(org.expires),
     ]
 }
 
@@ -198,6 +319,7 @@ fn fields(out: &Printer, org: &OrgWithCode) -> Vec<(&'static str, String)> {
         ("clients", it.clients.to_string()),
         ("deposits", it.deposits.to_string()),
         ("created", out.time(it.created)),
+        ("expires", out.maybe_time(it.expires)),
     ]
 }
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use hyper::Method;
 
-use super::{ListArgs, user_certificate};
+use super::{ListArgs, totp, user_certificate};
 use crate::api::user::{AddUser, EditUser, SetPassword};
 use crate::cli::client::{Call, with_query};
 use crate::cli::door::Context;
@@ -61,6 +61,20 @@ pub enum Verb {
         /// A file with the password, 12 to 1,024 bytes (`-`: stdin)
         #[arg(long, value_name = "FILE")]
         password_file: PathBuf,
+    },
+    /// Second factors: codes of an authenticator app, beside the password
+    #[command(subcommand)]
+    Totp(totp::Verb),
+    /// Make up a new password, and print it, this once; the user is enabled, its sessions, tokens and
+    /// certificates end
+    ///
+    /// On the server's own machine alone, over the admin socket.
+    Reset {
+        /// The user's name
+        name: UserName,
+        /// Also take the second factor away
+        #[arg(long)]
+        clear_second_factor: bool,
     },
     /// Give a role, on one organization or on all; the user's sessions and tokens end
     Grant {
@@ -125,7 +139,7 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
         }
         Verb::List(list) => {
             let mut client = context.admin()?;
-            let columns = &["name", "roles", "state", "created"];
+            let columns = &["name", "roles", "state", "second factor", "created"];
             list.run(&mut client, "/v1/users", vec![], out, columns, row)
                 .await
         }
@@ -159,6 +173,11 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
             ));
             Ok(())
         }
+        Verb::Totp(verb) => totp::run(verb, context).await,
+        Verb::Reset {
+            name,
+            clear_second_factor,
+        } => totp::reset(name, clear_second_factor, context).await,
         Verb::Grant { name, role } => grant(context, &name, role.0).await,
         Verb::Revoke { name, role } => revoke(context, &name, role.0).await,
     }
@@ -202,7 +221,7 @@ async fn changed(context: &Context, call: Call, what: &str) -> Result<()> {
     context.out.document(&user).map(|_| ())
 }
 
-fn path(name: &UserName) -> String {
+pub(super) fn path(name: &UserName) -> String {
     format!("/v1/users/{name}")
 }
 
@@ -211,6 +230,7 @@ fn row(out: &Printer, user: &User) -> Vec<String> {
         user.name.to_string(),
         grants(user),
         state(user).to_owned(),
+        if user.second_factor { "yes" } else { "no" }.to_owned(),
         out.time(user.created),
     ]
 }
@@ -221,6 +241,10 @@ fn fields(out: &Printer, user: &User) -> Vec<(&'static str, String)> {
         ("id", user.id.to_string()),
         ("roles", grants(user)),
         ("state", state(user).to_owned()),
+        (
+            "second factor",
+            if user.second_factor { "yes" } else { "no" }.to_owned(),
+        ),
         ("created", out.time(user.created)),
     ]
 }

@@ -669,6 +669,32 @@ static OTHERS: &[Route] = &[
     .takes(Takes::Json("SetRecoveryRecipient"))
     .gives(json!(200, "Org")),
     route(
+        Verb::Post,
+        "/v1/orgs/{org}/contacts",
+        Action::OrgContacts,
+        "Add contacts; those that are there already stay",
+        run!(org::add_contacts),
+    )
+    .takes(Takes::Json("AddContacts"))
+    .gives(json!(200, "Org")),
+    route(
+        Verb::Delete,
+        "/v1/orgs/{org}/contacts/{contact}",
+        Action::OrgContacts,
+        "Remove a contact",
+        run!(org::remove_contact),
+    )
+    .gives(json!(200, "Org")),
+    route(
+        Verb::Put,
+        "/v1/orgs/{org}/expiry",
+        Action::OrgChange,
+        "Set when an organization ends; its clients are refused from then on, its data is kept",
+        run!(org::set_expiry),
+    )
+    .takes(Takes::Json("SetOrgExpiry"))
+    .gives(json!(200, "Org")),
+    route(
         Verb::Get,
         "/v1/orgs/{org}/groups",
         Action::DepositRead,
@@ -800,6 +826,43 @@ static OTHERS: &[Route] = &[
     .gives(NOTHING),
     route(
         Verb::Post,
+        "/v1/users/{user}/totp",
+        Action::OwnUser,
+        "Begin a second factor: a secret for an authenticator app, shown this once",
+        run!(user::totp_enroll),
+    )
+    .takes(Takes::Json("EnrollTotp"))
+    .gives(json!(201, "TotpEnrolled")),
+    route(
+        Verb::Post,
+        "/v1/users/{user}/totp/confirm",
+        Action::OwnUser,
+        "Put a second factor in force with its first code; the recovery codes are shown this once",
+        run!(user::totp_confirm),
+    )
+    .takes(Takes::Json("ConfirmTotp"))
+    .gives(json!(200, "RecoveryCodes")),
+    route(
+        Verb::Post,
+        "/v1/users/{user}/totp/remove",
+        Action::OwnUser,
+        "Take a second factor away, with its recovery codes; ends the user's sessions",
+        run!(user::totp_remove),
+    )
+    .takes(Takes::Json("RemoveTotp"))
+    .gives(NOTHING),
+    route(
+        Verb::Post,
+        "/v1/users/{user}/reset",
+        Action::UserChange,
+        "The way back in: a new password, shown this once; ends the user's sessions, tokens and certificates",
+        run!(user::reset),
+    )
+    .on(SOCKET)
+    .takes(Takes::Json("ResetUser"))
+    .gives(json!(200, "UserReset")),
+    route(
+        Verb::Post,
         "/v1/users/{user}/grants",
         Action::UserChange,
         "Grant a role",
@@ -910,6 +973,16 @@ static OTHERS: &[Route] = &[
     )
     .on(GUI)
     .gives(json!(200, "Session")),
+    route(
+        Verb::Post,
+        "/v1/sessions/current/prove",
+        Action::OwnUser,
+        "Give password and code again; the session goes on under a new cookie",
+        run!(session::prove),
+    )
+    .on(GUI)
+    .takes(Takes::Json("Prove"))
+    .gives(&[Gives(200, Content::Json("Session"), &["set-cookie"])]),
     route(
         Verb::Delete,
         "/v1/sessions/current",

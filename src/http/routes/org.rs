@@ -55,3 +55,33 @@ pub(super) async fn set_recovery_recipient(call: Call) -> Result<Response> {
             .await?,
     )
 }
+
+pub(super) async fn add_contacts(call: Call) -> Result<Response> {
+    let org = call.param("org")?;
+    reply::ok(
+        &call
+            .service()
+            .org_add_contacts(&call.ctx, &org, call.json()?)
+            .await?,
+    )
+}
+
+pub(super) async fn remove_contact(call: Call) -> Result<Response> {
+    let (org, contact) = (call.param("org")?, call.param("contact")?);
+    reply::ok(
+        &call
+            .service()
+            .org_remove_contact(&call.ctx, &org, contact)
+            .await?,
+    )
+}
+
+pub(super) async fn set_expiry(call: Call) -> Result<Response> {
+    let org = call.param("org")?;
+    reply::ok(
+        &call
+            .service()
+            .org_set_expiry(&call.ctx, &org, call.json()?)
+            .await?,
+    )
+}

@@ -25,6 +25,19 @@ pub(super) async fn open(call: Call) -> Result<Response> {
     )
 }
 
+pub(super) async fn prove(call: Call) -> Result<Response> {
+    let opened = call
+        .service()
+        .session_prove(&call.ctx, call.cookie()?, call.json()?)
+        .await?;
+    let response = reply::ok(&opened.session)?;
+    reply::with(
+        response,
+        header::SET_COOKIE,
+        &format!("{COOKIE}={}; {GUARDED}", opened.cookie.expose()),
+    )
+}
+
 pub(super) async fn show(call: Call) -> Result<Response> {
     reply::ok(
         &call

@@ -57,6 +57,45 @@ pub(super) async fn set_password(call: Call) -> Result<Response> {
     Ok(reply::nothing())
 }
 
+pub(super) async fn totp_enroll(call: Call) -> Result<Response> {
+    let user = call.param("user")?;
+    reply::json(
+        StatusCode::CREATED,
+        &call
+            .service()
+            .totp_enroll(&call.ctx, &user, call.json()?)
+            .await?,
+    )
+}
+
+pub(super) async fn totp_confirm(call: Call) -> Result<Response> {
+    let user = call.param("user")?;
+    reply::ok(
+        &call
+            .service()
+            .totp_confirm(&call.ctx, &user, call.json()?)
+            .await?,
+    )
+}
+
+pub(super) async fn totp_remove(call: Call) -> Result<Response> {
+    let user = call.param("user")?;
+    call.service()
+        .totp_remove(&call.ctx, &user, call.json()?)
+        .await?;
+    Ok(reply::nothing())
+}
+
+pub(super) async fn reset(call: Call) -> Result<Response> {
+    let user = call.param("user")?;
+    reply::ok(
+        &call
+            .service()
+            .user_reset(&call.ctx, &user, call.json()?)
+            .await?,
+    )
+}
+
 pub(super) async fn grant(call: Call) -> Result<Response> {
     reply::ok(
         &call

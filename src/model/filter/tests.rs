@@ -47,6 +47,7 @@ fn org() -> Org {
         registration: Registration::Code,
         recovery_recipient: Some("age1".to_owned()),
         created: now(),
+        expires: Some(Timestamp(1)),
         clients: 1,
         deposits: 2,
     }
@@ -68,6 +69,7 @@ fn user() -> User {
         ],
         created: now(),
         disabled: false,
+        second_factor: false,
     }
 }
 

@@ -6,7 +6,7 @@ use crate::model::audit::Object;
 use crate::model::deposit::DepositName;
 use crate::model::id::{ClientId, DepositId, OrgId};
 use crate::model::org::OrgName;
-use crate::service::access::{Action, Target};
+use crate::service::access::{self, Action, Target};
 use crate::service::caller::{Context, Identity};
 use crate::service::{Service, object};
 use crate::store;
@@ -197,6 +197,14 @@ impl Service {
                         false => "this deposit belongs to another client of the organization",
                     },
                 )
+            }),
+            // Whoever looks into other organizations learns nothing of what they have.
+            (_, Which::Id(id)) => checked.map_err(|error| {
+                let sees = access::decide(&ctx.identity, Action::DepositRead, &Target::Org(org));
+                match (sees, self.somewhere(ctx, action)) {
+                    (Err(_), Ok(())) => Error::not_found(format!("no deposit has the id {id}")),
+                    _ => error,
+                }
             }),
             _ => checked,
         }

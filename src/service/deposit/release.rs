@@ -83,7 +83,14 @@ impl Service {
             },
             which,
             object.clone(),
-        )?;
+        )
+        .map_err(|error| match (error.kind, version) {
+            // In the words of one that is not there.
+            (Kind::NotFound, Some(version)) => {
+                Error::not_found(format!("{}, or it has no version {version}", error.public))
+            }
+            _ => error,
+        })?;
         if let Some(since) = sealed.head.deleted {
             return Err(Error::new(
                 Kind::NotFound,

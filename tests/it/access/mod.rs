@@ -228,8 +228,13 @@ fn came(case: &Case, letter: char, answer: &Answer) -> Came {
             Came::Absent
         }
         401 | 403 => Came::Refused,
-        // A client learns nothing of what another organization has.
-        404 if letter == 'c' && case.path.contains("$other") => Came::Refused,
+        // Whoever is of one organization learns nothing of what another one has.
+        404 if "cOQ".contains(letter)
+            && case.path.contains("$other")
+            && !case.may.contains(letter) =>
+        {
+            Came::Refused
+        }
         // By name alone, whoever is no client is asked for the organization.
         400 if case.may == "c"
             && letter != 'c'

@@ -227,6 +227,41 @@ pub const CASES: &[Case] = &[
         r#"{"recipient":null}"#,
         ADMINISTRATORS,
     ),
+    case(
+        "POST",
+        "/v1/orgs/{org}/contacts",
+        "/v1/orgs/acme/contacts",
+        r#"{"contacts":["root@kts01"]}"#,
+        ADMINISTRATORS_IN_ACME,
+    ),
+    case(
+        "POST",
+        "/v1/orgs/{org}/contacts",
+        "/v1/orgs/other/contacts",
+        r#"{"contacts":["root@kts01"]}"#,
+        ADMINISTRATORS,
+    ),
+    case(
+        "DELETE",
+        "/v1/orgs/{org}/contacts/{contact}",
+        "/v1/orgs/acme/contacts/root@kts01",
+        "",
+        ADMINISTRATORS_IN_ACME,
+    ),
+    case(
+        "DELETE",
+        "/v1/orgs/{org}/contacts/{contact}",
+        "/v1/orgs/other/contacts/root@kts01",
+        "",
+        ADMINISTRATORS,
+    ),
+    case(
+        "PUT",
+        "/v1/orgs/{org}/expiry",
+        "/v1/orgs/acme/expiry",
+        r#"{"expires":"9999-01-01T00:00:00Z"}"#,
+        ADMINISTRATORS,
+    ),
     // Groups of clients.
     case(
         "GET",
@@ -927,6 +962,49 @@ pub const CASES: &[Case] = &[
     ),
     case(
         "POST",
+        "/v1/users/{user}/totp",
+        "/v1/users/someone/totp",
+        "{}",
+        ADMINISTRATORS,
+    ),
+    case(
+        "POST",
+        "/v1/users/{user}/totp",
+        "/v1/users/chief/totp",
+        "{}",
+        SUPERUSERS,
+    ),
+    case(
+        "POST",
+        "/v1/users/{user}/totp/confirm",
+        "/v1/users/roleless-two/totp/confirm",
+        r#"{"code":"000000"}"#,
+        ADMINISTRATORS,
+    ),
+    case(
+        "POST",
+        "/v1/users/{user}/totp/remove",
+        "/v1/users/someone/totp/remove",
+        "{}",
+        ADMINISTRATORS,
+    ),
+    case(
+        "POST",
+        "/v1/users/{user}/totp/remove",
+        "/v1/users/chief/totp/remove",
+        "{}",
+        SUPERUSERS,
+    ),
+    case(
+        "POST",
+        "/v1/users/{user}/reset",
+        "/v1/users/someone/reset",
+        "{}",
+        "L",
+    )
+    .on("S"),
+    case(
+        "POST",
         "/v1/users/{user}/grants",
         "/v1/users/someone/grants",
         r#"{"role":"administrator","org":null}"#,
@@ -1167,6 +1245,14 @@ pub const CASES: &[Case] = &[
         "kc",
     )
     .on("C"),
+    case(
+        "POST",
+        "/v1/sessions/current/prove",
+        "/v1/sessions/current/prove",
+        r#"{"short":1}"#,
+        "SAOPQUE",
+    )
+    .on("G"),
     case(
         "DELETE",
         "/v1/sessions/current",

@@ -247,6 +247,7 @@ fn new_org(dice: &mut Dice, now: Timestamp) -> Org {
         registration: Registration::Code,
         recovery_recipient: None,
         created: now,
+        expires: None,
         clients: 0,
         deposits: 0,
     }

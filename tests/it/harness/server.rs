@@ -275,7 +275,7 @@ impl Server {
         });
         let field = |name: &str| ready[name].as_str().unwrap().to_owned();
         self.client_url = field("client_url");
-        self.gui_url = field("gui_url");
+        self.gui_url = ready["gui_url"].as_str().unwrap_or_default().to_owned();
         self.health_url = field("health_url");
         self.fingerprint = field("server_fingerprint");
         self.pid = u32::try_from(ready["pid"].as_u64().unwrap()).unwrap();
