@@ -14,6 +14,9 @@ use crate::os;
 
 const BEFORE: &str = "live.before-";
 
+/// What a folder is called while it is taken away.
+const GOING: &str = "live.going";
+
 #[derive(Clone, Debug)]
 pub struct Folder {
     root: PathBuf,
@@ -316,9 +319,15 @@ pub fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Takes a folder away with all that is in it, if it is there.
+/// Takes a folder away with all that is in it, if it is there. Under another name first, so that a crash
+/// leaves none that is half there under its own.
 pub fn remove_folder(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
+    let going = path.with_file_name(GOING);
+    let removed = match fs::remove_dir_all(&going) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => fs::rename(path, &going).and_then(|()| fs::remove_dir_all(&going)),
+    };
+    match removed {
         Ok(()) => sync_parent(path),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(failed("remove", path, error)),

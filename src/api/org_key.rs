@@ -17,10 +17,16 @@ pub struct OrgKey {
 }
 
 /// How far it is, in deposits.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct KeyRotation {
     pub done: u64,
     /// As they were counted when it began.
     pub total: u64,
     pub started: Timestamp,
+    /// Versions that do not open.
+    pub failed: u64,
+    /// The first deposit that has one.
+    pub first_failed: Option<String>,
+    /// It went through; because of what does not open, the older keys stay.
+    pub ended: bool,
 }

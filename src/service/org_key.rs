@@ -3,7 +3,7 @@
 //! restart, and stays readable throughout. When nothing lies under them any more, the older keys go.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -25,10 +25,12 @@ pub async fn rotate_all(service: Weak<Service>, begun: Arc<Notify>) {
         let Some(open) = service.upgrade() else {
             return;
         };
+        let began = Instant::now();
         let step = open.rotation_step().await;
         drop(open);
         match step {
-            Ok(true) => tokio::task::yield_now().await,
+            // Others have as much time as it took.
+            Ok(true) => tokio::time::sleep(began.elapsed().min(AGAIN)).await,
             Ok(false) => begun.notified().await,
             Err(error) => {
                 log::warn!(error:? = error; "deposits are not sealed anew; trying again");
@@ -62,6 +64,9 @@ impl Service {
                 done: it.done,
                 total: it.total,
                 started: it.started,
+                failed: it.failed,
+                first_failed: it.first_failed,
+                ended: it.ended,
             }),
         })
     }
@@ -103,6 +108,9 @@ impl Service {
                 done: 0,
                 total: row.deposits,
                 started: now,
+                failed: 0,
+                first_failed: None,
+                ended: false,
             }),
         };
         let begun = self
@@ -116,7 +124,9 @@ impl Service {
 
     /// One step of the oldest rotation; false if there is none.
     async fn rotation_step(&self) -> Result<bool> {
-        let Some(rotation) = self.store.rotations(None)?.into_iter().next() else {
+        let rotations = self.store.rotations(None)?;
+        self.report_rotations(&rotations);
+        let Some(rotation) = rotations.into_iter().find(|it| !it.ended) else {
             return Ok(false);
         };
         self.store.room()?;
@@ -127,14 +137,29 @@ impl Service {
         let own = Self::own_context();
         let org = org_object(rotation.org, &rotation.org_name);
         let change = self.change(&own, "org.key_rotated", org, clock::now());
-        let ended = self
-            .store
-            .end_rotation(change, rotation.org, rotation.version)
-            .await;
+        let ended = self.store.end_rotation(change, rotation).await;
         match ended {
             // A newer one has begun meanwhile, or the organization is gone.
             Err(error) if error.kind == Kind::NotFound => Ok(true),
             ended => ended.map(|()| true),
+        }
+    }
+
+    /// Says on the board whose rotation met what does not open.
+    fn report_rotations(&self, rotations: &[Rotation]) {
+        const BOARD: &str = "organization keys";
+        match rotations.iter().find(|it| it.failed > 0) {
+            None => self.board.green(BOARD),
+            Some(it) => self.board.amber(
+                BOARD,
+                &format!(
+                    "{} versions of deposits in {} do not open, `{}` among them: their disk or row is damaged",
+                    it.failed,
+                    it.org_name,
+                    it.first_failed.as_deref().unwrap_or_default()
+                ),
+                "store them anew, or purge them, then `strongroom org rotate-key` again: the older keys stay until then",
+            ),
         }
     }
 

@@ -22,6 +22,7 @@ use crate::os;
 
 const FORMAT: &str = "strongroom-copy/1";
 const MARK: &str = "copy.json";
+const SEAL: &str = "seal.json";
 const MOST_BYTES: u64 = 4_096;
 
 /// Which state of the store a copy holds.
@@ -64,9 +65,9 @@ impl Mark {
         })
     }
 
-    /// How many changes a later state has that this one has not.
+    /// How many events a later state has that this one has not.
     pub fn lost(&self, live: &Self) -> u64 {
-        live.revision.saturating_sub(self.revision)
+        live.events.saturating_sub(self.events)
     }
 
     /// Whether it is of the same state, whenever it was made, and whether or not access.db was brought
@@ -121,9 +122,16 @@ pub fn settle(folder: &Folder) -> Result<()> {
     }
     for migration in folder.befores()? {
         let path = folder.before(migration);
-        if !path.join(MARK).exists() {
-            folder::remove_folder(&folder.undone())?;
-            folder::rename(&path, &folder.undone())?;
+        if path.join(MARK).exists() {
+            continue;
+        }
+        // A copy never held the slots; what was served did.
+        match path.join(SEAL).exists() {
+            true => {
+                folder::remove_folder(&folder.undone())?;
+                folder::rename(&path, &folder.undone())?;
+            }
+            false => folder::remove_folder(&path)?,
         }
     }
     Ok(())

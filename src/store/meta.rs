@@ -72,6 +72,10 @@ const CONTRADICTIONS: &[(&str, &str)] = &[
          + (SELECT count(*) FROM clients WHERE org NOT IN (SELECT id FROM orgs UNION SELECT id FROM removed_orgs))",
     ),
     (
+        "versions under a key that is not there",
+        "SELECT count(*) FROM deposit_versions v JOIN deposits d ON d.id = v.deposit WHERE NOT EXISTS (SELECT 1 FROM org_keys k WHERE k.org = d.org AND printf('%08X', k.version) = hex(substr(v.body, 7, 4)))",
+    ),
+    (
         "gaps in the numbers of the events",
         "SELECT coalesce(max(number), 0) - count(*) FROM events",
     ),

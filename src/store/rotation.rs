@@ -1,6 +1,8 @@
 //! An organization's key made anew: a newer version is there at once, and what lies under older ones is
 //! sealed anew in steps, each a transaction of its own, until the older ones can go.
 
+use std::time::{Duration, Instant};
+
 use rusqlite::{Connection, OptionalExtension};
 
 use super::deposit::{Which, body_aad};
@@ -14,7 +16,8 @@ use crate::secret::Locked;
 
 /// A step ends at so many versions or bytes, so that others have their turn.
 const STEP: usize = 64;
-const STEP_BYTES: usize = 4 << 20;
+const STEP_BYTES: usize = 1 << 20;
+const LONGEST_STEP: Duration = Duration::from_millis(20);
 
 /// How far a rotation is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +30,11 @@ pub struct Rotation {
     pub done: u64,
     pub total: u64,
     pub started: Timestamp,
+    /// Versions that did not open, and the first deposit that has one.
+    pub failed: u64,
+    pub first_failed: Option<String>,
+    /// It went through; what did not open keeps the older keys.
+    pub ended: bool,
 }
 
 /// The keys that a step needs.
@@ -40,6 +48,8 @@ struct Position {
     name: String,
     version: i64,
     done: i64,
+    failed: i64,
+    first_failed: String,
 }
 
 /// A version as the step reads it.
@@ -82,7 +92,7 @@ impl Store {
                 ));
             }
             tx.db.execute(
-                "INSERT OR REPLACE INTO key_rotations SELECT id, ?2, '', 0, 0, deposits, ?3 FROM orgs WHERE id = ?1",
+                "INSERT OR REPLACE INTO key_rotations SELECT id, ?2, '', 0, 0, deposits, ?3, 0, '', 0 FROM orgs WHERE id = ?1",
                 (org.as_bytes(), key.version, time.0),
             )?;
             Ok(answer)
@@ -93,15 +103,19 @@ impl Store {
     /// The rotations that are not at their end, of one organization or of all.
     pub fn rotations(&self, org: Option<OrgId>) -> Result<Vec<Rotation>> {
         self.readers.point(|db| {
-            let mut statement = db.prepare_cached("SELECT r.org, r.version, r.done, r.total, r.started, o.name FROM key_rotations r JOIN orgs o ON o.id = r.org WHERE ?1 IS NULL OR r.org = ?1 ORDER BY r.started")?;
+            let mut statement = db.prepare_cached("SELECT r.org, r.version, r.done, r.total, r.started, o.name, r.failed, r.first, r.ended FROM key_rotations r JOIN orgs o ON o.id = r.org WHERE ?1 IS NULL OR r.org = ?1 ORDER BY r.started")?;
             let rows = statement.query_map([org.map(|org| *org.as_bytes())], |row| {
                 Ok(Rotation {
                     org: OrgId(uuid::Uuid::from_bytes(row.get(0)?)),
                     version: row.get(1)?,
-                    done: row.get::<_, i64>(2)?.unsigned_abs(),
+                    // Deposits come and go meanwhile.
+                    done: row.get::<_, i64>(2)?.min(row.get(3)?).unsigned_abs(),
                     total: row.get::<_, i64>(3)?.unsigned_abs(),
                     started: Timestamp(row.get(4)?),
                     org_name: row.get::<_, String>(5)?,
+                    failed: row.get::<_, i64>(6)?.unsigned_abs(),
+                    first_failed: Some(row.get::<_, String>(7)?).filter(|name| !name.is_empty()),
+                    ended: row.get(8)?,
                 })
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
@@ -116,15 +130,13 @@ impl Store {
                 return Ok(false);
             };
             let (mut versions, mut bytes, mut more) = (0, 0, true);
-            while versions < STEP && bytes < STEP_BYTES {
+            let began = Instant::now();
+            while versions < STEP && bytes < STEP_BYTES && began.elapsed() < LONGEST_STEP {
                 let Some(id) = deposit_at(tx.db, org, &at)? else {
                     match next_name(tx.db, org, &at.name)? {
                         Some(name) => {
-                            at = Position {
-                                name,
-                                version: 0,
-                                done: at.done + 1,
-                            };
+                            at.done += i64::from(!at.name.is_empty());
+                            (at.name, at.version) = (name, 0);
                             continue;
                         }
                         None => {
@@ -139,35 +151,56 @@ impl Store {
                 };
                 at.version = i64::from(row.version);
                 versions += 1;
-                if envelope::key_id(&row.body)? == keys.newest.0 {
+                if envelope::key_id(&row.body).is_ok_and(|under| under == keys.newest.0) {
                     continue;
                 }
                 bytes += row.body.len();
-                seal_anew(tx.db, org, id, &row, &keys)?;
+                let sealed = match sealed_anew(org, id, &row, &keys) {
+                    Ok(sealed) => sealed,
+                    Err(error) => {
+                        log::error!(deposit = at.name.as_str(), version = row.version, error:? = error; "a version does not open, and is not sealed anew");
+                        at.failed += 1;
+                        if at.first_failed.is_empty() {
+                            at.first_failed.clone_from(&at.name);
+                        }
+                        continue;
+                    }
+                };
+                put_in_place(tx.db, id, &row, sealed)?;
                 if let Ok(name) = at.name.parse::<DepositName>() {
                     tx.outdates([Which::Name(org, name), Which::Id(id)]);
                 }
             }
             tx.db
                 .prepare_cached(
-                    "UPDATE key_rotations SET name = ?2, of_name = ?3, done = ?4 WHERE org = ?1",
+                    "UPDATE key_rotations SET name = ?2, of_name = ?3, done = ?4, failed = ?5, first = ?6 WHERE org = ?1",
                 )?
-                .execute((org.as_bytes(), &at.name, at.version, at.done))?;
+                .execute((org.as_bytes(), &at.name, at.version, at.done, at.failed, &at.first_failed))?;
             Ok(more)
         })
         .await
     }
 
-    /// Nothing lies under older keys any more: they go, and the rotation with them.
-    pub async fn end_rotation(&self, change: Change, org: OrgId, version: u32) -> Result<()> {
+    /// It went through. Where everything opened, nothing lies under older keys any more: they go, and
+    /// the rotation with them. Else both stay, until the next rotation.
+    pub async fn end_rotation(&self, change: Change, rotation: Rotation) -> Result<()> {
         self.change(change, 512, move |tx, event| {
-            let ended = tx.db.execute(
-                "DELETE FROM key_rotations WHERE org = ?1 AND version = ?2",
-                (org.as_bytes(), version),
-            )?;
-            if ended == 0 {
-                return Err(Error::not_found("the rotation is not there any more"));
+            let (org, version) = (rotation.org, rotation.version);
+            let failed: Option<i64> = tx
+                .db
+                .query_row(
+                    "SELECT failed FROM key_rotations WHERE org = ?1 AND version = ?2 AND ended = 0",
+                    (org.as_bytes(), version),
+                    |row| row.get(0),
+                )
+                .optional()?;
+            let failed = failed.ok_or_else(|| Error::not_found("the rotation is not there any more"))?;
+            if failed > 0 {
+                tx.db.execute("UPDATE key_rotations SET ended = 1 WHERE org = ?1", [org.as_bytes()])?;
+                event.detail = format!("key {version}: {failed} versions did not open, the older keys stay");
+                return Ok(());
             }
+            tx.db.execute("DELETE FROM key_rotations WHERE org = ?1", [org.as_bytes()])?;
             let gone = tx.db.execute(
                 "DELETE FROM org_keys WHERE org = ?1 AND version < ?2",
                 (org.as_bytes(), version),
@@ -192,13 +225,15 @@ impl Store {
 
 fn position(db: &Connection, org: OrgId, version: u32) -> Result<Option<Position>> {
     let mut statement = db.prepare_cached(
-        "SELECT name, of_name, done FROM key_rotations WHERE org = ?1 AND version = ?2",
+        "SELECT name, of_name, done, failed, first FROM key_rotations WHERE org = ?1 AND version = ?2 AND ended = 0",
     )?;
     let found = statement.query_row((org.as_bytes(), version), |row| {
         Ok(Position {
             name: row.get(0)?,
             version: row.get(1)?,
             done: row.get(2)?,
+            failed: row.get(3)?,
+            first_failed: row.get(4)?,
         })
     });
     Ok(found.optional()?)
@@ -244,9 +279,8 @@ fn next_version(db: &Connection, id: DepositId, after: i64) -> Result<Option<Row
     Ok(found.optional()?)
 }
 
-/// Opened under its key, sealed under the newest, opened once more, and put in its place: rows of
-/// versions are inserted and deleted, never updated.
-fn seal_anew(db: &Connection, org: OrgId, id: DepositId, row: &Row, keys: &StepKeys) -> Result<()> {
+/// Opened under its key, sealed under the newest, and opened once more.
+fn sealed_anew(org: OrgId, id: DepositId, row: &Row, keys: &StepKeys) -> Result<Vec<u8>> {
     let under = envelope::key_id(&row.body)?;
     let (_, old) = keys
         .older
@@ -257,9 +291,14 @@ fn seal_anew(db: &Connection, org: OrgId, id: DepositId, row: &Row, keys: &StepK
     let plain = envelope::open(old, &aad, &row.body)?;
     let (version, newest) = &keys.newest;
     let body = envelope::seal(newest, *version, &aad, plain.expose())?;
-    if !envelope::open(newest, &aad, &body)?.matches(plain.expose()) {
-        return Err(Error::internal("a deposit sealed anew does not open"));
+    match envelope::open(newest, &aad, &body)?.matches(plain.expose()) {
+        true => Ok(body),
+        false => Err(Error::internal("a deposit sealed anew does not open")),
     }
+}
+
+/// Rows of versions are inserted and deleted, never updated.
+fn put_in_place(db: &Connection, id: DepositId, row: &Row, body: Vec<u8>) -> Result<()> {
     db.prepare_cached("DELETE FROM deposit_versions WHERE deposit = ?1 AND version = ?2")?
         .execute((id.as_bytes(), row.version))?;
     db.prepare_cached("INSERT INTO deposit_versions (deposit, version, size, encryption, content_type, created, created_by, parts, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?

@@ -192,6 +192,18 @@ mod tests {
     }
 
     #[test]
+    fn migrations_are_numbered_by_their_place() {
+        for (at, (name, _)) in STORE.iter().enumerate() {
+            assert!(name.starts_with(&format!("{:04}_", at + 1)), "{name}");
+        }
+        let said = include_str!("../../docs/formats/store.md");
+        assert!(said.starts_with(&format!(
+            "# The store: strongroom.db (schema {}) ",
+            STORE.len()
+        )));
+    }
+
+    #[test]
     fn every_table_says_whether_a_twin_receives_it() {
         let db = fresh();
         let mut statement = db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name").unwrap();

@@ -316,7 +316,10 @@ fn work(mut setup: Setup, mut commands: mpsc::Receiver<Box<dyn Command>>) {
                 Err(_) => break,
             }
         }
-        if let Err(full) = space.check() {
+        if let Err(full) = space.check(&setup.db) {
+            if full.code == FATAL {
+                (setup.on_fatal)("a checkpoint of the store failed");
+            }
             for command in group {
                 command.answer(Err(same(&full)));
             }
@@ -458,15 +461,32 @@ struct Space {
 }
 
 impl Space {
-    fn check(&mut self) -> Result<()> {
+    /// Below the minimum the log is written back and cut off first: only a write would do that, and
+    /// there would be none.
+    fn check(&mut self, db: &Connection) -> Result<()> {
+        let fresh = self.measure();
+        if fresh && enough(self.free).is_err() {
+            if let Err(error) = super::checkpoint::run(db, "TRUNCATE")
+                && error.code == FATAL
+            {
+                return Err(error);
+            }
+            self.free = os::free_bytes(&self.dir).unwrap_or(0);
+        }
+        enough(self.free)
+    }
+
+    /// Whether it was measured just now.
+    fn measure(&mut self) -> bool {
         if self
             .checked
             .is_none_or(|at| at.elapsed() > Duration::from_millis(100))
         {
             self.free = os::free_bytes(&self.dir).unwrap_or(0);
             self.checked = Some(Instant::now());
+            return true;
         }
-        enough(self.free)
+        false
     }
 }
 

@@ -8,7 +8,7 @@ use crate::api::org_key::OrgKey;
 use crate::cli::client::{Call, Client};
 use crate::cli::door::Context;
 use crate::cli::print::Printer;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::org::OrgName;
 
 const LOOK: Duration = Duration::from_millis(200);
@@ -28,7 +28,7 @@ pub(super) async fn rotate(
         key.version
     ));
     let mut said = None;
-    while let (true, Some(rotation)) = (wait, key.rotation) {
+    while let (true, Some(rotation)) = (wait, key.rotation.clone().filter(|it| !it.ended)) {
         if said != Some(rotation.done) {
             out.talk(&format!(
                 "sealed anew: {} of {} deposits",
@@ -39,21 +39,36 @@ pub(super) async fn rotate(
         tokio::time::sleep(LOOK).await;
         key = shown(client, name).await?;
     }
-    match key.rotation {
+    match &key.rotation {
+        Some(it) if it.ended => {
+            return Err(Error::conflict(
+                "rotation_incomplete",
+                format!(
+                    "{} versions of deposits do not open, `{}` among them; all others lie under key {}, and the older keys stay. Store those anew or purge them, and rotate again",
+                    it.failed,
+                    it.first_failed.as_deref().unwrap_or_default(),
+                    key.version
+                ),
+            ));
+        }
         Some(_) => out.talk(&format!("what lies under the older keys is sealed anew in the background; `strongroom org key {name}` says how far it is")),
-        None => out.talk("nothing lies under the older keys any more; they are destroyed"),
+        None => out.talk("nothing lies under the older keys any more, and they are destroyed; copies of the folder from before have them, live.before-N and live.undone in it, too"),
     }
     out.document(&key).map(|_| ())
 }
 
 pub(super) async fn show(client: &mut Client, name: &OrgName, out: &Printer) -> Result<()> {
     let key = shown(client, name).await?;
-    let rotation = key.rotation.map_or_else(
+    let rotation = key.rotation.as_ref().map_or_else(
         || "none".to_owned(),
         |it| {
             let since = out.time(it.started);
+            let failed = match it.failed {
+                0 => String::new(),
+                some => format!("; {some} versions do not open"),
+            };
             format!(
-                "{} of {} deposits sealed anew, since {since}",
+                "{} of {} deposits sealed anew, since {since}{failed}",
                 it.done, it.total
             )
         },

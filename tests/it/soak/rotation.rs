@@ -1,8 +1,9 @@
 //! Keys made anew under load, and the server killed meanwhile: nothing is unreadable at any time, and
 //! in the end nothing lies under the older keys.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 
@@ -66,13 +67,17 @@ fn a_rotation_under_load_that_is_killed_leaves_nothing_unreadable() {
     fill(&mut client.wire());
     let mut dice = Dice::new(seed());
     let (read, written) = (AtomicU64::new(0), AtomicU64::new(0));
+    // What each of the deposits that are stored meanwhile may hold: what was acknowledged last, or what
+    // was on its way when the server was killed.
+    let latest: Mutex<BTreeMap<String, Vec<u64>>> = Mutex::default();
+    let mut inside = 0;
     let mut newest = 1;
     for kill in 0..kills {
         newest = server.json(&["org", "rotate-key", "acme"])["version"]
             .as_u64()
             .unwrap();
-        // Every fifth time the root key, too.
-        if kill % 5 == 4 {
+        // Now and then the root key, too.
+        if kill % 5 == 1 {
             let (passphrase, key) = (server.path("passphrase"), server.path("key"));
             server
                 .cli(&[
@@ -113,12 +118,21 @@ fn a_rotation_under_load_that_is_killed_leaves_nothing_unreadable() {
                 };
                 while !stop.load(Ordering::Relaxed) {
                     let number = written.load(Ordering::Relaxed);
-                    let path = format!("/v1/deposits/new{}", number % 50);
+                    let name = format!("new{}", number % 50);
+                    let mut held = latest.lock().unwrap();
+                    held.entry(name.clone()).or_default().push(number);
+                    drop(held);
+                    let path = format!("/v1/deposits/{name}");
                     match connection.try_request("PUT", &path, &[], Some(&content(number, 1))) {
                         Ok(answer) if [200, 201].contains(&answer.status) => {
-                            written.fetch_add(1, Ordering::Relaxed)
+                            latest.lock().unwrap().insert(name, vec![number]);
+                            written.fetch_add(1, Ordering::Relaxed);
                         }
-                        _ => return,
+                        Ok(answer) => panic!("{}", answer.text()),
+                        Err(_) => {
+                            written.fetch_add(1, Ordering::Relaxed);
+                            return;
+                        }
                     };
                 }
             });
@@ -129,7 +143,9 @@ fn a_rotation_under_load_that_is_killed_leaves_nothing_unreadable() {
         });
         server.serve();
         client = client.at(&server);
+        inside += u32::from(!server.json(&["org", "key", "acme"])["rotation"].is_null());
     }
+    assert!(inside > 0, "no kill fell into a rotation");
     // It ends by itself, and the older keys are gone.
     until(PATIENCE * 3, || {
         server.json(&["org", "key", "acme"])["rotation"].is_null()
@@ -148,6 +164,20 @@ fn a_rotation_under_load_that_is_killed_leaves_nothing_unreadable() {
         .request("POST", "/v1/deposits/d007/undelete", &[], None)
         .ok(200);
     assert!(reads(&mut connection, 7, 2));
+    for (version, number) in [(3, 8), (4, 9)] {
+        let answer = connection.get(&format!("/v1/deposits/d008?version={version}"));
+        assert!(answer.body == content(8, 3 + number), "version {version}");
+    }
+    for (name, numbers) in latest.into_inner().unwrap() {
+        let answer = connection.get(&format!("/v1/deposits/{name}"));
+        match answer.status {
+            200 => assert!(
+                numbers.iter().any(|it| answer.body == content(*it, 1)),
+                "{name}"
+            ),
+            status => assert!(status == 404 && numbers.len() == 1, "{name}: {status}"),
+        }
+    }
     server.cli(&["audit", "verify"]).ok();
     server.stop();
     let db = store::open(&server, "strongroom.db");
@@ -171,7 +201,61 @@ fn a_rotation_under_load_that_is_killed_leaves_nothing_unreadable() {
     server
         .cli(&["doctor", "--key-file", server.path("key").to_str().unwrap()])
         .ok();
-    let counts = json!({ "kill_9": kills, "reads": read.into_inner(), "puts": written.into_inner(), "unreadable": 0 });
+    let counts = json!({ "kill_9": kills, "inside_a_rotation": inside, "reads": read.into_inner(), "puts": written.into_inner(), "unreadable": 0 });
     println!("{counts}");
     super::found("rotation_killed", counts);
+}
+
+/// One row that its disk spoiled must not keep all others, or other organizations, from a newer key.
+#[test]
+fn what_does_not_open_is_told_and_keeps_the_older_key_alone() {
+    let mut server = Server::start(options(None));
+    let mut clients = ["acme", "other"].map(|org| server.client(org, org));
+    for client in &clients {
+        for number in 0..5 {
+            let path = format!("/v1/deposits/k{number}");
+            client
+                .wire()
+                .request("PUT", &path, &[], Some(b"bytes"))
+                .ok(201);
+        }
+    }
+    server.stop();
+    let db = store::open(&server, "strongroom.db");
+    let spoiled = db.execute("UPDATE deposit_versions SET body = CAST(substr(body, 1, length(body) - 1) || x'00' AS BLOB) WHERE deposit = (SELECT d.id FROM deposits d JOIN orgs o ON o.id = d.org WHERE o.name = 'acme' AND d.name = 'k2')", ()).unwrap();
+    assert_eq!(spoiled, 1);
+    drop(db);
+    server.serve();
+    clients = clients.map(|client| client.at(&server));
+    server
+        .cli(&["org", "rotate-key", "acme", "--wait"])
+        .fails(5)
+        .says(&["`k2`", "older keys stay"]);
+    server.cli(&["org", "rotate-key", "other", "--wait"]).ok();
+    let key = server.json(&["org", "key", "acme"]);
+    assert_eq!(
+        (&key["rotation"]["failed"], &key["rotation"]["first_failed"]),
+        (&json!(1), &json!("k2"))
+    );
+    until(PATIENCE, || {
+        server.health("/healthz").text().contains("`k2` among them")
+    });
+    for client in &clients {
+        client.wire().get("/v1/deposits/k3").ok(200);
+    }
+    clients[0]
+        .wire()
+        .request("DELETE", "/v1/deposits/k2", &[], None)
+        .ok(200);
+    clients[0]
+        .wire()
+        .request("POST", "/v1/deposits/k2/purge", &[], None)
+        .ok(204);
+    server
+        .cli(&["org", "rotate-key", "acme", "--wait"])
+        .ok()
+        .says(&["destroyed"]);
+    until(PATIENCE, || {
+        !server.health("/healthz").text().contains("k2")
+    });
 }
