@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Answer, Options, Server, wire};
+use crate::harness::{Answer, Options, Server, store, wire};
 
 const DEPOSITS: usize = 25;
 
@@ -147,5 +147,43 @@ fn the_audit_pages_through_both_chains_once() {
             .iter()
             .filter(|event| event["action"] == action && event["chain"] == chain);
         assert_eq!(found.count(), 8, "{action}");
+    }
+}
+
+#[test]
+fn a_count_says_how_many_up_to_ten_thousand() {
+    let mut server = Server::start(Options::default());
+    let client = server.client("a", "acme");
+    let mut connection = client.wire();
+    for number in 0..3 {
+        let path = format!("/v1/deposits/k{number}");
+        connection.request("PUT", &path, &[], Some(b"x")).ok(201);
+    }
+    let count = |server: &Server, args: &[&str]| {
+        let list = ["deposit", "list", "--org", "acme", "--count"];
+        server
+            .cli(&[&list, args].concat())
+            .ok()
+            .text()
+            .trim()
+            .to_owned()
+    };
+    assert_eq!(count(&server, &[]), "3");
+    assert_eq!(count(&server, &["-F", "name ~ 2"]), "1");
+    assert_eq!(
+        server.json(&["deposit", "list", "--org", "acme", "--count"]),
+        serde_json::json!({"count": 3, "more": false})
+    );
+    server.stop();
+    let db = store::open(&server, "strongroom.db");
+    // Copies of a row; what they hold is not asked for.
+    for (rows, said) in [(9_997, "10000"), (1, "more than 10,000")] {
+        let sql = format!(
+            "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < {rows}) INSERT INTO deposits (id, org, name, owner, version, size, encryption, content_type, description, labels, created, modified) SELECT randomblob(16), org, 'c-' || hex(randomblob(8)), owner, version, size, encryption, content_type, description, labels, created, modified FROM deposits, n WHERE name = 'k0'"
+        );
+        db.execute(&sql, ()).unwrap();
+        server.serve();
+        assert_eq!(count(&server, &[]), said);
+        server.stop();
     }
 }

@@ -47,7 +47,13 @@ pub struct ListArgs {
     /// The last ones instead of the first, 100 unless --limit says otherwise (1,000 at most)
     #[arg(long)]
     last: bool,
+    /// Only how many there are, up to 10,000
+    #[arg(long, conflicts_with_all = ["limit", "last"])]
+    count: bool,
 }
+
+/// What a count goes to; beyond it costs more than it says.
+const MOST_COUNTED: u64 = 10_000;
 
 impl ListArgs {
     /// # Errors
@@ -75,6 +81,9 @@ impl ListArgs {
         let filters = self.filters.into_iter().map(|filter| ("filter", filter));
         let query: Vec<(&str, String)> = further.into_iter().chain(filters).collect();
         let mut listing = Listing::new(out, columns, row);
+        if self.count {
+            return count(client, path, &query, out).await;
+        }
         if self.last {
             let page: Page<T> = client.last_page(path, &query, self.limit).await?;
             listing.page(&page.items)?;
@@ -85,6 +94,31 @@ impl ListArgs {
             .await?;
         listing.end(more)
     }
+}
+
+async fn count(
+    client: &mut Client,
+    path: &str,
+    query: &[(&str, String)],
+    out: &Printer,
+) -> Result<()> {
+    let mut found = 0;
+    let each = |items: &[serde_json::Value]| {
+        found += items.len() as u64;
+        Ok(())
+    };
+    client
+        .pages(path, query, Some(MOST_COUNTED + 1), each)
+        .await?;
+    let more = found > MOST_COUNTED;
+    let counted = found.min(MOST_COUNTED);
+    if out.document(&serde_json::json!({"count": counted, "more": more}))? {
+        return Ok(());
+    }
+    out.line(&match more {
+        true => "more than 10,000".to_owned(),
+        false => counted.to_string(),
+    })
 }
 
 /// A text within a filter, in quotes as in SQL.
