@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -144,6 +145,32 @@ pub fn kill_group(leader: u32) {
     if leader > 1 {
         // SAFETY: takes plain values; the group's number is that of a child which led it.
         unsafe { libc::kill(-leader, libc::SIGKILL) };
+    }
+}
+
+/// The process at the other end of a socket, as the kernel knows it here; 0 if it is none of this
+/// process's namespace.
+pub fn peer_pid(stream: &UnixStream) -> io::Result<u32> {
+    let mut who = libc::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
+    let mut length =
+        libc::socklen_t::try_from(size_of::<libc::ucred>()).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is open as long as `stream` is borrowed; the structure is as long as said.
+    let got = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut who).cast(),
+            &mut length,
+        )
+    };
+    match got {
+        0 => Ok(u32::try_from(who.pid).unwrap_or(0)),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

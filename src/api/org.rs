@@ -1,6 +1,6 @@
 //! Organizations on the wire.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
@@ -27,8 +27,15 @@ pub struct AddContacts {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetOrgExpiry {
-    /// None: never.
+    /// Null: never. It must be said.
+    #[serde(deserialize_with = "said")]
+    #[schema(required = true)]
     pub expires: Option<Timestamp>,
+}
+
+/// A field that may be null, and may not be left out.
+fn said<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
+    Option::deserialize(from)
 }
 
 /// An organization with its registration code, for those who may see it.

@@ -4,6 +4,8 @@
 use std::fs::OpenOptions;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -98,10 +100,13 @@ pub fn run(verb: Verb, global: &Global, out: &Printer) -> Result<()> {
                     "nothing says what opens the server after its restart; give --passphrase-file F, --key-file F or --slot-identity F, or --sealed",
                 ));
             }
+            // What would keep it from starting keeps it from being stopped.
+            check_account(&folder)?;
+            check_openers(&args, &folder)?;
             stop(&folder, out)?;
             start(&args, &folder, out)
         }
-        Verb::Status => status(folder.holder()?, out),
+        Verb::Status => status(server_of(&folder)?, out),
         Verb::Tail(args) => tail(&args, &folder, out),
     }
 }
@@ -113,7 +118,7 @@ pub fn runs(global: &Global) -> Result<Option<u32>> {
         false => {
             let folder = Folder::new(global.data_dir());
             folder.check_initialised()?;
-            folder.holder()
+            server_of(&folder)
         }
     }
 }
@@ -265,7 +270,7 @@ fn remember(folder: &Folder, arguments: &[String]) -> Result<()> {
 }
 
 fn start(args: &StartArgs, folder: &Folder, out: &Printer) -> Result<()> {
-    if let Some(pid) = folder.holder()? {
+    if let Some(pid) = server_of(folder)? {
         out.talk(&format!("the server runs already: process {pid}"));
         return Ok(());
     }
@@ -295,6 +300,56 @@ fn start(args: &StartArgs, folder: &Folder, out: &Printer) -> Result<()> {
         _ => format!("the server runs: process {pid}"),
     });
     out.document(&state).map(|_| ())
+}
+
+/// The process of the server that answers on the folder's socket, as the kernel knows it: a number in
+/// a file may be another's by now, or one of another namespace.
+///
+/// # Errors
+/// `folder_in_use`: something else works on the folder; `other_namespace`.
+fn server_of(folder: &Folder) -> Result<Option<u32>> {
+    let stream = match UnixStream::connect(folder.socket()) {
+        Ok(stream) => stream,
+        Err(_) => {
+            return match folder.holder()? {
+                None => Ok(None),
+                Some(pid) => Err(Error::conflict(
+                    "folder_in_use",
+                    format!(
+                        "process {pid} works on {}, and is no server that answers: doctor, rollback, or one that is just starting or ending; try again when it is done",
+                        folder.root().display()
+                    ),
+                )),
+            };
+        }
+    };
+    match os::peer_pid(&stream) {
+        Ok(0) => Err(Error::denied(
+            "other_namespace",
+            "the server runs in a container or another namespace of processes; start and stop it there",
+        )),
+        Ok(pid) => Ok(Some(pid)),
+        Err(error) => Err(Error::internal(error.to_string())),
+    }
+}
+
+/// What opens the server after a restart must be there before it is stopped.
+fn check_openers(args: &StartArgs, folder: &Folder) -> Result<()> {
+    if args.reads_stdin() {
+        return Ok(());
+    }
+    let arguments = match args.chosen() {
+        true => args.arguments()?,
+        false => remembered(folder)?.unwrap_or_default().arguments,
+    };
+    for pair in arguments.windows(2) {
+        let names_a_file = ["--passphrase-file", "--key-file", "--slot-identity"];
+        if names_a_file.contains(&pair[0].as_str()) {
+            let path = Path::new(&pair[1]);
+            std::fs::File::open(path).map_err(|error| files::cannot("read", path, error))?;
+        }
+    }
+    Ok(())
 }
 
 /// What another account's server writes, the folder's own could not read afterwards.
@@ -331,6 +386,8 @@ fn spawn(
         .map_err(|error| files::cannot("write", log, error))?;
     let mut command = Command::new(&program);
     command
+        // Whatever name this copy of the program has: another name may be another command.
+        .arg0("strongroom")
         .arg("serve")
         .arg("--data-dir")
         .arg(folder.root())
@@ -402,7 +459,7 @@ fn stop(folder: &Folder, out: &Printer) -> Result<()> {
             format!("the server's process cannot be ended: {error}; its own account or root may"),
         )
     };
-    let Some(pid) = folder.holder()? else {
+    let Some(pid) = server_of(folder)? else {
         out.talk("the server does not run");
         return Ok(());
     };
@@ -410,8 +467,8 @@ fn stop(folder: &Folder, out: &Printer) -> Result<()> {
         out.talk("the server has ended");
         return Ok(());
     };
-    // Now it is certain that this process holds the folder, and not one that got its number.
-    if folder.holder()? == Some(pid) {
+    // Now it is certain that this process answers there, and not one that got its number.
+    if server_of(folder)? == Some(pid) {
         process.terminate().map_err(failed)?;
     }
     if !process.ended_within(STOPPING).map_err(failed)? {

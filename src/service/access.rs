@@ -160,12 +160,21 @@ pub fn decide(who: &Identity, action: Action, target: &Target<'_>) -> Result<()>
     }
 }
 
-/// What a session left open must not do: make users, tokens and slots, and change what guards them.
+/// What a session left open must not do: make users, tokens and slots, change what guards them, let
+/// everyone register, destroy an organization.
 fn wants_proof(action: Action) -> bool {
     use Action::*;
     matches!(
         action,
-        OwnFactor | UserChange | TokenChange | SettingChange | SlotChange | TlsChange | Seal
+        OwnFactor
+            | UserChange
+            | TokenChange
+            | SettingChange
+            | SlotChange
+            | TlsChange
+            | Seal
+            | OrgChange
+            | OrgCode
     )
 }
 

@@ -174,8 +174,19 @@ impl Service {
             .await
     }
 
+    /// Whether it is about the caller himself; a token is its user, whom it must not take over.
     pub(super) fn own(&self, ctx: &Context, name: &UserName) -> bool {
-        matches!(&ctx.identity, Identity::User { name: caller, .. } if caller == name)
+        match &ctx.identity {
+            Identity::User { name: caller, .. }
+            | Identity::Token {
+                user_name: caller, ..
+            } => caller == name,
+            Identity::Nobody
+            | Identity::Key { .. }
+            | Identity::Client { .. }
+            | Identity::Local { .. }
+            | Identity::Server => false,
+        }
     }
 
     /// One's own, with the password, in a session that was proven lately; or another's by whoever may

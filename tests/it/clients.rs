@@ -128,16 +128,14 @@ fn a_registration_that_nobody_approves_ends() {
 fn where_the_code_is_blank_everyone_is_active() {
     let server = Server::start(Options::default());
     let old = server.org("acme");
-    let empty = server.file("empty", "");
-    server
-        .cli(&[
-            "org",
-            "set-auth",
-            "acme",
-            "--secret-file",
-            empty.to_str().unwrap(),
-        ])
-        .ok();
+    // What a failing program leaves must not open it.
+    for blank in [&b""[..], b" \n"] {
+        server
+            .cli_with(&["org", "set-auth", "acme", "--secret-file", "-"], blank)
+            .fails(2)
+            .says(&["--open"]);
+    }
+    server.cli(&["org", "set-auth", "acme", "--open"]).ok();
     assert_eq!(
         server.json(&["org", "show", "acme"])["registration"],
         "open"

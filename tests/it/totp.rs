@@ -445,6 +445,7 @@ fn a_session_left_open_changes_no_users_until_it_is_proven_again() {
     for (path, body) in [
         ("/v1/tokens", json!({"label": "x", "scopes": ["read"]})),
         ("/v1/users/one/grants", json!({"role": "auditor"})),
+        ("/v1/orgs", json!({"name": "acme"})),
         (
             "/v1/users/ann/totp/remove",
             json!({"current_password": PASSWORD}),
@@ -454,10 +455,10 @@ fn a_session_left_open_changes_no_users_until_it_is_proven_again() {
             .post(path, Some(&open), &body)
             .refused(403, "step_up_required");
     }
-    // What is no matter of who may what goes on.
-    timed
-        .post("/v1/orgs", Some(&open), &json!({"name": "acme"}))
-        .ok(201);
+    // What only reads goes on.
+    let headers = [("cookie", open.cookie.as_str())];
+    let mut wire = timed.server.wire(&timed.server.gui_url);
+    wire.request("GET", "/v1/orgs", &headers, None).ok(200);
     let prove = |body: Value| timed.post("/v1/sessions/current/prove", Some(&open), &body);
     let code = timed.code(&secret, late);
     prove(json!({"password": "a wrong password", "code": code})).refused(403, "password_refused");
@@ -483,4 +484,39 @@ fn a_session_left_open_changes_no_users_until_it_is_proven_again() {
         events.contains("with a code") && events.contains("refused"),
         "{events}"
     );
+}
+
+/// A token found somewhere is its user for what it does, and not a way to become its user.
+#[test]
+fn a_token_does_not_take_its_own_user_over() {
+    let server = Server::start(Options::default());
+    let token = server.token("superuser", &["all"]);
+    let ask = |method: &str, path: &str, body: Value| {
+        let url = format!("{}/v1/users/superuser/{path}", server.gui_url);
+        server
+            .curl(&url)
+            .method(method)
+            .token(&token)
+            .json(&body)
+            .send()
+    };
+    for (method, path, body) in [
+        ("PUT", "password", json!({"password": "another long one"})),
+        (
+            "PUT",
+            "password",
+            json!({"password": "another long one", "current_password": "a wrong long one"}),
+        ),
+        ("POST", "totp", json!({})),
+        ("POST", "totp/remove", json!({})),
+    ] {
+        let answer = ask(method, path, body);
+        assert!(
+            [400, 401, 403].contains(&answer.status),
+            "{method} {path}: {answer:?}"
+        );
+    }
+    // With the password, too: a session is there for that.
+    let both = json!({"password": "another long one", "current_password": server.password});
+    assert_eq!(ask("PUT", "password", both).status, 403);
 }

@@ -158,7 +158,17 @@ fn instead(text: impl Into<String>) -> Error {
 /// A secret that the original takes as an argument; `-` reads stdin.
 fn secret_argument(context: &Context, option: &str, given: String) -> Result<Secret<String>> {
     if given == "-" {
-        return files::read_secret(Path::new("-"));
+        let read = files::read_secret(Path::new("-"))?;
+        // What a failing program prints must not become what an empty argument says.
+        if read.expose().trim().is_empty() {
+            return Err(Error::invalid(
+                "secret",
+                format!(
+                    "nothing came on stdin for {option} -; to have no secret, type {option} \"\""
+                ),
+            ));
+        }
+        return Ok(read);
     }
     if !given.is_empty() {
         context.out.warn(&format!(

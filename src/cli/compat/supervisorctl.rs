@@ -107,10 +107,18 @@ fn on(names: &Names, verb: service::Verb, context: &Context) -> Result<()> {
 fn parts(names: &[String], context: &Context) -> Result<Vec<Part>> {
     let mut parts = Vec::new();
     for name in names {
-        match name
-            .split_once(':')
-            .map_or(name.as_str(), |(group, _)| group)
-        {
+        let (group, program) = name.split_once(':').unwrap_or((name, ""));
+        if ["api-executor", "host-executor", "graphfrontend"].contains(&program) {
+            not_needed(context, name, "it is part of the server");
+            continue;
+        }
+        match group {
+            _ if !["", "*"].contains(&program) => {
+                return Err(Error::invalid(
+                    "name",
+                    format!("`{}` is no program here", shown(name)),
+                ));
+            }
             "all" => parts.extend([Part::Frontend, Part::Backend]),
             "frontend" => parts.push(Part::Frontend),
             "backend" => parts.push(Part::Backend),

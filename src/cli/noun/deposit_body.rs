@@ -212,6 +212,19 @@ pub async fn get(args: GetArgs, context: &Context) -> Result<()> {
         Some(version) => format!("{path}?version={version}"),
         None => path,
     };
+    // What would fail afterwards fails before: a retrieval may be one of a few.
+    if let Some(path) = args
+        .output
+        .as_deref()
+        .filter(|path| *path != Path::new("-"))
+    {
+        let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        std::fs::metadata(folder).map_err(|error| files::cannot("write", path, error))?;
+    }
+    if args.identity.is_some() && !args.raw {
+        identity(&args, context)?;
+    }
     // Not asked for twice: each time may be one of a few.
     let reply = door.client.send(Call::get(path).once()).await?;
     let encryption = reply.header(ENCRYPTION).unwrap_or("none").to_owned();

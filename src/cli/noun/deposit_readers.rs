@@ -101,10 +101,15 @@ pub async fn share(args: ShareArgs, context: &Context) -> Result<()> {
             pinned.insert(*client);
         }
         With::Group(group) => {
+            // Who reads by himself was shared with by someone, perhaps not by the owner: no member.
+            let by_himself = |key: &ReaderKey| {
+                let mut readers = readers.readers.iter();
+                readers.any(|reader| reader.client == Some(key.client))
+            };
             let new: Vec<&ReaderKey> = readers
                 .clients
                 .iter()
-                .filter(|key| !pinned.contains(&key.client))
+                .filter(|key| !pinned.contains(&key.client) && !by_himself(key))
                 .collect();
             if !new.is_empty() {
                 for key in &new {
@@ -128,17 +133,33 @@ pub async fn unshare(args: ShareArgs, context: &Context) -> Result<()> {
     let (mut door, path) = args.target.open(context)?;
     let call = Call::new(Method::POST, format!("{path}/unshare")).json(&args.with.request())?;
     let readers: Readers = door.client.json(call).await?;
-    out.talk(&format!(
-        "{} is refused to {} from now on; what was fetched before stays known: store a new secret if it must not be",
-        args.target.which, args.with
-    ));
+    let still = match &args.with {
+        With::Client(client) => readers.clients.iter().any(|key| key.client == *client),
+        With::Group(_) => false,
+    };
+    if still {
+        out.warn(&format!(
+            "{} still reads {} as a member of a group; take it out of that, or unshare the group",
+            args.with, args.target.which
+        ));
+    } else {
+        out.talk(&format!(
+            "{} is refused to {} from now on; what was fetched before stays known: store a new secret if it must not be",
+            args.target.which, args.with
+        ));
+    }
     if door.acting.is_none() {
         rights_only(context, "unshare");
         return out.document(&readers).map(|_| ());
     }
     let pins = Pins::of(&context.home()?, readers.deposit);
     let left: BTreeSet<Fingerprint> = readers.clients.iter().map(|key| key.client).collect();
-    pins.write(&pins.read()?.intersection(&left).copied().collect())?;
+    let mut kept: BTreeSet<Fingerprint> = pins.read()?.intersection(&left).copied().collect();
+    // Whatever the server lists: the owner's word counts.
+    if let With::Client(client) = &args.with {
+        kept.remove(client);
+    }
+    pins.write(&kept)?;
     again(&args, &mut door.client, &path, context).await?;
     out.document(&readers).map(|_| ())
 }

@@ -15,7 +15,7 @@ use crate::cli::files;
 use crate::cli::print::Printer;
 use crate::clock::{self, Timestamp};
 use crate::crypto::agefile;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::org::{Contact, Org, OrgName, Registration};
 use crate::secret::Secret;
 
@@ -47,13 +47,16 @@ pub enum Verb {
         /// The organization's name
         name: OrgName,
     },
-    /// Set the code with which clients register; a blank one: they are active without a code
+    /// Set the code with which clients register
     SetAuth {
         /// The organization's name
         name: OrgName,
         /// A file with the new code (`-`: stdin)
-        #[arg(long, value_name = "FILE")]
-        secret_file: PathBuf,
+        #[arg(long, value_name = "FILE", required_unless_present = "open")]
+        secret_file: Option<PathBuf>,
+        /// Have no code: whoever registers is active at once
+        #[arg(long, conflicts_with = "secret_file")]
+        open: bool,
     },
     /// The version of an organization's key, and how far its rotation is
     Key {
@@ -158,8 +161,21 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
             ));
             out.document(&org).map(|_| ())
         }
-        Verb::SetAuth { name, secret_file } => {
-            let code = files::read_secret(&secret_file)?;
+        Verb::SetAuth {
+            name,
+            secret_file,
+            open,
+        } => {
+            let code = match secret_file {
+                Some(path) => files::read_secret(&path)?,
+                None => Secret::new(String::new()),
+            };
+            if !open && code.expose().trim().is_empty() {
+                return Err(Error::invalid(
+                    "auth_code",
+                    "the file holds no code; to let everyone register without one, give --open",
+                ));
+            }
             set_auth(&mut client, &name, &code, out).await
         }
         Verb::Contact(ContactVerb::Add { name, address }) => {

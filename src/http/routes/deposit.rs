@@ -41,12 +41,22 @@ pub(super) async fn put(mut call: Call) -> Result<Response> {
     )
 }
 
+/// What is no longer has room without waiting.
+const NEVER_WAITS: usize = 32 << 10;
+
 pub(super) async fn get(call: Call) -> Result<Response> {
     let which = call.which()?;
     let version = call.query.number("version", u32::MAX)?;
-    let found = call.service().deposit_find(&call.ctx, &which, version)?;
+    let mut found = call.service().deposit_find(&call.ctx, &which, version)?;
+    let bytes = found.bytes();
     // Before it is opened: what waits for room is still sealed, and not released.
-    let room = call.answer_room(found.bytes()).await?;
+    let room = call.answer_room(bytes).await?;
+    if bytes > NEVER_WAITS {
+        // Whatever was answered meanwhile counts: a limit, a right that is gone, another version.
+        found = call
+            .service()
+            .deposit_find_again(&call.ctx, &which, version, bytes)?;
+    }
     let fetched = call.service().deposit_get(&call.ctx, found).await?;
     let mut response = described_bytes(&fetched.meta())?;
     *response.body_mut() = room.body(Bytes::from_owner(fetched.body));

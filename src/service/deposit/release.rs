@@ -106,6 +106,34 @@ impl Service {
         Ok(Found { sealed, object })
     }
 
+    /// The same after a while: the caller, too, is looked up anew.
+    ///
+    /// # Errors
+    /// `busy` if there is more of it now than room was taken for.
+    pub fn deposit_find_again(
+        &self,
+        ctx: &Context,
+        which: &Which,
+        version: Option<u32>,
+        room: usize,
+    ) -> Result<Found> {
+        if !self.is_still_let_in(ctx)? {
+            return Err(Error::denied(
+                "client_disabled",
+                "this client was disabled, removed, or its organization ended while the request waited",
+            ));
+        }
+        let found = self.deposit_find(ctx, which, version)?;
+        match found.bytes() > room {
+            true => Err(Error::unavailable(
+                "busy",
+                "the deposit has changed while the request waited; ask again",
+            )
+            .after(1)),
+            false => Ok(found),
+        }
+    }
+
     /// Opens what was found. From here on it counts as released.
     pub async fn deposit_get(&self, ctx: &Context, found: Found) -> Result<Fetched> {
         let Found { sealed, object } = found;

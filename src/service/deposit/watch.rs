@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::api::deposit::DepositChange;
+use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::model::audit::{Event, Outcome};
 use crate::model::client::ClientState;
@@ -26,6 +27,8 @@ pub const LONGEST: u32 = 60;
 /// Between two signs of life.
 const QUIET: Duration = Duration::from_secs(10);
 const BATCH: usize = 200;
+/// What is told at once, in bytes; one change may go beyond.
+const PIECE: usize = 64 << 10;
 
 /// What a feed tells of.
 const ACTIONS: [&str; 8] = [
@@ -82,7 +85,7 @@ impl Service {
         })?;
         let newest = self.store.changes_head()?.number;
         let after = after.unwrap_or(newest).min(newest);
-        let (pieces, out) = mpsc::channel(4);
+        let (pieces, out) = mpsc::channel(1);
         let (service, ctx) = (Arc::clone(self), ctx.clone());
         let over = Instant::now() + Duration::from_secs(seconds.min(LONGEST).into());
         tokio::spawn(async move {
@@ -112,24 +115,30 @@ impl Service {
         loop {
             commits.borrow_and_update();
             let told = loop {
+                if *end.borrow() || Instant::now() >= over || pieces.is_closed() {
+                    return Ok(());
+                }
                 let events = self.store.changes_from(after + 1, BATCH).await?;
-                let Some(last) = events.last() else {
+                if events.is_empty() {
                     break !piece.is_empty();
-                };
-                after = last.number;
+                }
                 for state in &events {
                     let (_, number, event) = Event::parse_canonical(&state.canonical)?;
+                    after = number;
                     if let Some(change) = self.change_seen(ctx, event)? {
                         piece.extend(sent(number, &change)?);
+                    }
+                    if piece.len() > PIECE {
+                        break;
                     }
                 }
                 // What was not for this caller is behind it, too.
                 piece.extend(format!("id: {after}\n\n").bytes());
-                if events.len() < BATCH || piece.len() > 64 << 10 {
+                if events.len() < BATCH || piece.len() > PIECE {
                     break true;
                 }
             };
-            if !self.may_follow(ctx)? {
+            if !self.is_still_let_in(ctx)? {
                 return Ok(());
             }
             if told && pieces.send(Ok(std::mem::take(&mut piece))).await.is_err() {
@@ -154,13 +163,16 @@ impl Service {
         }
     }
 
-    /// A client that was disabled since sees nothing more.
-    fn may_follow(&self, ctx: &Context) -> Result<bool> {
+    /// A client that was disabled or removed since, or whose organization has ended, is not.
+    pub(super) fn is_still_let_in(&self, ctx: &Context) -> Result<bool> {
         let Identity::Client { fingerprint, .. } = &ctx.identity else {
             return Ok(true);
         };
         let known = self.store.caller_by_key(fingerprint)?;
-        Ok(known.is_some_and(|known| known.client.state == ClientState::Active))
+        Ok(known.is_some_and(|known| {
+            known.client.state == ClientState::Active
+                && known.org_expires.is_none_or(|end| end > clock::now())
+        }))
     }
 
     /// An event as the caller may see it: none if it is about something else, or about a deposit that
@@ -201,10 +213,20 @@ impl Service {
                 return Ok(event.actor == ctx.actor_at(&event.actor.source));
             }
             let org = event.object.name.split('/').next().unwrap_or_default();
-            let target = org.parse();
-            return Ok(target.is_ok_and(|org| {
-                decide(&ctx.identity, Action::DepositRead, &Target::Org(&org)).is_ok()
-            }));
+            let Ok(org) = org.parse() else {
+                return Ok(false);
+            };
+            if decide(&ctx.identity, Action::DepositRead, &Target::Org(&org)).is_err() {
+                return Ok(false);
+            }
+            // One that had the same name before was another.
+            return match self.store.org(&org) {
+                Ok(row) => Ok(event.time >= row.org.created),
+                Err(error) if error.kind == Kind::NotFound => {
+                    Ok(decide(&ctx.identity, Action::DepositRead, &Target::Server).is_ok())
+                }
+                Err(error) => Err(error),
+            };
         };
         let reader = match &ctx.identity {
             Identity::Client { id, org, .. } => {

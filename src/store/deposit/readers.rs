@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::row::{Head, Which, present};
+use super::row::{Head, Which, found, present};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::model::client::ClientState;
@@ -96,7 +96,8 @@ impl Store {
         reader: Named,
     ) -> Result<()> {
         self.change_deposits(change, 512, move |tx, event| {
-            let head = present(tx.db, &Which::Id(id))?;
+            // In the bin, too: else its group could not go.
+            let head = found(tx.db, &Which::Id(id))?;
             let (reader_id, _) = resolve(tx.db, &head, &reader)?;
             let gone = tx.db.execute(
                 "DELETE FROM deposit_readers WHERE deposit = ?1 AND reader = ?2",

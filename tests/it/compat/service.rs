@@ -227,7 +227,20 @@ fn supervisorctl_speaks_of_the_whole_server() {
     );
     let tail = typed(server, "supervisorctl tail frontend").ok().text();
     assert!(tail.contains("serving"), "{tail}");
-    typed(server, "supervisorctl tail backend:host-executor").ok();
+    for line in [
+        "tail backend:host-executor",
+        "stop backend:host-executor",
+        "stop frontend:api-executor",
+    ] {
+        typed(server, &format!("supervisorctl {line}"))
+            .ok()
+            .says(&["part of the server"]);
+    }
+    typed(server, "supervisorctl stop frontend:nonsense").fails(2);
+    assert_eq!(
+        typed(server, "supervisorctl status all").ok().text(),
+        "backend RUNNING\nfrontend RUNNING\n"
+    );
     typed(server, "supervisorctl tail redis")
         .ok()
         .says(&["not needed"]);
