@@ -246,16 +246,26 @@ impl Service {
     }
 
     /// What runs now and then, without anyone's asking.
+    ///
+    /// # Errors
+    /// The first that a part met: each runs whatever became of those before it.
     pub async fn upkeep(&self) -> Result<()> {
         let now = clock::now();
         self.throttle.forget(now);
+        let idle = now.plus(-self.settings.session_idle());
+        let parts = [
+            self.prune_answers(now).await,
+            self.store.prune_sessions(idle).await.map(drop),
+            self.store.drop_loose_parts().await.map(drop),
+            self.empty_bin(now).await,
+            self.sweep_removed_orgs().await,
+        ];
+        parts.into_iter().collect()
+    }
+
+    async fn prune_answers(&self, now: Timestamp) -> Result<()> {
         while self.store.prune_answers(now).await? > 0 {}
-        self.store
-            .prune_sessions(now.plus(-self.settings.session_idle()))
-            .await?;
-        self.store.drop_loose_parts().await?;
-        self.empty_bin(now).await?;
-        self.sweep_removed_orgs().await
+        Ok(())
     }
 
     /// Whether the disk has room for changes.
