@@ -60,7 +60,7 @@ impl AccessLog {
         let head = last_head(&db)?;
         let state = Arc::new(State::default());
         let inbox = Arc::new(Inbox::default());
-        let reader = Arc::new(Mutex::new(source.reader()?));
+        let reader = Arc::new(Mutex::new(source.reader(super::readers::PAGES_KIB)?));
         let mut work = Work {
             db,
             ballast: Ballast::new(&setup.dir),

@@ -91,10 +91,11 @@ impl Source {
         self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)
     }
 
-    /// One more connection, that only reads.
-    pub fn reader(&self) -> Result<Connection> {
+    /// One more connection, that only reads, and keeps at most `pages_kib` KiB of pages.
+    pub fn reader(&self, pages_kib: u32) -> Result<Connection> {
         let db = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         db.pragma_update(None, "query_only", true)?;
+        db.pragma_update(None, "cache_size", -i64::from(pages_kib))?;
         Ok(db)
     }
 
@@ -128,7 +129,7 @@ impl Source {
         db.busy_timeout(Duration::from_secs(10))?;
         db.execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 67108864;
-             PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA cache_size = -8000;",
+             PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA cache_size = -8192;",
         )
         .map_err(|error| self.damaged(error))?;
         db.set_prepared_statement_cache_capacity(128);

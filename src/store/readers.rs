@@ -20,6 +20,12 @@ pub const SCAN_TIME: Duration = Duration::from_millis(50);
 /// Scans that wait; more are refused.
 const SCAN_QUEUE: usize = 256;
 const SCAN_THREADS: usize = 2;
+/// What all connections of the pool keep of pages, together. The rest of 256 MiB is the deposits'
+/// (`cache.deposits_mib`, 144) and the other connections' (8 each). Below it, a store of millions of
+/// rows reads the inner pages of its trees again and again.
+const POOL_PAGES_KIB: usize = 72 << 10;
+/// What any connection keeps at least.
+pub const PAGES_KIB: u32 = 8 << 10;
 
 type Scan = Box<dyn FnOnce(&Connection) + Send>;
 
@@ -62,8 +68,9 @@ impl Budget {
 impl Readers {
     pub fn start(source: &Source) -> Result<Self> {
         let size = std::thread::available_parallelism().map_or(4, usize::from) + 2;
+        let pages = u32::try_from(POOL_PAGES_KIB / size).map_or(PAGES_KIB, |it| it.max(PAGES_KIB));
         let idle = (0..size)
-            .map(|_| source.reader())
+            .map(|_| source.reader(pages))
             .collect::<Result<Vec<_>>>()?;
         let pool = Arc::new(Pool {
             idle: Mutex::new(idle),
@@ -74,7 +81,7 @@ impl Readers {
         let mut threads = Vec::new();
         for number in 0..SCAN_THREADS {
             let queue = Arc::clone(&queue);
-            let db = source.reader()?;
+            let db = source.reader(PAGES_KIB)?;
             let run = move || {
                 loop {
                     let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
