@@ -1,7 +1,7 @@
 //! The data folder: where things lie, who may read them, and how files are replaced.
 //!
 //! `live/` is what a restore replaces, as one. Beside it stands what never is: `node.json`, `attempts.json`,
-//! `backups/`, `log/`, `run/`. Folders are 0700 and files 0600; looser modes are repaired if the
+//! `audit/`, `backups/`, `log/`, `run/`. Folders are 0700 and files 0600; looser modes are repaired if the
 //! files are ours, else refused.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -102,6 +102,11 @@ impl Folder {
     /// What was tried while the server was sealed.
     pub fn attempts(&self) -> PathBuf {
         self.root.join("attempts.json")
+    }
+
+    /// Segments of the audit that left the store.
+    pub fn audit(&self) -> PathBuf {
+        self.root.join("audit")
     }
 
     pub fn log(&self) -> PathBuf {

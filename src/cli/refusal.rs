@@ -14,6 +14,7 @@ use crate::error::{Error, Kind};
 /// Codes that this program or its users act on; any other stands as `server`.
 const CODES: &[&str] = &[
     "already_registered",
+    "audit_broken",
     "audit_unavailable",
     "body_too_large",
     "busy",

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 
 use age::armor::ArmoredReader;
 use age::secrecy::ExposeSecret;
-use age::stream::StreamWriter;
+use age::stream::{StreamReader, StreamWriter};
 use age::{DecryptError, Decryptor, Encryptor, Identity, IdentityFile, Recipient};
 use zeroize::Zeroizing;
 
@@ -20,6 +20,8 @@ const LONGEST_RECIPIENT: usize = 4_096;
 const LONGEST_IDENTITY: usize = 1 << 20;
 /// A header of so many native recipients has 26 KB.
 const MOST_RECIPIENTS: usize = 256;
+
+pub use age::stream::StreamWriter as Writer;
 
 const MAGIC: &[u8] = b"age-encryption.org/";
 const ARMOR: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE-----";
@@ -100,6 +102,28 @@ pub fn decrypt(identity_file_text: &Secret<Vec<u8>>, ciphertext: &[u8]) -> Resul
         .read_to_end(&mut plaintext)
         .map_err(|why| damaged(why.to_string()))?;
     Ok(Secret::new(std::mem::take(&mut *plaintext)))
+}
+
+/// The recipient of an identity that `generate_identity` made.
+pub fn recipient_of(identity_file_text: &Secret<Vec<u8>>) -> Result<String> {
+    let text = std::str::from_utf8(identity_file_text.expose()).unwrap_or_default();
+    let identity = text
+        .lines()
+        .find_map(|line| line.parse::<age::x25519::Identity>().ok());
+    identity
+        .map(|identity| identity.to_public().to_string())
+        .ok_or_else(|| Error::internal("an identity of the server's own is none of age"))
+}
+
+/// What a binary file of any length holds, piece by piece; a piece is whole, the file only at its end.
+///
+/// # Errors
+/// As `decrypt`; later ones come as read errors.
+pub fn reader<R: Read>(identity_file_text: &Secret<Vec<u8>>, from: R) -> Result<StreamReader<R>> {
+    let identities = identities(identity_file_text.expose())?;
+    Decryptor::new(from)
+        .and_then(|it| it.decrypt(identities.iter().map(|it| it.as_ref())))
+        .map_err(refused)
 }
 
 fn recipient(text: &str) -> Result<Box<dyn Recipient>> {

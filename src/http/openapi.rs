@@ -32,6 +32,7 @@ use crate::service::deposit::LONGEST_FEED;
 #[derive(OpenApi)]
 #[openapi(components(schemas(
     api::audit::Verification,
+    api::audit::Segments,
     api::client::Decision,
     api::client::Register,
     api::client::Registration,

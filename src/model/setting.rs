@@ -32,6 +32,8 @@ pub const HOST_ADDITIONAL_ALLOW_FROM: &str = "host.additional_allow_from";
 pub const HOST_USE_ALLOW_FROM: &str = "host.use_management_key_allow_from";
 pub const DEPOSIT_MAX_BYTES: &str = "deposit.max_bytes";
 pub const CLIENT_PENDING_HOURS: &str = "client.pending_hours";
+pub const AUDIT_KEEP_DAYS: &str = "audit.keep_days";
+pub const AUDIT_KEEP_MIB: &str = "audit.keep_mib";
 pub const AUDIT_STRICT: &str = "audit.strict";
 pub const SESSION_IDLE_MINUTES: &str = "session.idle_minutes";
 pub const LOG_LEVEL: &str = "log.level";
@@ -43,6 +45,18 @@ pub const TLS_MINIMUM_VERSION: &str = "tls.minimum_version";
 
 /// Every setting, by name.
 pub const ALL: &[Setting] = &[
+    Setting {
+        name: AUDIT_KEEP_DAYS,
+        default: "400",
+        takes: Takes::Number(1, 36_500, "days"),
+        description: "events stay in the store so long, and leave for an encrypted segment in the data folder's audit/ then",
+    },
+    Setting {
+        name: AUDIT_KEEP_MIB,
+        default: "10240",
+        takes: Takes::Number(1, 1_048_576, "MiB"),
+        description: "events leave sooner where they take more of the disk than this",
+    },
     Setting {
         name: AUDIT_STRICT,
         default: "false",

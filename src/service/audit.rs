@@ -65,7 +65,7 @@ impl Service {
         Ok(merge(changes, access, limit))
     }
 
-    /// Walks both chains from their first event, with every hash, tag and checkpoint.
+    /// Walks both chains from the first event that is here, with every hash, tag and checkpoint.
     pub async fn audit_verify(&self, ctx: &Context) -> Result<Verification> {
         self.allow(
             ctx,
@@ -74,6 +74,7 @@ impl Service {
             "audit.verify",
             object("audit", "", ""),
         )?;
+        let _turn = self.segment_turn.read().await;
         self.store.access().flush().await?;
         let checkpoints = self.store.checkpoints().await?;
         let mut chains = Vec::new();
@@ -91,9 +92,15 @@ impl Service {
         chain: Chain,
         checkpoints: &[ExportedCheckpoint],
     ) -> Result<ChainVerification> {
-        let mut walk = ChainWalk::new(chain, event_hash);
+        let begins = match self.begins(chain).await {
+            Ok(begins) => begins,
+            Err(error) => return Ok(unfounded(chain, error)),
+        };
+        let mut walk = ChainWalk::after(chain, event_hash, begins.number, begins.hash);
+        walk.expect(begins.number, begins.hash);
         let mut report = ChainVerification {
             chain,
+            first: begins.number + 1,
             events: 0,
             head: String::new(),
             proven_to: 0,
@@ -117,7 +124,7 @@ impl Service {
             }
         }
         let end = self.end_of(chain)?;
-        let mut from = 1;
+        let mut from = begins.number + 1;
         while from <= end {
             let batch = self.chain_from(chain, from).await?;
             let Some(last) = batch.last() else { break };
@@ -143,7 +150,7 @@ impl Service {
     }
 
     /// The last event there is now. Walks end here, or they would run after a busy server for ever.
-    fn end_of(&self, chain: Chain) -> Result<u64> {
+    pub(super) fn end_of(&self, chain: Chain) -> Result<u64> {
         let head = match chain {
             Chain::Changes => self.store.changes_head()?,
             Chain::Access => self.store.access().head()?,
@@ -152,7 +159,12 @@ impl Service {
     }
 
     /// One event: its hash, and its tag where there is one.
-    fn step(&self, walk: &mut ChainWalk, chain: Chain, state: &ChainState) -> Option<String> {
+    pub(super) fn step(
+        &self,
+        walk: &mut ChainWalk,
+        chain: Chain,
+        state: &ChainState,
+    ) -> Option<String> {
         if let Err(fault) = walk.step(state.number, &state.canonical, &state.hash) {
             return Some(fault.to_string());
         }
@@ -167,7 +179,7 @@ impl Service {
     }
 
     /// A kept checkpoint, if its signature is ours.
-    fn checked(&self, kept: &ExportedCheckpoint) -> Result<Checkpoint> {
+    pub(super) fn checked(&self, kept: &ExportedCheckpoint) -> Result<Checkpoint> {
         let checkpoint: Checkpoint =
             serde_json::from_str(&kept.body).map_err(|error| Error::internal(error.to_string()))?;
         chain::verify(
@@ -178,7 +190,7 @@ impl Service {
         Ok(checkpoint)
     }
 
-    async fn chain_from(&self, chain: Chain, from: u64) -> Result<Vec<ChainState>> {
+    pub(super) async fn chain_from(&self, chain: Chain, from: u64) -> Result<Vec<ChainState>> {
         match chain {
             Chain::Changes => self.store.changes_from(from, BATCH).await,
             Chain::Access => self.store.access().from(from, BATCH).await,
@@ -209,16 +221,22 @@ impl Service {
     }
 
     async fn export_to(&self, pieces: &mpsc::Sender<Result<Vec<u8>>>) -> Result<()> {
+        let _turn = self.segment_turn.read().await;
         let gone = |_| Error::unavailable("gone", "the reader of the export went away");
-        let header = ExportLine::Header(ExportHeader::new(
-            self.facts.instance,
-            &self.signer.public_key(),
-        ));
+        let mut begins = Vec::new();
+        for chain in [Chain::Changes, Chain::Access] {
+            begins.push(self.begins(chain).await?);
+        }
+        let header = ExportHeader::new(self.facts.instance, &self.signer.public_key());
+        let header = ExportLine::Header(match begins.iter().any(|head| head.number > 0) {
+            true => header.after(begins.clone()),
+            false => header,
+        });
         pieces.send(Ok(line(&header)?)).await.map_err(gone)?;
         // Checkpoints are read first: none then knows an event that the export lacks.
         let checkpoints = self.store.checkpoints().await?;
-        for chain in [Chain::Changes, Chain::Access] {
-            let mut from = 1;
+        for Head { chain, number, .. } in begins {
+            let mut from = number + 1;
             let end = self.end_of(chain)?;
             while from <= end {
                 let batch = self.chain_from(chain, from).await?;
@@ -226,29 +244,14 @@ impl Service {
                 from = last.number + 1;
                 let mut piece = Vec::new();
                 for state in batch {
-                    let (_, number, event) = Event::parse_canonical(&state.canonical)?;
-                    piece.extend(line(&ExportLine::Event(ChainedEvent {
-                        chain,
-                        number,
-                        event,
-                        hash: hex::encode(state.hash),
-                    }))?);
+                    piece.extend(event_line(chain, &state)?);
                 }
                 pieces.send(Ok(piece)).await.map_err(gone)?;
             }
         }
         for kept in checkpoints {
-            let checkpoint: Checkpoint = serde_json::from_str(&kept.body)
-                .map_err(|error| Error::internal(error.to_string()))?;
-            let signature: [u8; 64] = kept
-                .signature
-                .as_slice()
-                .try_into()
-                .map_err(|_| Error::internal("a checkpoint's signature has another length"))?;
             pieces
-                .send(Ok(line(&ExportLine::Checkpoint(SignedCheckpoint::new(
-                    checkpoint, &signature,
-                )))?))
+                .send(Ok(checkpoint_line(&kept)?))
                 .await
                 .map_err(gone)?;
         }
@@ -295,6 +298,7 @@ impl Service {
             .put_checkpoint(
                 change,
                 ExportedCheckpoint {
+                    number: 0,
                     time: now,
                     body,
                     signature: signature.to_vec(),
@@ -330,7 +334,45 @@ impl Service {
     }
 }
 
-fn line(line: &ExportLine) -> Result<Vec<u8>> {
+/// A chain whose beginning nothing vouches for.
+fn unfounded(chain: Chain, error: Error) -> ChainVerification {
+    ChainVerification {
+        chain,
+        first: 1,
+        events: 0,
+        head: String::new(),
+        proven_to: 0,
+        checkpoint_time: None,
+        fault: Some(error.public),
+    }
+}
+
+/// A stored event's line in an export.
+pub(super) fn event_line(chain: Chain, state: &ChainState) -> Result<Vec<u8>> {
+    let (_, number, event) = Event::parse_canonical(&state.canonical)?;
+    line(&ExportLine::Event(ChainedEvent {
+        chain,
+        number,
+        event,
+        hash: hex::encode(state.hash),
+    }))
+}
+
+/// A kept checkpoint's.
+pub(super) fn checkpoint_line(kept: &ExportedCheckpoint) -> Result<Vec<u8>> {
+    let checkpoint: Checkpoint =
+        serde_json::from_str(&kept.body).map_err(|error| Error::internal(error.to_string()))?;
+    let signature: [u8; 64] = kept
+        .signature
+        .as_slice()
+        .try_into()
+        .map_err(|_| Error::internal("a checkpoint's signature has another length"))?;
+    line(&ExportLine::Checkpoint(SignedCheckpoint::new(
+        checkpoint, &signature,
+    )))
+}
+
+pub(super) fn line(line: &ExportLine) -> Result<Vec<u8>> {
     let mut text = line.write()?.into_bytes();
     text.push(b'\n');
     Ok(text)

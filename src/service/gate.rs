@@ -13,7 +13,7 @@ use super::health::Board;
 use super::openpgp::{self, OpenPgp};
 use super::org_key;
 use super::tls::shown::Shown;
-use super::{Facts, Service, limited, object, session, slot};
+use super::{Facts, Service, limited, object, segment, session, slot};
 use crate::api::seal::{Unseal, Unsealed};
 use crate::api::server::ServerInfo;
 use crate::api::slot::Slots;
@@ -90,6 +90,10 @@ impl Gate {
         let _ = self.open.set(Arc::clone(service));
         let making = openpgp::ensure(Arc::downgrade(service), Arc::clone(&self.openpgp));
         tokio::spawn(making);
+        tokio::spawn(segment::leave_all(
+            Arc::downgrade(service),
+            service.segments_asked(),
+        ));
         tokio::spawn(org_key::rotate_all(
             Arc::downgrade(service),
             service.rotating(),

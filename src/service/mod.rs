@@ -16,6 +16,7 @@ pub mod org;
 pub mod org_key;
 pub mod role;
 pub mod root;
+pub mod segment;
 pub mod server;
 pub mod session;
 pub mod setting;
@@ -74,6 +75,9 @@ pub struct Service {
     sealing_turn: tokio::sync::RwLock<()>,
     /// Told when an organization's key was made anew.
     rotating: Arc<Notify>,
+    /// Held by whoever walks the audit from its beginning; events leave when nobody does.
+    segment_turn: tokio::sync::RwLock<()>,
+    segments_asked: Arc<Notify>,
     /// Told when the server is to be sealed.
     sealing: Arc<Notify>,
     throttle: throttle::Throttle,
@@ -151,6 +155,8 @@ impl Service {
             root: tokio::sync::RwLock::default(),
             sealing_turn: tokio::sync::RwLock::default(),
             rotating: Arc::default(),
+            segment_turn: tokio::sync::RwLock::default(),
+            segments_asked: Arc::default(),
             sealing: parts.sealing,
             throttle: throttle::Throttle::default(),
             metrics: metrics::Metrics::default(),

@@ -1,7 +1,7 @@
 //! Settings: read, change, and take effect at once.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use super::access::{Action, Target};
@@ -21,6 +21,8 @@ pub struct Live {
     deposit_max_bytes: AtomicUsize,
     bin_days: AtomicI64,
     audit_strict: AtomicBool,
+    audit_keep_days: AtomicI64,
+    audit_keep_mib: AtomicU64,
     pending_hours: AtomicI64,
     session_idle: AtomicI64,
     apply: Apply,
@@ -37,6 +39,8 @@ impl Live {
             deposit_max_bytes: AtomicUsize::new(0),
             bin_days: AtomicI64::new(0),
             audit_strict: AtomicBool::new(false),
+            audit_keep_days: AtomicI64::new(0),
+            audit_keep_mib: AtomicU64::new(0),
             pending_hours: AtomicI64::new(0),
             session_idle: AtomicI64::new(0),
             apply,
@@ -67,6 +71,10 @@ impl Live {
                 .store(usize::try_from(number).unwrap_or(0), Ordering::Relaxed),
             setting::DEPOSIT_BIN_DAYS => self.bin_days.store(number, Ordering::Relaxed),
             setting::AUDIT_STRICT => self.audit_strict.store(value == "true", Ordering::Relaxed),
+            setting::AUDIT_KEEP_DAYS => self.audit_keep_days.store(number, Ordering::Relaxed),
+            setting::AUDIT_KEEP_MIB => self
+                .audit_keep_mib
+                .store(number.unsigned_abs(), Ordering::Relaxed),
             setting::CLIENT_PENDING_HOURS => self.pending_hours.store(number, Ordering::Relaxed),
             setting::SESSION_IDLE_MINUTES => self.session_idle.store(number, Ordering::Relaxed),
             _ => (self.apply)(setting.name, &value)?,
@@ -99,6 +107,16 @@ impl Live {
 
     pub fn audit_strict(&self) -> bool {
         self.audit_strict.load(Ordering::Relaxed)
+    }
+
+    /// How long events stay in the store, in microseconds.
+    pub fn audit_time(&self) -> i64 {
+        self.audit_keep_days.load(Ordering::Relaxed) * Timestamp::DAY
+    }
+
+    /// How much disk they may take there.
+    pub fn audit_bytes(&self) -> u64 {
+        self.audit_keep_mib.load(Ordering::Relaxed) << 20
     }
 
     /// In microseconds.
@@ -202,6 +220,9 @@ impl Service {
         (self.settings.apply)(setting.name, &now)?;
         self.settings.put(setting, now)?;
         kept?;
+        if [setting::AUDIT_KEEP_DAYS, setting::AUDIT_KEEP_MIB].contains(&setting.name) {
+            self.segments_asked.notify_one();
+        }
         Ok(self.settings.view(setting))
     }
 }

@@ -12,9 +12,10 @@ use rusqlite::Connection;
 
 use super::ballast::Ballast;
 use super::event::{Backwards, ChainState, Head, Walked, head_by};
-use super::inbox::{Inbox, Taken};
+use super::inbox::{Inbox, Taken, Task};
 use super::open::Source;
 use super::readers::{spawn, stopping};
+use super::segment::{self, LeftSegment};
 use super::writer::MINIMUM_FREE;
 use super::{DISK_FULL, FATAL};
 use crate::crypto::chain::{Tagger, event_hash};
@@ -148,6 +149,36 @@ impl AccessLog {
         self.on_reader(move |db| in_order(db, from, limit)).await
     }
 
+    /// The segments that left, oldest first.
+    pub(super) async fn segments(&self) -> Result<Vec<LeftSegment>> {
+        self.on_reader(segment::all).await
+    }
+
+    /// About how much disk the log takes.
+    pub(super) async fn used_bytes(&self) -> Result<u64> {
+        self.on_reader(segment::used_bytes).await
+    }
+
+    /// Enters a segment that left.
+    pub(super) async fn put_segment(&self, left: LeftSegment) -> Result<()> {
+        let done = self.done(move |db| segment::add(db, &left).map(|()| true));
+        done.await.map(drop)
+    }
+
+    /// Deletes some of the events up to this one, which left; false if there was none.
+    pub(super) async fn drop_left(&self, to: u64) -> Result<bool> {
+        self.done(move |db| segment::drop_rows(db, to)).await
+    }
+
+    /// Has something done by the one that writes the file.
+    async fn done(
+        &self,
+        run: impl FnOnce(&Connection) -> Result<bool> + Send + 'static,
+    ) -> Result<bool> {
+        let answer = self.inbox.ask(run).ok_or_else(unavailable)?;
+        answer.await.map_err(|_| stopping())?
+    }
+
     async fn on_reader<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
@@ -239,6 +270,19 @@ impl Work {
         self.write_all(open)?;
         for reply in taken.flushes {
             let _ = reply.send(Ok(()));
+        }
+        for Task { run, reply } in taken.tasks {
+            let outcome = run(&self.db);
+            let failed = outcome.as_ref().is_err_and(|error| error.code == FATAL);
+            let _ = reply.send(outcome);
+            if failed {
+                return Err(Error::new(
+                    Kind::Internal,
+                    FATAL,
+                    "the access log's file failed",
+                ));
+            }
+            self.shorten_log()?;
         }
         Ok(())
     }
@@ -388,7 +432,7 @@ fn list(
     filter: &Filter<ChainedEvent>,
     limit: usize,
 ) -> Result<Walked> {
-    let mut walk = Backwards::new(Chain::Access, filter, limit);
+    let mut walk = Backwards::new(db, Chain::Access, filter, limit)?;
     let below = below.and_then(|below| i64::try_from(below).ok());
     let below = below.unwrap_or(i64::MAX);
     let mut statement = db.prepare_cached(

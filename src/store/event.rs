@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use super::readers::Budget;
-use super::{Change, Store};
+use super::{Change, Store, segment};
 use crate::clock::Timestamp;
 use crate::crypto::chain::{self, Tagger};
 use crate::error::{Error, Result};
@@ -29,6 +29,8 @@ pub struct ChainState {
 /// A signed checkpoint as it is stored.
 #[derive(Clone)]
 pub struct ExportedCheckpoint {
+    /// Its place among those that the store keeps; 0 elsewhere.
+    pub number: u64,
     pub time: Timestamp,
     /// Its JSON (docs/formats/audit.md).
     pub body: String,
@@ -105,23 +107,34 @@ pub(super) struct Backwards<'a> {
     chain: Chain,
     filter: &'a Filter<ChainedEvent>,
     limit: usize,
+    /// The first event that did not leave in a segment.
+    first: u64,
     budget: Budget,
     walked: Walked,
 }
 
 impl<'a> Backwards<'a> {
-    pub fn new(chain: Chain, filter: &'a Filter<ChainedEvent>, limit: usize) -> Self {
-        Self {
+    pub fn new(
+        db: &Connection,
+        chain: Chain,
+        filter: &'a Filter<ChainedEvent>,
+        limit: usize,
+    ) -> Result<Self> {
+        Ok(Self {
             chain,
             filter,
             limit,
+            first: segment::left_to(db)? + 1,
             budget: Budget::new(),
             walked: Walked::nothing(),
-        }
+        })
     }
 
     /// Looks at the next older event; false when the walk is over.
     pub fn step(&mut self, number: u64, canonical: &[u8], hash: &[u8; 32]) -> Result<bool> {
+        if number < self.first {
+            return Ok(false);
+        }
         if !self.budget.take() {
             self.walked.complete = false;
             self.walked.below = Some(number + 1);
@@ -132,7 +145,7 @@ impl<'a> Backwards<'a> {
         if self.filter.matches(&event) {
             self.walked.events.push(event);
             if self.walked.events.len() == self.limit {
-                self.walked.below = (number > 1).then_some(number);
+                self.walked.below = (number > self.first).then_some(number);
                 return Ok(false);
             }
         }
@@ -158,7 +171,7 @@ impl Store {
     ) -> Result<Walked> {
         self.readers
             .scan(move |db| {
-                let mut walk = Backwards::new(Chain::Changes, &filter, limit);
+                let mut walk = Backwards::new(db, Chain::Changes, &filter, limit)?;
                 let mut statement = db.prepare_cached(
                     "SELECT number, body, hash FROM events WHERE number < ?1 ORDER BY number DESC",
                 )?;
@@ -207,13 +220,14 @@ impl Store {
         self.readers
             .scan(|db| {
                 let mut statement = db.prepare_cached(
-                    "SELECT time, body, signature FROM checkpoints ORDER BY number",
+                    "SELECT number, time, body, signature FROM checkpoints ORDER BY number",
                 )?;
                 let rows = statement.query_map((), |row| {
                     Ok(ExportedCheckpoint {
-                        time: Timestamp(row.get(0)?),
-                        body: row.get(1)?,
-                        signature: row.get(2)?,
+                        number: row.get::<_, i64>(0)?.unsigned_abs(),
+                        time: Timestamp(row.get(1)?),
+                        body: row.get(2)?,
+                        signature: row.get(3)?,
                     })
                 })?;
                 Ok(rows.collect::<Result<_, _>>()?)

@@ -4,6 +4,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::error::Result;
@@ -13,6 +14,14 @@ use crate::model::audit::Event;
 const MOST: usize = 65_536;
 /// So many are handed out at once, without waiting for more.
 const MANY: usize = 4_096;
+
+type Run = Box<dyn FnOnce(&Connection) -> Result<bool> + Send>;
+
+/// What else is to be done with the log's file, by its thread.
+pub(super) struct Task {
+    pub run: Run,
+    pub reply: oneshot::Sender<Result<bool>>,
+}
 
 #[derive(Default)]
 pub(super) struct Inbox {
@@ -24,6 +33,7 @@ pub(super) struct Inbox {
 struct Waiting {
     events: Vec<Event>,
     flushes: Vec<oneshot::Sender<Result<()>>>,
+    tasks: Vec<Task>,
     closed: bool,
 }
 
@@ -33,6 +43,7 @@ pub(super) struct Taken {
     /// To be answered when all events before them are on disk; these are in `events`, or were handed
     /// out earlier.
     pub flushes: Vec<oneshot::Sender<Result<()>>>,
+    pub tasks: Vec<Task>,
     /// Nothing more comes.
     pub last: bool,
 }
@@ -66,6 +77,23 @@ impl Inbox {
         Some(answer)
     }
 
+    /// Has something done to the log's file; none if nobody takes it.
+    pub fn ask(
+        &self,
+        run: impl FnOnce(&Connection) -> Result<bool> + Send + 'static,
+    ) -> Option<oneshot::Receiver<Result<bool>>> {
+        let (reply, answer) = oneshot::channel();
+        let mut waiting = self.lock();
+        if waiting.closed {
+            return None;
+        }
+        let run = Box::new(run);
+        waiting.tasks.push(Task { run, reply });
+        drop(waiting);
+        self.arrived.notify_one();
+        Some(answer)
+    }
+
     /// Nothing more is taken in; what is there can still be handed out.
     pub fn close(&self) {
         self.lock().closed = true;
@@ -77,6 +105,7 @@ impl Inbox {
         let mut waiting = self.lock();
         waiting.closed = true;
         waiting.flushes.clear();
+        waiting.tasks.clear();
     }
 
     /// Waits up to `idle` for an event, then `gather` for more of them; none if none came.
@@ -91,6 +120,7 @@ impl Inbox {
         Some(Taken {
             events: std::mem::take(&mut waiting.events),
             flushes: std::mem::take(&mut waiting.flushes),
+            tasks: std::mem::take(&mut waiting.tasks),
             last: waiting.closed,
         })
     }
@@ -121,7 +151,7 @@ impl Inbox {
 impl Waiting {
     /// Nothing more is waited for.
     fn presses(&self) -> bool {
-        self.closed || !self.flushes.is_empty()
+        self.closed || !self.flushes.is_empty() || !self.tasks.is_empty()
     }
 }
 

@@ -77,7 +77,7 @@ const CONTRADICTIONS: &[(&str, &str)] = &[
     ),
     (
         "gaps in the numbers of the events",
-        "SELECT coalesce(max(number), 0) - count(*) FROM events",
+        "SELECT coalesce(max(number), 0) - (SELECT coalesce(max(last), 0) FROM audit_segments) - (SELECT count(*) FROM events WHERE number > (SELECT coalesce(max(last), 0) FROM audit_segments)) FROM events",
     ),
 ];
 

@@ -21,9 +21,16 @@ const STORE: &[(&str, &str)] = &[
         "0005_key_rotations",
         include_str!("migrations/0005_key_rotations.sql"),
     ),
+    (
+        "0006_audit_segments",
+        include_str!("migrations/0006_audit_segments.sql"),
+    ),
 ];
 /// Those of `access.db`.
-const ACCESS: &[(&str, &str)] = &[("access_0001", include_str!("migrations/access_0001.sql"))];
+const ACCESS: &[(&str, &str)] = &[
+    ("access_0001", include_str!("migrations/access_0001.sql")),
+    ("access_0002", include_str!("migrations/access_0002.sql")),
+];
 
 /// Which of the two files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +142,7 @@ mod tests {
 
     /// Every table of `strongroom.db`; a test refuses one that is missing here.
     const TABLES: &[(&str, Reach)] = &[
+        ("audit_segments", Reach::Replicated),
         ("checkpoints", Reach::Local),
         ("client_group_members", Reach::Replicated),
         ("client_groups", Reach::Replicated),

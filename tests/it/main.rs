@@ -29,6 +29,7 @@ mod readers;
 mod readme;
 mod removal;
 mod sealing;
+mod segments;
 mod sessions;
 mod shell;
 mod slots;

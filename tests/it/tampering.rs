@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::harness::{Options, Output, Server, measured, run, store};
 
 /// What `audit verify --export` says of these lines.
-fn verify_export(server: &Server, lines: &[String], further: &[&str]) -> Output {
+pub fn verify_export(server: &Server, lines: &[String], further: &[&str]) -> Output {
     let file = server.file("export.jsonl", lines.join("\n") + "\n");
     let key = public_key(server);
     let args = [
@@ -25,7 +25,7 @@ fn verify_export(server: &Server, lines: &[String], further: &[&str]) -> Output 
 }
 
 /// What the script in docs/formats/audit.md says of them.
-fn verify_by_script(server: &Server, lines: &[String]) -> Output {
+pub fn verify_by_script(server: &Server, lines: &[String]) -> Output {
     let page = fs::read_to_string(measured::root().join("docs/formats/audit.md")).unwrap();
     let script = page
         .split("```python\n")

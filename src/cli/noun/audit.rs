@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::ListArgs;
 use super::audit_export::{self, Against};
-use crate::api::audit::{ChainVerification, Verification};
-use crate::cli::client::Call;
+use crate::api::audit::{ChainVerification, Segment, Segments, Verification};
+use crate::cli::client::{Call, percent};
 use crate::cli::door::Context;
 use crate::cli::print::Printer;
 use crate::error::{Error, Kind, Result};
@@ -22,7 +22,16 @@ pub enum Verb {
     /// Check that no event was changed, removed, inserted or cut off; exit 1 if one was
     Verify(VerifyArgs),
     /// Print all events, one JSON document a line (--json or not)
-    Export,
+    Export(ExportArgs),
+    /// List what left the store for files in the data folder's audit/
+    Segments,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct ExportArgs {
+    /// Print this segment instead: a file as `audit segments` lists it
+    #[arg(long, value_name = "FILE")]
+    segment: Option<String>,
 }
 
 /// Without options: the running server's own audit.
@@ -66,14 +75,25 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
                 .await?;
             report(&found, out)
         }
-        Verb::Export => {
+        Verb::Export(ExportArgs { segment }) => {
+            let path = match segment {
+                Some(file) => format!("/v1/audit/segments/{}", percent(&file)),
+                None => "/v1/audit/export".to_owned(),
+            };
             let mut rest = Vec::new();
             client
-                .stream(Call::get("/v1/audit/export").wait(LONG), |piece| {
+                .stream(Call::get(&path).wait(LONG), |piece| {
                     out.json_lines(&mut rest, piece)
                 })
                 .await?;
             out.json_lines(&mut rest, b"\n")
+        }
+        Verb::Segments => {
+            let found: Segments = client.json(Call::get("/v1/audit/segments")).await?;
+            let columns = &[
+                "file", "chain", "first", "last", "from", "to", "bytes", "here",
+            ];
+            out.table(&found, &found.segments, columns, segment)
         }
     }
 }
@@ -82,6 +102,7 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
 fn report(found: &Verification, out: &Printer) -> Result<()> {
     let columns = &[
         "chain",
+        "first",
         "events",
         "proven to",
         "checkpoint",
@@ -101,9 +122,23 @@ fn report(found: &Verification, out: &Printer) -> Result<()> {
     }
 }
 
+fn segment(out: &Printer, segment: &Segment) -> Vec<String> {
+    vec![
+        segment.file.clone(),
+        segment.chain.as_str().to_owned(),
+        segment.first.to_string(),
+        segment.last.to_string(),
+        out.time(segment.first_time),
+        out.time(segment.last_time),
+        segment.bytes.to_string(),
+        if segment.here { "yes" } else { "no" }.to_owned(),
+    ]
+}
+
 fn chain(out: &Printer, chain: &ChainVerification) -> Vec<String> {
     vec![
         chain.chain.as_str().to_owned(),
+        chain.first.to_string(),
         chain.events.to_string(),
         chain.proven_to.to_string(),
         out.maybe_time(chain.checkpoint_time),

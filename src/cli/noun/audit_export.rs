@@ -10,7 +10,7 @@ use crate::cli::files;
 use crate::crypto::chain;
 use crate::error::{Error, Result};
 use crate::model::audit::{
-    Chain, ChainWalk, ChainedEvent, Checkpoint, ExportHeader, ExportLine, SignedCheckpoint,
+    Chain, ChainWalk, ChainedEvent, Checkpoint, ExportHeader, ExportLine, Head, SignedCheckpoint,
 };
 use crate::model::id::shown;
 
@@ -103,15 +103,17 @@ pub fn verify(path: &Path, against: Against) -> Result<Verification> {
             ),
         ));
     }
-    let mut walks = [
-        Walk::new(Chain::Changes, &checkpoints),
-        Walk::new(Chain::Access, &checkpoints),
-    ];
+    let mut walks = Vec::new();
+    for begins in header.begins()? {
+        walks.push(Walk::new(begins, &checkpoints));
+    }
     each_line(path, |line| {
         if let ExportLine::Event(event) = line {
-            for walk in &mut walks {
-                walk.step(&event)?;
-            }
+            let Some(walk) = walks.iter_mut().find(|walk| walk.chain == event.chain) else {
+                let text = "the export has an event of a chain that its header does not begin";
+                return Err(Error::invalid("export", text));
+            };
+            walk.step(&event)?;
         }
         Ok(())
     })?;
@@ -150,8 +152,9 @@ struct Walk {
 }
 
 impl Walk {
-    fn new(chain: Chain, checkpoints: &[Checkpoint]) -> Self {
-        let mut walk = ChainWalk::new(chain, chain::event_hash);
+    fn new(begins: Head, checkpoints: &[Checkpoint]) -> Self {
+        let chain = begins.chain;
+        let mut walk = ChainWalk::after(chain, chain::event_hash, begins.number, begins.hash);
         for checkpoint in checkpoints {
             for head in checkpoint.heads.iter().filter(|head| head.chain == chain) {
                 walk.expect(head.number, head.hash);
@@ -159,6 +162,7 @@ impl Walk {
         }
         let report = ChainVerification {
             chain,
+            first: begins.number + 1,
             events: 0,
             head: String::new(),
             proven_to: 0,
@@ -173,7 +177,7 @@ impl Walk {
     }
 
     fn step(&mut self, event: &ChainedEvent) -> Result<()> {
-        if event.chain != self.chain || self.report.fault.is_some() {
+        if self.report.fault.is_some() {
             return Ok(());
         }
         let stepped = self

@@ -1206,6 +1206,22 @@ static OTHERS: &[Route] = &[
         run!(audit::export),
     )
     .gives(&[Gives(200, Content::Text("application/x-ndjson"), &[])]),
+    route(
+        Verb::Get,
+        "/v1/audit/segments",
+        Action::AuditRead,
+        "The segments of events that left the store",
+        run!(audit::segments),
+    )
+    .gives(json!(200, "Segments")),
+    route(
+        Verb::Get,
+        "/v1/audit/segments/{file}",
+        Action::AuditRead,
+        "A segment's events, one JSON document a line",
+        run!(audit::segment),
+    )
+    .gives(&[Gives(200, Content::Text("application/x-ndjson"), &[])]),
 ];
 
 /// Every route there is.

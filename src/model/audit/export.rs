@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ChainedEvent, Checkpoint, SignedCheckpoint};
+use super::{Chain, ChainedEvent, Checkpoint, Head, SignedCheckpoint};
 use crate::error::{Error, Result};
 use crate::model::id::InstanceId;
 
@@ -20,6 +20,10 @@ pub struct ExportHeader {
     pub instance: InstanceId,
     /// Ed25519, 64 hex digits; believe it only if it is the one that you already know.
     pub public_key: String,
+    /// What the first events here follow: an export is of these chains alone, or of both from their
+    /// first event if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<Head>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -36,7 +40,34 @@ impl ExportHeader {
             format: FORMAT.to_owned(),
             instance,
             public_key: hex::encode(public_key),
+            after: Vec::new(),
         }
+    }
+
+    /// The same, of these chains alone, from the events on that follow.
+    pub fn after(self, after: Vec<Head>) -> Self {
+        Self { after, ..self }
+    }
+
+    /// The chains that are there, each with what its first event follows.
+    ///
+    /// # Errors
+    /// `Invalid` on `export`, where a chain is named twice.
+    pub fn begins(&self) -> Result<Vec<Head>> {
+        if self.after.is_empty() {
+            return Ok([Chain::Changes, Chain::Access].map(Head::none).to_vec());
+        }
+        match self.after.as_slice() {
+            [_] => {}
+            [one, other] if one.chain != other.chain => {}
+            _ => {
+                return Err(Error::invalid(
+                    "export",
+                    "the header's `after` names a chain twice",
+                ));
+            }
+        }
+        Ok(self.after.clone())
     }
 
     /// The key in bytes.

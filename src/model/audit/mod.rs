@@ -116,6 +116,17 @@ pub struct Head {
     pub hash: [u8; 32],
 }
 
+impl Head {
+    /// Of a chain without events.
+    pub fn none(chain: Chain) -> Self {
+        Self {
+            chain,
+            number: 0,
+            hash: FIRST_PREVIOUS,
+        }
+    }
+}
+
 /// What the audit held at some time. Signed, and kept elsewhere, it proves that nothing before it was
 /// changed or cut off since.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

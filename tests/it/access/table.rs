@@ -1220,6 +1220,20 @@ pub const CASES: &[Case] = &[
     case("GET", "/v1/audit", "/v1/audit", "", "tSU125L"),
     case("GET", "/v1/audit/verify", "/v1/audit/verify", "", "tSU125L"),
     case("GET", "/v1/audit/export", "/v1/audit/export", "", "tSU125L"),
+    case(
+        "GET",
+        "/v1/audit/segments",
+        "/v1/audit/segments",
+        "",
+        "tSU125L",
+    ),
+    case(
+        "GET",
+        "/v1/audit/segments/{file}",
+        "/v1/audit/segments/none",
+        "",
+        "tSU125L",
+    ),
     // Sessions; the last ones end what the others need.
     case(
         "POST",
