@@ -34,6 +34,9 @@ pub struct Growth {
     pub rows: [u64; 4],
 }
 
+/// What `cache.deposits_mib` is where nothing else is said.
+const USUAL_CACHE: u32 = 144;
+
 pub const LONG: Growth = Growth {
     rows: [10_000, 100_000, 1_000_000, 5_000_000],
 };
@@ -41,44 +44,79 @@ pub const SHORT: Growth = Growth {
     rows: [200, 400, 600, 800],
 };
 
+/// Two servers side by side, asked in turn: what the machine does meanwhile meets both.
 pub fn measure(sizes: &Sizes, growth: &Growth, report: &mut Report) {
-    let mut ours = Ours::start();
-    ours.server.stop();
-    let mut rows = Rows::of(&ours.server);
-    let (mut lists, mut fetches) = (Vec::new(), Vec::new());
-    for (step, count) in growth.rows.into_iter().enumerate() {
-        report.say(&format!("growing to {count} deposits"));
-        rows.grow(&ours.server, count);
-        // A small cache while the rows are few, the usual one when they are many.
-        cache(&ours.server, if step == 1 { 2 } else { 144 });
-        ours.serve_again();
-        match step {
-            0 | 2 => lists.push(Listed::measure(&ours.server, count)),
-            _ => fetches.push(Fetched::measure(&ours, sizes, count)),
-        }
-        if step == 3 {
-            let used = Usage::of(ours.server.pid).resident_bytes;
-            report.figure("resident_bytes_at_the_most_rows", used as f64);
-        }
-        ours.server.stop();
+    let (mut few, mut many) = (Grown::start(), Grown::start());
+    few.grow(growth.rows[0], USUAL_CACHE, report);
+    many.grow(growth.rows[2], USUAL_CACHE, report);
+    for (name, ratio) in PAGES.into_iter().zip(pages(&few, &many)) {
+        report.figure(name, ratio);
     }
+    report.figure("slowest_filter_first_answer_ms", many.slowest_filter());
+    // A small cache where the rows are few.
+    few.grow(growth.rows[1], 2, report);
+    many.grow(growth.rows[3], USUAL_CACHE, report);
+    let (get, put) = rates(sizes, &few, &many);
+    let used = Usage::of(many.ours.server.pid).resident_bytes;
+    report.figure("resident_bytes_at_the_most_rows", used as f64);
     report.figure("rows_at_the_most", growth.rows[3] as f64);
-    report.figure(
-        "get_p50_at_the_most_rows_to_few",
-        fetches[1].get_p50 / fetches[0].get_p50,
-    );
-    report.figure(
-        "put_rate_at_the_most_rows_to_few",
-        fetches[1].put_rate / fetches[0].put_rate,
-    );
-    for (name, page) in [
-        ("list_first_page_many_to_few", 0),
-        ("list_middle_page_many_to_few", 1),
-        ("list_last_page_many_to_few", 2),
-    ] {
-        report.figure(name, lists[1].pages[page] / lists[0].pages[page]);
+    report.figure("get_p50_at_the_most_rows_to_few", get);
+    report.figure("put_rate_at_the_most_rows_to_few", put);
+}
+
+/// A server whose rows were put there while it was stopped.
+struct Grown {
+    ours: Ours,
+    rows: Rows,
+}
+
+impl Grown {
+    fn start() -> Self {
+        let mut ours = Ours::start();
+        ours.server.stop();
+        let rows = Rows::of(&ours.server);
+        ours.serve_again();
+        Self { ours, rows }
     }
-    report.figure("slowest_filter_first_answer_ms", lists[1].slowest_filter);
+
+    fn grow(&mut self, to: u64, cache_mib: u32, report: &Report) {
+        report.say(&format!("growing to {to} deposits"));
+        self.ours.server.stop();
+        self.rows.grow(&self.ours.server, to);
+        cache(&self.ours.server, cache_mib);
+        self.ours.serve_again();
+    }
+
+    /// Milliseconds until the first answer of the slowest.
+    fn slowest_filter(&self) -> f64 {
+        let mut socket = self.ours.server.socket();
+        let count = self.rows.there;
+        let some = name(count / 2);
+        let filters = [
+            format!("name = '{some}'"),
+            format!("name != '{some}'"),
+            "name ^ 'g-7'".to_owned(),
+            "name ~ '7f7f7'".to_owned(),
+            format!("name in ('{some}', 'x')"),
+            "label.use = 'growth'".to_owned(),
+            "label.use = 'other'".to_owned(),
+            "size > 5000".to_owned(),
+            "version > 1".to_owned(),
+            "modified > -1h".to_owned(),
+            "modified < 2024-01-01T00:00:00Z".to_owned(),
+            "not (size < 5000)".to_owned(),
+            "description ~ 'x' or content_type ~ 'y'".to_owned(),
+        ];
+        let slowest = filters.iter().map(|filter| {
+            let encoded: String = form_urlencoded::byte_serialize(filter.as_bytes()).collect();
+            let path = format!("{LIST}&filter={encoded}");
+            // The first answer: nothing of it was read before.
+            let first = answered(&mut socket, &path, None);
+            eprintln!("bench: {count} deposits: {filter}: {first:.1} ms");
+            first
+        });
+        slowest.fold(0.0, f64::max)
+    }
 }
 
 /// Writes the server's table of what it keeps anew.
@@ -228,115 +266,88 @@ impl Indexes {
     }
 }
 
-struct Fetched {
-    get_p50: f64,
-    put_rate: f64,
-}
-
-impl Fetched {
-    fn measure(ours: &Ours, sizes: &Sizes, count: u64) -> Self {
-        let plan = |connections| Plan {
-            connections,
-            warm_up: Duration::from_secs(1).min(sizes.time),
-            time: sizes.time,
-        };
-        let get: Ask = Arc::new(move |number, request| {
-            let name = name(mix(number ^ 0xbeef) % count);
-            let head = format!("GET /{DEPOSITS}/{name} HTTP/1.1\r\nhost: localhost\r\n\r\n");
-            request.extend_from_slice(head.as_bytes());
-        });
-        let put: Ask = Arc::new(move |number, request| {
-            let name = name(mix(number) | 1 << 63);
-            let head = format!(
-                "PUT /{DEPOSITS}/p{name} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {BODY}\r\n\r\n"
-            );
-            request.extend_from_slice(head.as_bytes());
-            request.extend_from_slice(&[b'x'; BODY]);
-        });
-        let (mut p50, mut rates) = (Vec::new(), Vec::new());
-        for round in 0..sizes.rounds {
-            let fetched = load::requests(&ours.target, &plan(1), round * 1_000_000, &get);
-            let stored = load::requests(
-                &ours.target,
-                &plan(64.min(sizes.idle)),
-                count + round * 10_000_000,
-                &put,
-            );
-            for outcome in [&fetched, &stored] {
-                assert_eq!(outcome.failed, 0, "{:?}", outcome.first_failure);
-            }
-            p50.push(fetched.p50_micros);
-            rates.push(stored.per_second);
-        }
-        eprintln!(
-            "bench: {count} deposits: GET p50 {:.0} us, PUT {:.0}/s",
-            median(&p50),
-            median(&rates)
+/// Medians of what the rounds say: p50 of fetches and the rate of stores, of many to few.
+fn rates(sizes: &Sizes, few: &Grown, many: &Grown) -> (f64, f64) {
+    let plan = |connections| Plan {
+        connections,
+        warm_up: Duration::from_secs(1).min(sizes.time),
+        time: sizes.time,
+    };
+    let load = |grown: &Grown, plan: &Plan, from: u64, ask: &Ask| {
+        let outcome = load::requests(&grown.ours.target, plan, from, ask);
+        assert_eq!(outcome.failed, 0, "{:?}", outcome.first_failure);
+        outcome
+    };
+    let put: Ask = Arc::new(|number, request| {
+        let name = name(mix(number) | 1 << 63);
+        let head = format!(
+            "PUT /{DEPOSITS}/p{name} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {BODY}\r\n\r\n"
         );
-        Self {
-            get_p50: median(&p50),
-            put_rate: median(&rates),
-        }
+        request.extend_from_slice(head.as_bytes());
+        request.extend_from_slice(&[b'x'; BODY]);
+    });
+    let (mut gets, mut puts) = (Vec::new(), Vec::new());
+    // Stores empty the readers' caches, so they come after all fetches.
+    for round in 0..sizes.rounds {
+        let [few, many] = [few, many].map(|grown| {
+            let from = round * 1_000_000;
+            let p50 = load(grown, &plan(1), from, &get(grown.rows.there)).p50_micros;
+            eprintln!("bench: {} deposits: GET p50 {p50:.0} us", grown.rows.there);
+            p50
+        });
+        gets.push(many / few);
     }
+    for round in 0..sizes.rounds {
+        let [few, many] = [few, many].map(|grown| {
+            let from = grown.rows.there + round * 10_000_000;
+            let rate = load(grown, &plan(64.min(sizes.idle)), from, &put).per_second;
+            eprintln!("bench: {} deposits: PUT {rate:.0}/s", grown.rows.there);
+            rate
+        });
+        puts.push(many / few);
+    }
+    (median(&gets), median(&puts))
 }
 
-/// Milliseconds.
-struct Listed {
-    /// First, middle, last.
-    pages: [f64; 3],
-    slowest_filter: f64,
+/// A fetch of one of so many, at random.
+fn get(count: u64) -> Ask {
+    Arc::new(move |number, request| {
+        let name = name(mix(number ^ 0xbeef) % count);
+        let head = format!("GET /{DEPOSITS}/{name} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        request.extend_from_slice(head.as_bytes());
+    })
 }
 
-impl Listed {
-    fn measure(server: &Server, count: u64) -> Self {
-        let mut socket = server.socket();
-        let base = "/v1/orgs/acme/deposits?limit=100";
-        let middle = Cursor {
-            list: "deposits/name",
-            direction: Direction::Next,
-            position: vec![Part::Text("g-8".to_owned())],
-        };
-        let pages = [
-            base.to_owned(),
-            format!("{base}&cursor={}", middle.encode()),
-            format!("{base}&page=last"),
-        ];
-        let mut times = [Vec::new(), Vec::new(), Vec::new()];
-        for _ in 0..21 {
-            for (times, path) in times.iter_mut().zip(&pages) {
-                times.push(answered(&mut socket, path, Some(100.min(count / 4))));
+const LIST: &str = "/v1/orgs/acme/deposits?limit=100";
+const PAGES: [&str; 3] = [
+    "list_first_page_many_to_few",
+    "list_middle_page_many_to_few",
+    "list_last_page_many_to_few",
+];
+
+/// The times of the first, the middle and the last page, of many to few.
+fn pages(few: &Grown, many: &Grown) -> [f64; 3] {
+    let middle = Cursor {
+        list: "deposits/name",
+        direction: Direction::Next,
+        position: vec![Part::Text("g-8".to_owned())],
+    };
+    [
+        LIST.to_owned(),
+        format!("{LIST}&cursor={}", middle.encode()),
+        format!("{LIST}&page=last"),
+    ]
+    .map(|path| {
+        let mut sockets = [few, many].map(|grown| grown.ours.server.socket());
+        let least = 100.min(few.rows.there / 4);
+        let mut times = [Vec::new(), Vec::new()];
+        for _ in 0..41 {
+            for (socket, times) in sockets.iter_mut().zip(&mut times) {
+                times.push(answered(socket, &path, Some(least)));
             }
         }
-        let some = name(count / 2);
-        let filters = [
-            format!("name = '{some}'"),
-            format!("name != '{some}'"),
-            "name ^ 'g-7'".to_owned(),
-            "name ~ '7f7f7'".to_owned(),
-            format!("name in ('{some}', 'x')"),
-            "label.use = 'growth'".to_owned(),
-            "label.use = 'other'".to_owned(),
-            "size > 5000".to_owned(),
-            "version > 1".to_owned(),
-            "modified > -1h".to_owned(),
-            "modified < 2024-01-01T00:00:00Z".to_owned(),
-            "not (size < 5000)".to_owned(),
-            "description ~ 'x' or content_type ~ 'y'".to_owned(),
-        ];
-        let slowest = filters.iter().map(|filter| {
-            let encoded: String = form_urlencoded::byte_serialize(filter.as_bytes()).collect();
-            let path = format!("{base}&filter={encoded}");
-            // The first answer: nothing of it was read before.
-            let first = answered(&mut socket, &path, None);
-            eprintln!("bench: {count} deposits: {filter}: {first:.1} ms");
-            first
-        });
-        let slowest_filter = slowest.fold(0.0, f64::max);
-        Self {
-            pages: times.map(|times| median(&times)),
-            slowest_filter,
-        }
-    }
+        median(&times[1]) / median(&times[0])
+    })
 }
 
 fn answered(socket: &mut wire::Connection, path: &str, rows: Option<u64>) -> f64 {
