@@ -78,6 +78,7 @@ pub struct Service {
     /// Held by whoever walks the audit from its beginning; events leave when nobody does.
     segment_turn: tokio::sync::RwLock<()>,
     segments_asked: Arc<Notify>,
+    segment_fault: std::sync::Mutex<Option<String>>,
     /// Told when the server is to be sealed.
     sealing: Arc<Notify>,
     throttle: throttle::Throttle,
@@ -157,6 +158,7 @@ impl Service {
             rotating: Arc::default(),
             segment_turn: tokio::sync::RwLock::default(),
             segments_asked: Arc::default(),
+            segment_fault: std::sync::Mutex::default(),
             sealing: parts.sealing,
             throttle: throttle::Throttle::default(),
             metrics: metrics::Metrics::default(),
@@ -286,7 +288,14 @@ impl Service {
     pub fn report(&self) {
         let access = self.store.access();
         if access.works() && access.has_reserve() {
-            self.board.green("audit");
+            match self.why_none_leaves() {
+                None => self.board.green("audit"),
+                Some(why) => self.board.amber(
+                    "audit",
+                    &format!("old events cannot leave the store: {why}"),
+                    "run `strongroom audit verify`; see the server's log",
+                ),
+            }
         } else if access.works() {
             self.board.amber(
                 "audit",

@@ -185,6 +185,9 @@ fn events_beyond_the_space_leave_and_stay_provable() {
     server.serve();
     missing_or_damaged(&server, &listed);
     what_is_done_underneath(&mut server);
+    let client = client.at(&server);
+    talk(&mut client.wire(), 0, 600);
+    what_does_not_hold_stays(&mut server);
 }
 
 fn missing_or_damaged(server: &Server, listed: &[Value]) {
@@ -234,6 +237,28 @@ fn what_is_done_underneath(server: &mut Server) {
         let further = "UPDATE audit_segments SET last = last + 1 WHERE first = (SELECT max(first) FROM audit_segments)";
         spoiled(file, further, "", "checkpoint");
     }
+}
+
+/// What was changed is not signed anew, nor deleted.
+fn what_does_not_hold_stays(server: &mut Server) {
+    let before = of_chain(server, "changes").len();
+    server.stop();
+    let flipped = "substr(body, 1, 100) || char(64) || substr(body, 102)";
+    let first = "WHERE number = (SELECT min(number) + 1 FROM events)";
+    let sql = format!("UPDATE events SET body = CAST({flipped} AS BLOB) {first}");
+    store::open(server, "strongroom.db")
+        .execute(&sql, ())
+        .unwrap();
+    server.serve();
+    keep(server, "audit.keep_mib", "1");
+    let mut health = String::new();
+    until(WAIT, || {
+        health = server.health("/healthz").text();
+        health.contains("old events cannot leave the store")
+    });
+    assert!(health.contains("was changed"), "{health}");
+    server.cli(&["audit", "verify"]).fails(1).says(&["changed"]);
+    assert_eq!(of_chain(server, "changes").len(), before);
 }
 
 #[test]

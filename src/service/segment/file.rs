@@ -61,6 +61,11 @@ impl Draft {
             .map_err(|error| failed("write", &self.path, error))
     }
 
+    /// Takes it away again.
+    pub fn give_up(self) -> Result<()> {
+        folder::remove(&self.path)
+    }
+
     /// Ends it, and reads it back with `identity`.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 
 mod file;
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc};
@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 
 use self::file::{Draft, Kept};
 use super::access::{Action, Target};
-use super::audit::{checkpoint_line, event_line, line};
+use super::audit::{BATCH, checkpoint_line, event_line, line};
 use super::caller::Context;
 use super::{Service, object, slot};
 use crate::api::audit::{Segment, Segments};
@@ -20,6 +20,7 @@ use crate::clock::{self, Timestamp};
 use crate::crypto::agefile;
 use crate::crypto::chain::event_hash;
 use crate::error::{Error, Kind, Result};
+use crate::folder;
 use crate::model::audit::{Chain, ChainWalk, Checkpoint, Event, ExportHeader, ExportLine, Head};
 use crate::secret::Secret;
 use crate::store::{ChainState, ExportedCheckpoint, LeftSegment, WrappedKey};
@@ -41,6 +42,7 @@ pub async fn leave_all(service: Weak<Service>, asked: Arc<Notify>) {
         };
         let began = Instant::now();
         let step = open.leave_step().await;
+        open.cannot_leave(step.as_ref().err());
         drop(open);
         match step {
             // Others have as much time as it took.
@@ -187,6 +189,18 @@ impl Service {
         Ok(begins)
     }
 
+    /// For health: whether old events cannot leave, and why.
+    fn cannot_leave(&self, error: Option<&Error>) {
+        let why = error.map(|error| error.public.clone());
+        let kept = self.segment_fault.lock();
+        *kept.unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    pub(super) fn why_none_leaves(&self) -> Option<String> {
+        let kept = self.segment_fault.lock();
+        kept.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// One segment, if one is due; then there may be more.
     async fn leave_step(&self) -> Result<bool> {
         if self.store.room().is_err() {
@@ -221,7 +235,7 @@ impl Service {
         let mut bytes = Vec::new();
         for chain in [Chain::Changes, Chain::Access] {
             let begins = self.begins(chain).await?;
-            let next = self.chain_from(chain, begins.number + 1).await?;
+            let next = self.chain_from(chain, begins.number + 1, 1).await?;
             if next
                 .first()
                 .map(time_of)
@@ -248,6 +262,7 @@ impl Service {
         let draft = draft.await.map_err(ended)??;
         let (mut draft, leaving) = self.write_events(chain, due, draft).await?;
         let Some(leaving) = leaving else {
+            draft.give_up()?;
             return Ok(false);
         };
         let checkpoint = self.close(&leaving)?;
@@ -286,7 +301,14 @@ impl Service {
             bytes: written.bytes,
             sha256: written.sha256,
         };
-        self.enter(chain, left).await?;
+        let path = self.seal.folder.audit().join(&left.file);
+        if let Err(error) = self.enter(chain, left).await {
+            // Nothing of it was entered, and the next try makes another.
+            if error.kind == Kind::Unavailable {
+                folder::remove(&path)?;
+            }
+            return Err(error);
+        }
         self.forget_checkpoints(&all).await?;
         Ok(true)
     }
@@ -310,7 +332,7 @@ impl Service {
         // What stands in one row of the access log leaves together.
         let (mut row, mut from) = (Vec::new(), begins.number + 1);
         'events: loop {
-            let batch = self.chain_from(chain, from).await?;
+            let batch = self.chain_from(chain, from, BATCH).await?;
             let Some(newest) = batch.last() else { break };
             from = newest.number + 1;
             for state in batch {
