@@ -24,6 +24,7 @@ const CODES: &[&str] = &[
     "certificate_refused",
     "certificate_unfit",
     "chain_incomplete",
+    "changes_left",
     "client_denied",
     "client_disabled",
     "client_owns_deposits",

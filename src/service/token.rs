@@ -50,6 +50,15 @@ impl Service {
                 "the token's end lies in the past",
             ));
         }
+        if let Identity::Token { id, .. } = &ctx.identity
+            && let Some(own) = self.store.token(*id)?.expires
+            && request.expires.is_none_or(|end| end > own)
+        {
+            return Err(Error::invalid(
+                "expires",
+                format!("a token that was made by one with an end ends with it or before: {own}"),
+            ));
+        }
         let user = match (&request.user, &ctx.identity) {
             (Some(user), _) => user.clone(),
             (

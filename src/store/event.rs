@@ -162,6 +162,11 @@ impl Store {
         self.readers.point(head)
     }
 
+    /// The last change that left in a segment; 0 if none did.
+    pub fn changes_left(&self) -> Result<u64> {
+        self.readers.point(segment::left_to)
+    }
+
     /// Changes below `below`, newest first, that match.
     pub async fn changes(
         &self,

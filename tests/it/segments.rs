@@ -177,6 +177,17 @@ fn events_beyond_the_space_leave_and_stay_provable() {
         "nothing unfinished lies about"
     );
 
+    // Whoever followed the changes is told that he missed some.
+    client
+        .wire()
+        .request(
+            "GET",
+            "/v1/watch/deposits?wait=1",
+            &[("last-event-id", "1")],
+            None,
+        )
+        .refused(409, "changes_left");
+
     // The next start finds all of it.
     server.restart();
     verified(&server);

@@ -276,6 +276,33 @@ fn a_token_ends_with_its_time_its_user_and_its_removal() {
     };
     let short = added(&["--scope", "read", "--expires", "+1d"]);
     let lasting = added(&["--scope", "read"]);
+    // A token with an end makes none that lasts longer.
+    let all = server.json(&[
+        "token",
+        "add",
+        "--label",
+        "all",
+        "--user",
+        "superuser",
+        "--scope",
+        "all",
+        "--expires",
+        "+1d",
+    ]);
+    let bearer = format!("Bearer {}", all["secret"].as_str().unwrap());
+    let made_by_it = |expires: Value| {
+        let body = json!({"label": "y", "user": "ci", "scopes": ["read"], "expires": expires});
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("content-type", "application/json"),
+        ];
+        let body = body.to_string();
+        let mut wire = server.wire(&server.gui_url);
+        wire.request("POST", "/v1/tokens", &headers, Some(body.as_bytes()))
+    };
+    made_by_it(Value::Null).refused(400, "invalid");
+    made_by_it(json!("2099-01-01T00:00:00Z")).refused(400, "invalid");
+    made_by_it(all["token"]["expires"].clone()).ok(201);
     let use_it = |added: &Value| {
         let bearer = format!("Bearer {}", added["secret"].as_str().unwrap());
         let mut wire = server.wire(&server.gui_url);

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use serde_json::{Value, json};
 
 use crate::harness::run::Killed;
-use crate::harness::{Client, Options, PATIENCE, Server, wire};
+use crate::harness::{Client, Options, PATIENCE, Server, until, wire};
 
 /// Ids and changes of a feed that was read to its end.
 fn feed(connection: &mut wire::Connection, after: Option<&str>) -> (String, Vec<(String, Value)>) {
@@ -172,21 +172,62 @@ fn a_watcher_is_told_over_restarts_and_stops_nothing() {
     ));
 }
 
+/// A connection on which a feed was asked for.
+fn asked(mut wire: wire::Connection, token: &str) -> wire::Connection {
+    let head = "GET /v1/watch/deposits HTTP/1.1\r\nhost: localhost\r\n";
+    let token = match token {
+        "" => String::new(),
+        token => format!("authorization: Bearer {token}\r\n"),
+    };
+    wire.send(format!("{head}{token}\r\n").as_bytes()).unwrap();
+    wire
+}
+
 #[test]
 fn there_is_room_for_so_many_feeds() {
     let server = Server::start(Options::default());
-    let client = server.client("a", "acme");
-    let open: Vec<wire::Connection> = (0..64)
-        .map(|_| {
-            let mut wire = client.wire();
-            let asked = b"GET /v1/watch/deposits HTTP/1.1\r\nhost: localhost\r\n\r\n";
-            wire.send(asked).unwrap();
-            wire
-        })
+    let clients: Vec<Client> = (0..8)
+        .map(|n| server.client(&format!("c{n}"), "acme"))
         .collect();
-    let refused = || client.wire().get("/v1/watch/deposits?wait=1").status == 429;
-    crate::harness::until(PATIENCE, refused);
-    client.wire().get("/v1/deposits?limit=1").ok(200);
+    let other = server.client("other", "acme");
+    let refused = |client: &Client| client.wire().get("/v1/watch/deposits?wait=1").status == 429;
+    let mut open = Vec::new();
+    for client in &clients {
+        assert!(!refused(&other));
+        open.extend((0..8).map(|_| asked(client.wire(), "")));
+        until(PATIENCE, || refused(client));
+    }
+    // All are taken now, by whomever.
+    until(PATIENCE, || refused(&other));
+    other.wire().get("/v1/deposits?limit=1").ok(200);
     drop(open);
-    crate::harness::until(PATIENCE, || !refused());
+    until(PATIENCE, || !refused(&other) && !refused(&clients[0]));
+}
+
+#[test]
+fn a_users_feed_ends_with_his_rights() {
+    let server = Server::start(Options::default());
+    let client = server.client("a", "acme");
+    server.file("new-password", "a long enough password");
+    let password = server.path("new-password").display().to_string();
+    let add = ["user", "add", "reader", "--password-file", &password];
+    server
+        .cli(&[&add[..], &["--role", "key_operator"]].concat())
+        .ok();
+    for end in [
+        &["user", "revoke", "reader", "key_operator"][..],
+        &["user", "disable", "reader"],
+    ] {
+        // A new role ends the tokens that there are.
+        let token = server.token("reader", &["read"]);
+        let mut feed = asked(server.wire(&server.gui_url), &token);
+        server.cli(end).ok();
+        put(&client, "after");
+        // It ends long before its minute is over, and tells nothing of what came later.
+        let told = feed.answer(false).unwrap().ok(200).text();
+        assert!(!told.contains("acme/after"), "{told}");
+        server
+            .cli(&["user", "grant", "reader", "key_operator"])
+            .ok();
+    }
 }

@@ -1,7 +1,8 @@
 //! Changes of deposits as they happen, for whoever may see the deposit. A feed follows the chain of
 //! changes, whose numbers are in the order of commits, and so goes on from any of them.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -14,13 +15,16 @@ use crate::model::audit::{Event, Outcome};
 use crate::model::client::ClientState;
 use crate::model::deposit::Deposit;
 use crate::model::id::DepositId;
+use crate::model::role::Grant;
+use crate::model::user::UserName;
 use crate::service::access::{Action, Target, decide};
 use crate::service::caller::{Context, Identity};
 use crate::service::{Service, object};
 use crate::store;
 
-/// Feeds at one time.
+/// Feeds at one time, and those of one caller.
 const MOST: usize = 64;
+const MOST_OF_ONE: usize = 8;
 /// A feed ends after this many seconds, and is asked for again: so nobody follows longer on a right that
 /// is gone.
 pub const LONGEST: u32 = 60;
@@ -45,13 +49,60 @@ const ACTIONS: [&str; 8] = [
 /// Those that are open.
 pub struct Feeds {
     room: Arc<Semaphore>,
+    callers: Arc<Mutex<HashMap<String, usize>>>,
     end: watch::Sender<bool>,
+}
+
+/// A feed's place, until it ends.
+struct Place {
+    _room: OwnedSemaphorePermit,
+    caller: String,
+    callers: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+impl Feeds {
+    /// # Errors
+    /// `too_many_feeds`.
+    fn place(&self, caller: String) -> Result<Place> {
+        let full = |text: String| Error::new(Kind::Limited, "too_many_feeds", text).after(5);
+        let room = Arc::clone(&self.room).try_acquire_owned().map_err(|_| {
+            full(format!(
+                "{MOST} feeds are open, which is all there is room for"
+            ))
+        })?;
+        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = callers.entry(caller.clone()).or_default();
+        if *open >= MOST_OF_ONE {
+            return Err(full(format!(
+                "this caller has {MOST_OF_ONE} feeds open, as many as one may have"
+            )));
+        }
+        *open += 1;
+        Ok(Place {
+            _room: room,
+            caller,
+            callers: Arc::clone(&self.callers),
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = callers.get_mut(&self.caller) {
+            *open -= 1;
+            if *open == 0 {
+                callers.remove(&self.caller);
+            }
+        }
+    }
 }
 
 impl Default for Feeds {
     fn default() -> Self {
         Self {
             room: Arc::new(Semaphore::new(MOST)),
+            callers: Arc::default(),
             end: watch::Sender::new(false),
         }
     }
@@ -74,22 +125,24 @@ impl Service {
                     self.refused(ctx, "deposit.watch", object("deposit", "", ""), error)
                 })?;
         }
-        let room = Arc::clone(&self.feeds.room).try_acquire_owned();
-        let room = room.map_err(|_| {
-            Error::new(
-                Kind::Limited,
-                "too_many_feeds",
-                format!("{MOST} feeds are open, which is all there is room for"),
-            )
-            .after(5)
-        })?;
+        let place = self.feeds.place(ctx.idempotency_caller())?;
         let newest = self.store.changes_head()?.number;
         let after = after.unwrap_or(newest).min(newest);
+        let left = self.store.changes_left()?;
+        if after < left {
+            return Err(Error::new(
+                Kind::Conflict,
+                "changes_left",
+                format!(
+                    "the changes after event {after} up to event {left} left the store; list the deposits anew, and watch from now on"
+                ),
+            ));
+        }
         let (pieces, out) = mpsc::channel(1);
         let (service, ctx) = (Arc::clone(self), ctx.clone());
         let over = Instant::now() + Duration::from_secs(seconds.min(LONGEST).into());
         tokio::spawn(async move {
-            if let Err(error) = service.feed(&ctx, after, over, &pieces, room).await {
+            if let Err(error) = service.feed(&ctx, after, over, &pieces, place).await {
                 let _ = pieces.send(Err(error)).await;
             }
         });
@@ -107,7 +160,7 @@ impl Service {
         mut after: u64,
         over: Instant,
         pieces: &Pieces,
-        _room: OwnedSemaphorePermit,
+        _place: Place,
     ) -> Result<()> {
         let (mut commits, mut end) = (self.store.commits(), self.feeds.end.subscribe());
         // Where it begins, so that whoever is cut off at once goes on from here.
@@ -163,10 +216,30 @@ impl Service {
         }
     }
 
-    /// A client that was disabled or removed since, or whose organization has ended, is not.
+    /// A client that was disabled or removed since, or whose organization has ended, is not; nor a user
+    /// who was disabled or whose rights are others, with his tokens.
     pub(super) fn is_still_let_in(&self, ctx: &Context) -> Result<bool> {
-        let Identity::Client { fingerprint, .. } = &ctx.identity else {
-            return Ok(true);
+        let unchanged = |name: &UserName, grants: &[Grant]| -> Result<bool> {
+            let row = self.store.user_if_any(name)?;
+            Ok(row.is_some_and(|row| !row.user.disabled && row.user.grants == grants))
+        };
+        let fingerprint = match &ctx.identity {
+            Identity::Client { fingerprint, .. } => fingerprint,
+            Identity::User { name, grants, .. } => return unchanged(name, grants),
+            Identity::Token {
+                id,
+                user_name,
+                grants,
+                ..
+            } => {
+                let token = match self.store.token(*id) {
+                    Err(error) if error.kind == Kind::NotFound => return Ok(false),
+                    token => token?,
+                };
+                let over = token.expires.is_some_and(|end| end <= clock::now());
+                return Ok(!over && unchanged(user_name, grants)?);
+            }
+            _ => return Ok(true),
         };
         let known = self.store.caller_by_key(fingerprint)?;
         Ok(known.is_some_and(|known| {
