@@ -21,6 +21,7 @@ mod org_removal;
 mod plans;
 #[cfg(debug_assertions)]
 pub mod planted;
+mod quota;
 mod readers;
 mod rotation;
 mod schema;

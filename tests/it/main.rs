@@ -25,6 +25,7 @@ mod org_administrators;
 mod orgs;
 mod page;
 mod policies;
+mod quotas;
 mod readers;
 mod readme;
 mod removal;

@@ -155,7 +155,7 @@ impl Service {
             .put_deposit(change, put)
             .await
             .inspect_err(|error| {
-                if error.code == store::NAME_TAKEN {
+                if [store::NAME_TAKEN, "quota_objects", "quota_bytes"].contains(&error.code) {
                     self.refused(ctx, "deposit.put", object_tried, error);
                 }
             })?;

@@ -10,8 +10,9 @@ mod row;
 
 use rusqlite::Connection;
 
+use super::quota::{self, Charge};
 use super::writer::Tx;
-use super::{Change, Store, Touches, org};
+use super::{Change, Store, Touches};
 use crate::clock::Timestamp;
 use crate::crypto::envelope;
 use crate::error::{Error, Result};
@@ -77,7 +78,7 @@ impl Store {
     /// A new version of a deposit, or a new deposit.
     ///
     /// # Errors
-    /// `name_taken` (another client's), `in_bin`, `PreconditionFailed`.
+    /// `name_taken` (another client's), `in_bin`, `PreconditionFailed`, `quota_objects`, `quota_bytes`.
     pub async fn put_deposit(&self, change: Change, mut put: Put) -> Result<Stored> {
         let size = put.body.bytes.expose().len();
         if size > PART
@@ -253,9 +254,13 @@ impl Store {
 
 /// Nothing of it is left.
 fn purge(tx: &mut Tx<'_>, head: &Head) -> Result<()> {
+    let bytes = tx
+        .db
+        .prepare_cached("SELECT coalesce(sum(size), 0) FROM deposit_versions WHERE deposit = ?1")?
+        .query_row([head.deposit.id.as_bytes()], |row| row.get(0))?;
     forget(tx, head.deposit.id)?;
     tx.outdates(names_of(head));
-    org::count(tx.db, head.org, 0, -1)
+    quota::give_back(tx.db, head.org, head.owner, bytes)
 }
 
 /// All rows of a deposit.
@@ -302,19 +307,6 @@ fn label(
 /// The name is another client's.
 pub const NAME_TAKEN: &str = "name_taken";
 
-/// Who was active when the request came may be gone when its body is whole.
-fn still_active(db: &Connection, owner: ClientId) -> Result<()> {
-    let mut active =
-        db.prepare_cached("SELECT 1 FROM clients WHERE id = ?1 AND state = 'active'")?;
-    if active.exists([owner.as_bytes()])? {
-        return Ok(());
-    }
-    Err(Error::denied(
-        "client_disabled",
-        "this client was disabled or removed while the request came in",
-    ))
-}
-
 /// The transaction of `put_deposit`.
 fn write(
     tx: &mut Tx<'_>,
@@ -324,12 +316,18 @@ fn write(
     event: &mut Event,
 ) -> Result<Stored> {
     let db = tx.db;
-    org::still_there(db, put.org)?;
-    if let Some(owner) = put.owner {
-        still_active(db, owner)?;
-    }
     let which = Which::Name(put.org, put.name.clone());
     let there = find(db, &which)?;
+    let size = i64::try_from(size).unwrap_or(i64::MAX);
+    // Counted first, since that says who is still there; undone with the command if it is refused.
+    let charged = Charge {
+        org: put.org,
+        owner: put.owner.or(there.as_ref().and_then(|head| head.owner)),
+        own: put.owner.is_some(),
+        objects: i64::from(there.is_none()),
+        bytes: size,
+    }
+    .count(db)?;
     if let Some(head) = &there {
         if put.owner.is_some() && head.owner != put.owner {
             return Err(Error::conflict(
@@ -357,6 +355,7 @@ fn write(
             ),
         ));
     }
+    charged.fits()?;
     let content_type = put.content_type.unwrap_or_else(|| match &there {
         Some(head) => head.deposit.content_type.clone(),
         None => ANY_TYPE.to_owned(),
@@ -365,7 +364,6 @@ fn write(
         .as_ref()
         .map_or_else(Policy::default, |head| head.deposit.policy())
         .set(&put.policy, put.now)?;
-    let size = i64::try_from(size).unwrap_or(i64::MAX);
     let body = envelope::seal(
         &put.body.key,
         put.body.key_version,
@@ -403,7 +401,6 @@ fn write(
                 put.now.0,
             ))?;
             label(db, id, put.org, &put.name, &labels)?;
-            org::count(db, put.org, 0, 1)?;
         }
         Some(head) => {
             let labels = put.labels.unwrap_or_else(|| head.deposit.labels.clone());
