@@ -45,7 +45,7 @@ use crate::model::audit::{Event, Object, Outcome};
 use crate::model::id::{Fingerprint, InstanceId, OrgId};
 use crate::model::page::{self, Cursor, Direction, Page, Part};
 use crate::secret::Key;
-use crate::store::{Change, Once, Rows, Start, Store};
+use crate::store::{Change, Once, QUOTA_BYTES, QUOTA_OBJECTS, Rows, Start, Store};
 use access::{Action, Target};
 use caller::{Context, Identity};
 use health::Board;
@@ -214,7 +214,7 @@ impl Service {
         let unknown = matches!(ctx.identity, Identity::Nobody | Identity::Key { .. });
         let often = match (unknown, error.code) {
             (true, _) => Some(ctx.neighbour()),
-            (false, "quota_objects" | "quota_bytes" | "quota_requests") => {
+            (false, QUOTA_OBJECTS | QUOTA_BYTES | pace::QUOTA_REQUESTS) => {
                 Some(ctx.idempotency_caller())
             }
             (false, _) => None,

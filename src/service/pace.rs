@@ -9,6 +9,8 @@ use crate::error::{Error, Kind, Result};
 use crate::model::id::{ClientId, OrgId};
 use crate::model::quota::Pace;
 
+/// More requests than a quota allows.
+pub const QUOTA_REQUESTS: &str = "quota_requests";
 /// Buckets that are kept. One that has filled up again, a second later, need not be.
 const MOST: usize = 65_536;
 /// A request, in the unit of buckets: what a rate of one a second fills in a microsecond is 1.
@@ -114,7 +116,7 @@ fn over(whose: Whose, rate: u32) -> Error {
         ),
     };
     // Within a second there is at least one again.
-    Error::new(Kind::Limited, "quota_requests", text).after(1)
+    Error::new(Kind::Limited, QUOTA_REQUESTS, text).after(1)
 }
 
 #[cfg(test)]

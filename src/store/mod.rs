@@ -54,6 +54,7 @@ pub use event::{ChainState, ExportedCheckpoint, Head, Walked};
 pub use list::{Rows, Start};
 pub use meta::{First, Rewrap, Wrapped, WrappedKey};
 pub use org::{NewOrg, OrgRow, removed as org_removed};
+pub use quota::{BYTES as QUOTA_BYTES, OBJECTS as QUOTA_OBJECTS};
 pub use rotation::{Rotation, StepKeys};
 pub use segment::LeftSegment;
 pub use session::{NewSession, SessionRow};

@@ -1,7 +1,8 @@
-//! Quotas, and what is used of them. The counters stand in the rows of organizations and clients; what
-//! adds to them is checked in the statement that adds, so that at most the limit is ever there.
+//! Quotas, and what is used of them. The counters stand in the rows of organizations and clients, and
+//! move in the transaction of each change; what adds to them is checked there, so that at most the
+//! limit is ever kept.
 
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::org::{found, removed};
 use super::{Change, Store};
@@ -27,38 +28,35 @@ pub(super) struct Charge {
     pub owner: Option<ClientId>,
     /// The owner itself asks, so it has to be active.
     pub own: bool,
-    pub objects: i64,
-    pub bytes: i64,
+    pub objects: u64,
+    pub bytes: u64,
 }
 
-/// What is kept with a charge, and what may be.
-pub(super) struct Charged {
-    more: Charge,
+/// A charge beside what those who bear it keep already.
+pub(super) struct Due {
+    charge: Charge,
     org: QuotaUse,
     owner: Option<QuotaUse>,
 }
 
 impl Charge {
-    /// Counts it; whether there was room for it is asked of the answer.
-    ///
     /// # Errors
     /// `NotFound`: the organization was removed meanwhile. `client_disabled`.
-    pub fn count(self, db: &Connection) -> Result<Charged> {
-        let org = add(
+    pub fn due(self, db: &Connection) -> Result<Due> {
+        let org = kept(
             db,
-            "UPDATE orgs SET deposits = deposits + ?2, bytes = bytes + ?3 WHERE id = ?1 RETURNING deposits, bytes, quota_objects, quota_bytes, quota_requests, 1",
+            "SELECT deposits, bytes, quota_objects, quota_bytes, quota_requests, 1 FROM orgs WHERE id = ?1",
             self.org.as_bytes(),
-            self,
         )?;
+        // Whoever began before an organization was removed must not write into what is left of it.
         let Some((org, _)) = org else {
             return Err(removed());
         };
         let owner = match &self.owner {
-            Some(owner) => add(
+            Some(owner) => kept(
                 db,
-                "UPDATE clients SET deposits = deposits + ?2, bytes = bytes + ?3 WHERE id = ?1 RETURNING deposits, bytes, quota_objects, quota_bytes, quota_requests, state = 'active'",
+                "SELECT deposits, bytes, quota_objects, quota_bytes, quota_requests, state = 'active' FROM clients WHERE id = ?1",
                 owner.as_bytes(),
-                self,
             )?,
             None => None,
         };
@@ -69,37 +67,29 @@ impl Charge {
                 "this client was disabled or removed while the request came in",
             ));
         }
-        Ok(Charged {
-            more: self,
+        Ok(Due {
+            charge: self,
             org,
             owner: owner.map(|(owner, _)| owner),
         })
     }
 }
 
-fn add(
-    db: &Connection,
-    sql: &str,
-    id: &[u8; 16],
-    more: Charge,
-) -> Result<Option<(QuotaUse, bool)>> {
-    let mut statement = db.prepare_cached(sql)?;
-    let rows = statement.query_map((id, more.objects, more.bytes), |row| {
+fn kept(db: &Connection, sql: &str, id: &[u8; 16]) -> Result<Option<(QuotaUse, bool)>> {
+    let found = db.prepare_cached(sql)?.query_row([id], |row| {
         let used = Used {
             objects: row.get::<_, i64>(0)?.unsigned_abs(),
             bytes: row.get::<_, i64>(1)?.unsigned_abs(),
         };
         let quota = read(row, 2)?;
         Ok((QuotaUse { quota, used }, row.get(5)?))
-    })?;
-    // To its end: a statement that was cut off has not surely done all.
-    let mut rows: Vec<_> = rows.collect::<rusqlite::Result<_>>()?;
-    Ok(rows.pop())
+    });
+    Ok(found.optional()?)
 }
 
-impl Charged {
+impl Due {
     /// # Errors
-    /// `quota_objects`, `quota_bytes`: the charge has to be undone.
+    /// `quota_objects`, `quota_bytes`.
     pub fn fits(&self) -> Result<()> {
         if let Some(owner) = &self.owner {
             self.within(owner, "the client", "an administrator of its organization")?;
@@ -112,40 +102,67 @@ impl Charged {
     }
 
     fn within(&self, it: &QuotaUse, whose: &str, whom: &str) -> Result<()> {
-        let (objects, bytes) = (
-            self.more.objects.unsigned_abs(),
-            self.more.bytes.unsigned_abs(),
-        );
-        let before = Used {
-            objects: it.used.objects.saturating_sub(objects),
-            bytes: it.used.bytes.saturating_sub(bytes),
-        };
-        if let Some(most) = it.quota.objects
+        let Charge { objects, bytes, .. } = self.charge;
+        let (quota, used) = (it.quota, it.used);
+        if let Some(most) = quota.objects
             && objects > 0
-            && it.used.objects > most
+            && used.objects.saturating_add(objects) > most
         {
             return Err(Error::conflict(
-                "quota_objects",
+                OBJECTS,
                 format!(
                     "{whose} may keep {most} deposits and keeps {}, those in the bin included; purge some that are not needed (rm, then purge), or ask {whom} for a higher quota",
-                    before.objects
+                    used.objects
                 ),
             ));
         }
         // What is full takes nothing, not even an empty version: each is a row.
-        if let Some(most) = it.quota.bytes
-            && (it.used.bytes > most || before.bytes >= most)
+        if let Some(most) = quota.bytes
+            && (used.bytes >= most || used.bytes.saturating_add(bytes) > most)
         {
             return Err(Error::conflict(
-                "quota_bytes",
+                BYTES,
                 format!(
                     "{whose} may keep {most} bytes and keeps {}, all versions and the bin included; {bytes} more do not fit. Purge deposits that are not needed (rm, then purge), or ask {whom} for a higher quota",
-                    before.bytes
+                    used.bytes
                 ),
             ));
         }
         Ok(())
     }
+
+    /// Counts it.
+    pub fn pay(&self, db: &Connection) -> Result<()> {
+        let Charge { org, owner, .. } = self.charge;
+        let limit = |it: u64| i64::try_from(it).unwrap_or(i64::MAX);
+        let (objects, bytes) = (limit(self.charge.objects), limit(self.charge.bytes));
+        move_counters(db, org, owner, objects, bytes)
+    }
+}
+
+/// An organization or a client keeps as many deposits as it may.
+pub const OBJECTS: &str = "quota_objects";
+/// The same of bytes.
+pub const BYTES: &str = "quota_bytes";
+
+fn move_counters(
+    db: &Connection,
+    org: OrgId,
+    owner: Option<ClientId>,
+    objects: i64,
+    bytes: i64,
+) -> Result<()> {
+    db.prepare_cached(
+        "UPDATE orgs SET deposits = deposits + ?2, bytes = bytes + ?3 WHERE id = ?1",
+    )?
+    .execute((org.as_bytes(), objects, bytes))?;
+    if let Some(owner) = owner {
+        db.prepare_cached(
+            "UPDATE clients SET deposits = deposits + ?2, bytes = bytes + ?3 WHERE id = ?1",
+        )?
+        .execute((owner.as_bytes(), objects, bytes))?;
+    }
+    Ok(())
 }
 
 /// A deposit is gone with all its versions, which had so many bytes.
@@ -155,15 +172,7 @@ pub(super) fn give_back(
     owner: Option<ClientId>,
     bytes: i64,
 ) -> Result<()> {
-    db.prepare_cached("UPDATE orgs SET deposits = deposits - 1, bytes = bytes - ?2 WHERE id = ?1")?
-        .execute((org.as_bytes(), bytes))?;
-    if let Some(owner) = owner {
-        db.prepare_cached(
-            "UPDATE clients SET deposits = deposits - 1, bytes = bytes - ?2 WHERE id = ?1",
-        )?
-        .execute((owner.as_bytes(), bytes))?;
-    }
-    Ok(())
+    move_counters(db, org, owner, -1, -bytes)
 }
 
 impl Store {

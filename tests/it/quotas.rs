@@ -329,6 +329,34 @@ fn sixteen_writers_at_once_keep_a_hundred_deposits_and_no_more() {
         }
     });
     assert_eq!(stored.load(Ordering::SeqCst), (1_048_576 - 500) / 10_000);
+
+    // And with long bodies, whose parts are there before it is known whether they fit.
+    server
+        .cli(&[
+            "org",
+            "quota",
+            "acme",
+            "--objects",
+            "none",
+            "--bytes",
+            "4MiB",
+        ])
+        .ok();
+    let stored = AtomicU64::new(0);
+    thread::scope(|scope| {
+        for writer in 0..8 {
+            let (client, stored) = (&clients[1 + writer % 3], &stored);
+            scope.spawn(move || {
+                let name = format!("long{writer}");
+                let answer = put(client, &name, 1_000_000);
+                match answer.status {
+                    201 => drop(stored.fetch_add(1, Ordering::SeqCst)),
+                    _ => drop(answer.refused(409, "quota_bytes")),
+                }
+            });
+        }
+    });
+    assert_eq!(stored.load(Ordering::SeqCst), 3);
     server.stop();
     assert_eq!(miscounted(&server), Vec::<String>::new());
 }

@@ -155,7 +155,9 @@ impl Service {
             .put_deposit(change, put)
             .await
             .inspect_err(|error| {
-                if [store::NAME_TAKEN, "quota_objects", "quota_bytes"].contains(&error.code) {
+                if [store::NAME_TAKEN, store::QUOTA_OBJECTS, store::QUOTA_BYTES]
+                    .contains(&error.code)
+                {
                     self.refused(ctx, "deposit.put", object_tried, error);
                 }
             })?;

@@ -10,7 +10,7 @@ mod row;
 
 use rusqlite::Connection;
 
-use super::quota::{self, Charge};
+use super::quota::{self, Charge, Due};
 use super::writer::Tx;
 use super::{Change, Store, Touches};
 use crate::clock::Timestamp;
@@ -81,11 +81,16 @@ impl Store {
     /// `name_taken` (another client's), `in_bin`, `PreconditionFailed`, `quota_objects`, `quota_bytes`.
     pub async fn put_deposit(&self, change: Change, mut put: Put) -> Result<Stored> {
         let size = put.body.bytes.expose().len();
-        if size > PART
-            && let Some(once) = &change.once
-            && let Some(first) = self.first_answer(once)?
-        {
-            return Ok(first);
+        if size > PART {
+            // Before its parts are written for nothing. What refuses it now may be what its first try
+            // did, so the answer to that is looked for afterwards.
+            let admitted = self.readers.point(|db| admit(db, &put, size).map(drop));
+            if let Some(once) = &change.once
+                && let Some(first) = self.first_answer(once)?
+            {
+                return Ok(first);
+            }
+            admitted?;
         }
         let plain = self.lay_out(&put.body).await?;
         // It is in `plain` now, or in parts; the queue need not hold it twice.
@@ -307,27 +312,24 @@ fn label(
 /// The name is another client's.
 pub const NAME_TAKEN: &str = "name_taken";
 
-/// The transaction of `put_deposit`.
-fn write(
-    tx: &mut Tx<'_>,
-    put: Put,
-    plain: &Plain,
-    size: usize,
-    event: &mut Event,
-) -> Result<Stored> {
-    let db = tx.db;
-    let which = Which::Name(put.org, put.name.clone());
-    let there = find(db, &which)?;
-    let size = i64::try_from(size).unwrap_or(i64::MAX);
-    // Counted first, since that says who is still there; undone with the command if it is refused.
-    let charged = Charge {
+/// A put that may be made.
+struct Admitted {
+    /// What it is a new version of.
+    there: Option<Head>,
+    due: Due,
+}
+
+/// Whether a put may be made now.
+fn admit(db: &Connection, put: &Put, size: usize) -> Result<Admitted> {
+    let there = find(db, &Which::Name(put.org, put.name.clone()))?;
+    let charge = Charge {
         org: put.org,
         owner: put.owner.or(there.as_ref().and_then(|head| head.owner)),
         own: put.owner.is_some(),
-        objects: i64::from(there.is_none()),
-        bytes: size,
-    }
-    .count(db)?;
+        objects: u64::from(there.is_none()),
+        bytes: size as u64,
+    };
+    let due = charge.due(db)?;
     if let Some(head) = &there {
         if put.owner.is_some() && head.owner != put.owner {
             return Err(Error::conflict(
@@ -342,11 +344,9 @@ fn write(
             return Err(in_bin(&put.name, since));
         }
     }
-    check(put.expect, there.as_ref().map(|head| head.deposit.version))?;
-    let (id, version) = there.as_ref().map_or((put.id, 1), |head| {
-        (head.deposit.id, head.deposit.version + 1)
-    });
-    if version > MAX_VERSION {
+    let version = there.as_ref().map(|head| head.deposit.version);
+    check(put.expect, version)?;
+    if version.is_some_and(|version| version >= MAX_VERSION) {
         return Err(Error::conflict(
             "too_many_versions",
             format!(
@@ -355,7 +355,25 @@ fn write(
             ),
         ));
     }
-    charged.fits()?;
+    due.fits()?;
+    Ok(Admitted { there, due })
+}
+
+/// The transaction of `put_deposit`.
+fn write(
+    tx: &mut Tx<'_>,
+    put: Put,
+    plain: &Plain,
+    size: usize,
+    event: &mut Event,
+) -> Result<Stored> {
+    let db = tx.db;
+    let Admitted { there, due } = admit(db, &put, size)?;
+    due.pay(db)?;
+    let which = Which::Name(put.org, put.name.clone());
+    let (id, version) = there.as_ref().map_or((put.id, 1), |head| {
+        (head.deposit.id, head.deposit.version + 1)
+    });
     let content_type = put.content_type.unwrap_or_else(|| match &there {
         Some(head) => head.deposit.content_type.clone(),
         None => ANY_TYPE.to_owned(),
@@ -364,6 +382,7 @@ fn write(
         .as_ref()
         .map_or_else(Policy::default, |head| head.deposit.policy())
         .set(&put.policy, put.now)?;
+    let size = i64::try_from(size).unwrap_or(i64::MAX);
     let body = envelope::seal(
         &put.body.key,
         put.body.key_version,
