@@ -26,6 +26,7 @@ mod orgs;
 mod page;
 mod policies;
 mod quotas;
+mod races;
 mod readers;
 mod readme;
 mod removal;
