@@ -3,7 +3,7 @@
 //! no more, when the connection is lost.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
@@ -25,6 +25,8 @@ use crate::secret::Secret;
 const ANSWER: Duration = Duration::from_secs(60);
 /// Between two pieces of an answer.
 const PIECE: Duration = Duration::from_secs(30);
+/// How long a quota of requests makes a command wait, before it gives up.
+const MOST_WAITED: Duration = Duration::from_secs(30);
 /// A full page of the longest events stays far below.
 const LONGEST_ANSWER: usize = 64 << 20;
 
@@ -152,22 +154,36 @@ impl Client {
         self.send(call).await?.json()
     }
 
-    /// Sends, and reads the whole answer.
+    /// Sends, and reads the whole answer. Whoever asks more often than his quota allows is made to
+    /// wait, and asks again: nothing was done.
     pub async fn send(&mut self, call: Call) -> Result<Reply> {
         let key = new_key(&call);
+        let began = Instant::now();
+        loop {
+            match self.send_keyed(&call, key.as_deref()).await {
+                Err(error) if error.code == "quota_requests" && began.elapsed() < MOST_WAITED => {
+                    let seconds = error.retry_after.unwrap_or(1).clamp(1, 5);
+                    tokio::time::sleep(Duration::from_secs(u64::from(seconds))).await;
+                }
+                answered => return answered,
+            }
+        }
+    }
+
+    async fn send_keyed(&mut self, call: &Call, key: Option<&str>) -> Result<Reply> {
         let mut first = None;
         loop {
-            let failure = match self.once(&call, key.as_deref()).await {
+            let failure = match self.once(call, key).await {
                 Ok(reply) => return self.refusal_or(reply),
                 Err(failure) => failure,
             };
             self.connection = None;
             match (failure, first.take()) {
-                (Failure::Lost(why), None) if !call.again => return Err(lost(&call, &why)),
+                (Failure::Lost(why), None) if !call.again => return Err(lost(call, &why)),
                 (Failure::Lost(why), None) => first = Some(why),
                 (Failure::Unsent(error), None) | (Failure::Final(error), _) => return Err(error),
                 (Failure::Lost(why), Some(_)) | (Failure::Unsent(_), Some(why)) => {
-                    return Err(lost(&call, &why));
+                    return Err(lost(call, &why));
                 }
             }
         }

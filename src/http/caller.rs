@@ -19,7 +19,8 @@ pub(super) struct Caller {
     pub(super) cookie: Option<Secret<String>>,
 }
 
-/// Identifies the caller, and refuses at once whom no target could help: before the body is read.
+/// Identifies the caller, and refuses at once whom no target could help, and who asks too often: before
+/// the body is read.
 /// Public paths ask for nobody, so they answer while the server is sealed, too.
 pub(super) async fn identify(
     service: &Service,
@@ -59,6 +60,9 @@ pub(super) async fn identify(
         service.turned_away(&context, &error);
         return Err(error);
     }
+    service
+        .keep_pace(&context)
+        .inspect_err(|error| service.turned_away(&context, error))?;
     if let (true, Some(cookie)) = (changes, &credentials.session) {
         check_csrf(service, cookie, headers)
             .inspect_err(|error| service.turned_away(&context, error))?;

@@ -139,7 +139,7 @@ pub fn json_body(bytes: &[u8]) -> Option<Error> {
         user_certificate,
     };
     let (which, body) = bytes.split_first()?;
-    match which % 33 {
+    match which % 34 {
         0 => round::<client::Register>(body),
         1 => round::<client::Decision>(body),
         2 => round::<org::AddOrg>(body),
@@ -172,7 +172,8 @@ pub fn json_body(bytes: &[u8]) -> Option<Error> {
         29 => round::<user::ConfirmTotp>(body),
         30 => round::<user::RemoveTotp>(body),
         31 => round::<user::ResetUser>(body),
-        _ => round::<crate::model::role::Grant>(body),
+        32 => round::<crate::model::role::Grant>(body),
+        _ => round::<crate::model::quota::SetQuota>(body),
     }
 }
 

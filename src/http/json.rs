@@ -117,6 +117,7 @@ fn rule(path: &str, message: &str) -> (String, String) {
 pub(super) const FIELDS: &[&str] = &[
     "accept_old_seal",
     "auth_code",
+    "bytes",
     "certificate",
     "certificates",
     "chain",
@@ -140,6 +141,7 @@ pub(super) const FIELDS: &[&str] = &[
     "names",
     "new_key",
     "not_before",
+    "objects",
     "opener",
     "openers",
     "org",
@@ -148,6 +150,7 @@ pub(super) const FIELDS: &[&str] = &[
     "pkcs12",
     "reason",
     "recipient",
+    "requests",
     "retrievals",
     "role",
     "scopes",

@@ -110,6 +110,8 @@ use crate::service::deposit::LONGEST_FEED;
     crate::model::page::Page<crate::model::org::Org>,
     crate::model::page::Page<crate::model::token::Token>,
     crate::model::page::Page<crate::model::user::User>,
+    crate::model::quota::QuotaUse,
+    crate::model::quota::SetQuota,
     crate::model::role::Grant,
     crate::model::user::User,
 )))]
@@ -335,7 +337,7 @@ fn refusal(kind: Kind, method: Verb) -> utoipa::openapi::Response {
         Kind::TooSlow => "The body did not come in time.",
         Kind::MethodNotAllowed => "The path does not take this method.",
         Kind::UnsupportedType => "The body is of another type.",
-        Kind::Limited => "Too many attempts; wait.",
+        Kind::Limited => "Too many attempts or requests; wait.",
         Kind::Sealed | Kind::Unavailable | Kind::Unknown => "Sealed (`sealed`), nothing was done (`unavailable`), or it may have been done (`unknown`: retry with the same idempotency key).",
         Kind::Internal => "Ours to mend; the log has the cause under the request's id.",
     });

@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use super::filter::{Field, FieldKind, Filterable, Value};
 use super::id::{ClientId, Fingerprint};
 use super::org::OrgName;
+use super::quota::{Quota, Used};
 use crate::clock::Timestamp;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -52,12 +53,27 @@ pub struct Client {
     pub registered_from: String,
     /// Why it was denied or disabled, if someone said.
     pub reason: Option<String>,
+    /// Deposits that it owns, those in the bin included.
+    #[serde(default)]
+    pub deposits: u64,
+    /// Bytes of all their versions.
+    #[serde(default)]
+    pub bytes: u64,
+    #[serde(default)]
+    pub quota: Quota,
 }
 
 impl Client {
     /// Whether it waited for its approval until its time was over: it counts as not registered.
     pub fn is_over(&self, now: Timestamp) -> bool {
         self.state == ClientState::Pending && self.pending_until.is_some_and(|until| until <= now)
+    }
+
+    pub fn used(&self) -> Used {
+        Used {
+            objects: self.deposits,
+            bytes: self.bytes,
+        }
     }
 }
 
@@ -103,6 +119,14 @@ impl Filterable for Client {
             name: "reason",
             kind: FieldKind::Text,
         },
+        Field {
+            name: "deposits",
+            kind: FieldKind::Number,
+        },
+        Field {
+            name: "bytes",
+            kind: FieldKind::Number,
+        },
     ];
 
     fn value(&self, field: &str, _key: Option<&str>) -> Value<'_> {
@@ -117,6 +141,8 @@ impl Filterable for Client {
             "pending_until" => Value::maybe_time(self.pending_until),
             "registered_from" => Value::text(&self.registered_from),
             "reason" => Value::maybe_text(self.reason.as_deref()),
+            "deposits" => Value::number(self.deposits),
+            "bytes" => Value::number(self.bytes),
             _ => Value::Absent,
         }
     }

@@ -9,6 +9,7 @@ pub mod health;
 pub mod id;
 pub mod org;
 pub mod page;
+pub mod quota;
 pub mod role;
 pub mod setting;
 #[cfg(test)]

@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use super::filter::{Field, FieldKind, Filterable, Value};
 use super::id::{OrgId, checked_text};
+use super::quota::{Quota, Used};
 use crate::clock::Timestamp;
 
 checked_text!(
@@ -60,11 +61,23 @@ pub struct Org {
     pub clients: u64,
     /// Deposits, those in the bin included.
     pub deposits: u64,
+    /// Bytes of all their versions.
+    #[serde(default)]
+    pub bytes: u64,
+    #[serde(default)]
+    pub quota: Quota,
 }
 
 impl Org {
     pub fn is_over(&self, now: Timestamp) -> bool {
         self.expires.is_some_and(|end| end <= now)
+    }
+
+    pub fn used(&self) -> Used {
+        Used {
+            objects: self.deposits,
+            bytes: self.bytes,
+        }
     }
 }
 
@@ -106,6 +119,10 @@ impl Filterable for Org {
             name: "deposits",
             kind: FieldKind::Number,
         },
+        Field {
+            name: "bytes",
+            kind: FieldKind::Number,
+        },
     ];
 
     fn value(&self, field: &str, _key: Option<&str>) -> Value<'_> {
@@ -124,6 +141,7 @@ impl Filterable for Org {
             "expires" => Value::maybe_time(self.expires),
             "clients" => Value::number(self.clients),
             "deposits" => Value::number(self.deposits),
+            "bytes" => Value::number(self.bytes),
             _ => Value::Absent,
         }
     }

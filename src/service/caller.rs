@@ -10,6 +10,7 @@ use crate::model::audit::{Actor, Event, Object, Outcome};
 use crate::model::client::ClientState;
 use crate::model::id::{ClientId, Fingerprint, OrgId, RequestId, TokenId, UserId};
 use crate::model::org::OrgName;
+use crate::model::quota::Pace;
 use crate::model::role::{Grant, Role};
 use crate::model::token::Scope;
 use crate::model::user::UserName;
@@ -73,6 +74,7 @@ pub enum Identity {
         org: OrgId,
         org_name: OrgName,
         fingerprint: Fingerprint,
+        pace: Pace,
     },
     User {
         id: UserId,

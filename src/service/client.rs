@@ -15,6 +15,7 @@ use crate::model::filter::Filter;
 use crate::model::id::{ClientId, Fingerprint};
 use crate::model::org::OrgName;
 use crate::model::page::{Page, Part};
+use crate::model::quota::Quota;
 use crate::secret::Secret;
 use crate::store::NewClient;
 
@@ -55,7 +56,7 @@ impl Verdict {
     }
 }
 
-fn client_object(client: &Client) -> crate::model::audit::Object {
+pub(super) fn client_object(client: &Client) -> crate::model::audit::Object {
     object(
         "client",
         client.fingerprint,
@@ -120,6 +121,9 @@ impl Service {
                 .then(|| now.plus(self.settings.pending())),
             registered_from: ctx.actor().source,
             reason: None,
+            deposits: 0,
+            bytes: 0,
+            quota: Quota::default(),
         };
         let mut change = self.change(ctx, "client.register", client_object(&client), now);
         if let Some(once) = &mut change.once {
@@ -292,7 +296,7 @@ impl Service {
 
     /// A client that the caller may do this to. Callers without any right on it learn nothing of
     /// its being there: to them it reads as one that is not.
-    fn reach(
+    pub(super) fn reach(
         &self,
         ctx: &Context,
         fingerprint: Fingerprint,

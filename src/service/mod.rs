@@ -14,6 +14,8 @@ mod metrics;
 pub mod openpgp;
 pub mod org;
 pub mod org_key;
+mod pace;
+pub mod quota;
 pub mod role;
 pub mod root;
 pub mod segment;
@@ -43,7 +45,7 @@ use crate::model::audit::{Event, Object, Outcome};
 use crate::model::id::{Fingerprint, InstanceId, OrgId};
 use crate::model::page::{self, Cursor, Direction, Page, Part};
 use crate::secret::Key;
-use crate::store::{Change, Once, Rows, Start, Store};
+use crate::store::{Change, Once, QUOTA_BYTES, QUOTA_OBJECTS, Rows, Start, Store};
 use access::{Action, Target};
 use caller::{Context, Identity};
 use health::Board;
@@ -82,6 +84,7 @@ pub struct Service {
     /// Told when the server is to be sealed.
     sealing: Arc<Notify>,
     throttle: throttle::Throttle,
+    paces: pace::Paces,
     metrics: metrics::Metrics,
     /// Argon2 takes 64 MiB; two log-ins are checked at a time.
     passwords: Semaphore,
@@ -161,6 +164,7 @@ impl Service {
             segment_fault: std::sync::Mutex::default(),
             sealing: parts.sealing,
             throttle: throttle::Throttle::default(),
+            paces: pace::Paces::default(),
             metrics: metrics::Metrics::default(),
             passwords: Semaphore::new(2),
             feeds: deposit::Feeds::default(),
@@ -203,15 +207,19 @@ impl Service {
         self.refused(ctx, "request", object("server", "", ""), error);
     }
 
-    /// Records a refusal; those of unknown callers once per address, reason and minute.
+    /// Records a refusal; those of unknown callers once per address, reason and minute, those by a
+    /// quota once per caller, reason and minute.
     fn refused(&self, ctx: &Context, verb: &str, object: Object, error: &Error) {
         let now = clock::now();
         let unknown = matches!(ctx.identity, Identity::Nobody | Identity::Key { .. });
-        if unknown
-            && !self
-                .throttle
-                .first_this_minute(&ctx.neighbour(), error.code, now)
-        {
+        let often = match (unknown, error.code) {
+            (true, _) => Some(ctx.neighbour()),
+            (false, QUOTA_OBJECTS | QUOTA_BYTES | pace::QUOTA_REQUESTS) => {
+                Some(ctx.idempotency_caller())
+            }
+            (false, _) => None,
+        };
+        if often.is_some_and(|who| !self.throttle.first_this_minute(&who, error.code, now)) {
             return;
         }
         let event = Event {
@@ -260,6 +268,7 @@ impl Service {
     pub async fn upkeep(&self) -> Result<()> {
         let now = clock::now();
         self.throttle.forget(now);
+        self.paces.forget(now);
         let idle = now.plus(-self.settings.session_idle());
         let parts = [
             self.prune_answers(now).await,

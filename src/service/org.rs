@@ -17,6 +17,7 @@ use crate::model::filter::Filter;
 use crate::model::id::OrgId;
 use crate::model::org::{Contact, Org, OrgName, Registration};
 use crate::model::page::{Page, Part};
+use crate::model::quota::Quota;
 use crate::secret::Secret;
 use crate::store::{Change, NewOrg, OrgRow, Rows, Start};
 
@@ -84,6 +85,8 @@ impl Service {
                 expires: request.expires,
                 clients: 0,
                 deposits: 0,
+                bytes: 0,
+                quota: Quota::default(),
             },
         };
         let org = self

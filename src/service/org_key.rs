@@ -21,13 +21,18 @@ const AGAIN: Duration = Duration::from_secs(10);
 
 /// Works off rotations as long as the server runs, and keeps it from nothing.
 pub async fn rotate_all(service: Weak<Service>, begun: Arc<Notify>) {
+    let mut resumed = false;
     loop {
         let Some(open) = service.upgrade() else {
             return;
         };
         let began = Instant::now();
-        let step = open.rotation_step().await;
+        let step = match resumed {
+            true => open.rotation_step().await,
+            false => open.resume_rotations().await,
+        };
         drop(open);
+        resumed |= step.is_ok();
         match step {
             // Others have as much time as it took.
             Ok(true) => tokio::time::sleep(began.elapsed().min(AGAIN)).await,
@@ -120,6 +125,15 @@ impl Service {
         self.keyring.newest_is(row.id, version);
         self.rotating.notify_one();
         Ok(begun)
+    }
+
+    /// Whatever was lost of a rotation, its older keys are to go.
+    async fn resume_rotations(&self) -> Result<bool> {
+        let resumed = self.store.resume_rotations(clock::now()).await?;
+        if resumed > 0 {
+            log::info!(organizations = resumed; "older keys are there without a rotation; it begins again");
+        }
+        Ok(true)
     }
 
     /// One step of the oldest rotation; false if there is none.

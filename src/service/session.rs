@@ -12,6 +12,7 @@ use crate::crypto::{self, kdf};
 use crate::error::{Error, Kind, Result};
 use crate::model::client::ClientState;
 use crate::model::id::RequestId;
+use crate::model::quota::Pace;
 use crate::model::role::Role;
 use crate::model::user::UserName;
 use crate::secret::Secret;
@@ -134,6 +135,10 @@ impl Service {
                     org: known.org,
                     org_name: known.client.org.clone(),
                     fingerprint,
+                    pace: Pace {
+                        client: known.client.quota.requests,
+                        org: known.org_requests,
+                    },
                 },
                 Some(known) => Identity::Key {
                     fingerprint,

@@ -59,6 +59,7 @@ mod tests {
     use crate::clock::Timestamp;
     use crate::model::client::{Client, ClientState};
     use crate::model::id::{ClientId, OrgId};
+    use crate::model::quota::Quota;
 
     fn client(key: Fingerprint, state: ClientState) -> Registrant {
         Registrant {
@@ -73,9 +74,13 @@ mod tests {
                 pending_until: None,
                 registered_from: String::new(),
                 reason: None,
+                deposits: 0,
+                bytes: 0,
+                quota: Quota::default(),
             },
             org: OrgId::new(),
             org_expires: None,
+            org_requests: None,
         }
     }
 

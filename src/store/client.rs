@@ -5,7 +5,8 @@ use std::sync::Arc;
 use rusqlite::{Connection, Row};
 
 use super::list::{Rows, Start, walk};
-use super::org::{count, still_there};
+use super::org::{count_clients, still_there};
+use super::quota;
 use super::user_certificate::is_a_users;
 use super::{Change, Store};
 use crate::clock::Timestamp;
@@ -33,9 +34,11 @@ pub struct Registrant {
     pub org: OrgId,
     /// When its organization ends.
     pub org_expires: Option<Timestamp>,
+    /// Requests a second that all clients of its organization may make.
+    pub org_requests: Option<u32>,
 }
 
-const SELECT: &str = "SELECT c.id, o.name, k.spki, c.state, c.description, c.age_recipient, c.created, c.pending_until, c.registered_from, c.reason, c.org, o.expires
+const SELECT: &str = "SELECT c.id, o.name, k.spki, c.state, c.description, c.age_recipient, c.created, c.pending_until, c.registered_from, c.reason, c.org, o.expires, c.deposits, c.bytes, c.quota_objects, c.quota_bytes, c.quota_requests, o.quota_requests
     FROM client_keys k JOIN clients c ON c.id = k.client JOIN orgs o ON o.id = c.org";
 
 fn read(row: &Row<'_>) -> Result<Registrant> {
@@ -55,9 +58,13 @@ fn read(row: &Row<'_>) -> Result<Registrant> {
             pending_until: row.get::<_, Option<i64>>(7)?.map(Timestamp),
             registered_from: row.get(8)?,
             reason: row.get(9)?,
+            deposits: row.get::<_, i64>(12)?.unsigned_abs(),
+            bytes: row.get::<_, i64>(13)?.unsigned_abs(),
+            quota: quota::read(row, 14)?,
         },
         org: OrgId(uuid::Uuid::from_bytes(row.get(10)?)),
         org_expires: row.get::<_, Option<i64>>(11)?.map(Timestamp),
+        org_requests: row.get(17)?,
     })
 }
 
@@ -67,7 +74,7 @@ fn find(db: &Connection, fingerprint: &Fingerprint) -> Result<Option<Registrant>
     rows.next()?.map(read).transpose()
 }
 
-fn found(db: &Connection, fingerprint: &Fingerprint) -> Result<Registrant> {
+pub(super) fn found(db: &Connection, fingerprint: &Fingerprint) -> Result<Registrant> {
     find(db, fingerprint)?
         .ok_or_else(|| Error::not_found(format!("no client has the fingerprint {fingerprint}")))
 }
@@ -136,7 +143,7 @@ impl Store {
                 &client.registered_from,
             ))?;
             tx.db.prepare_cached("INSERT INTO client_keys (spki, client, certificate, added) VALUES (?1, ?2, ?3, ?4)")?.execute((client.fingerprint.0, client.id.as_bytes(), &new.certificate, client.created.0))?;
-            count(tx.db, new.org, 1, 0)?;
+            count_clients(tx.db, new.org, 1)?;
             event.detail = format!("state {}", client.state.as_str());
             Ok(new.client)
         })
@@ -147,7 +154,8 @@ impl Store {
         self.readers.point(|db| find(db, fingerprint))
     }
 
-    /// The same, for each request: as it was at a moment that no answered change came after.
+    /// The same, for each request: as it was at a moment that no answered change came after, but for
+    /// what it keeps, which may be more or less by now.
     pub fn caller_by_key(&self, fingerprint: &Fingerprint) -> Result<Option<Arc<Registrant>>> {
         self.callers
             .find(fingerprint, || self.client_by_key(fingerprint))
@@ -289,5 +297,5 @@ fn remove(db: &Connection, known: &Registrant) -> Result<()> {
         "DELETE FROM clients WHERE id = ?1",
         [known.client.id.as_bytes()],
     )?;
-    count(db, known.org, -1, 0)
+    count_clients(db, known.org, -1)
 }

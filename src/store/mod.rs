@@ -21,6 +21,7 @@ mod org_removal;
 mod plans;
 #[cfg(debug_assertions)]
 pub mod planted;
+mod quota;
 mod readers;
 mod rotation;
 mod schema;
@@ -53,6 +54,7 @@ pub use event::{ChainState, ExportedCheckpoint, Head, Walked};
 pub use list::{Rows, Start};
 pub use meta::{First, Rewrap, Wrapped, WrappedKey};
 pub use org::{NewOrg, OrgRow, removed as org_removed};
+pub use quota::{BYTES as QUOTA_BYTES, OBJECTS as QUOTA_OBJECTS};
 pub use rotation::{Rotation, StepKeys};
 pub use segment::LeftSegment;
 pub use session::{NewSession, SessionRow};

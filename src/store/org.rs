@@ -4,6 +4,7 @@ use rusqlite::{Connection, Row};
 
 use super::list::{Rows, Start, walk};
 use super::meta::WrappedKey;
+use super::quota;
 use super::{Change, Store};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
@@ -25,8 +26,7 @@ pub struct NewOrg {
     pub key: WrappedKey,
 }
 
-const COLUMNS: &str =
-    "id, name, contacts, auth_code, recovery_recipient, created, clients, deposits, expires";
+const COLUMNS: &str = "id, name, contacts, auth_code, recovery_recipient, created, clients, deposits, expires, bytes, quota_objects, quota_bytes, quota_requests";
 
 fn read(row: &Row<'_>) -> Result<OrgRow> {
     let contacts: String = row.get(2)?;
@@ -47,6 +47,8 @@ fn read(row: &Row<'_>) -> Result<OrgRow> {
             expires: row.get::<_, Option<i64>>(8)?.map(Timestamp),
             clients: row.get::<_, i64>(6)?.unsigned_abs(),
             deposits: row.get::<_, i64>(7)?.unsigned_abs(),
+            bytes: row.get::<_, i64>(9)?.unsigned_abs(),
+            quota: quota::read(row, 10)?,
         },
         auth_code,
     })
@@ -253,11 +255,9 @@ pub fn removed() -> Error {
     Error::not_found("this organization was removed")
 }
 
-/// Moves the counters that totals come from.
-pub(super) fn count(db: &Connection, org: OrgId, clients: i64, deposits: i64) -> Result<()> {
-    db.prepare_cached(
-        "UPDATE orgs SET clients = clients + ?2, deposits = deposits + ?3 WHERE id = ?1",
-    )?
-    .execute((org.as_bytes(), clients, deposits))?;
+/// Moves the counter that totals come from.
+pub(super) fn count_clients(db: &Connection, org: OrgId, more: i64) -> Result<()> {
+    db.prepare_cached("UPDATE orgs SET clients = clients + ?2 WHERE id = ?1")?
+        .execute((org.as_bytes(), more))?;
     Ok(())
 }

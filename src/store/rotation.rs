@@ -100,6 +100,25 @@ impl Store {
         .await
     }
 
+    /// Begins again the rotations of organizations that have older keys beside the newest, and none that
+    /// is about it: how far one was does not leave the node, keys do. Returns how many.
+    pub async fn resume_rotations(&self, now: Timestamp) -> Result<usize> {
+        const LOST: &str = "FROM (SELECT org, max(version) AS newest FROM org_keys GROUP BY org HAVING count(*) > 1) k JOIN orgs o ON o.id = k.org
+            WHERE NOT EXISTS (SELECT 1 FROM key_rotations r WHERE r.org = k.org AND r.version = k.newest)";
+        // An idle server writes nothing.
+        let any = self
+            .readers
+            .point(|db| Ok(db.prepare(&format!("SELECT 1 {LOST}"))?.exists(())?))?;
+        if !any {
+            return Ok(0);
+        }
+        self.upkeep(Touches::Deposits, 512, move |tx| {
+            let sql = format!("INSERT OR REPLACE INTO key_rotations SELECT o.id, k.newest, '', 0, 0, o.deposits, ?1, 0, '', 0 {LOST}");
+            Ok(tx.db.execute(&sql, [now.0])?)
+        })
+        .await
+    }
+
     /// The rotations that are not at their end, of one organization or of all.
     pub fn rotations(&self, org: Option<OrgId>) -> Result<Vec<Rotation>> {
         self.readers.point(|db| {

@@ -25,6 +25,7 @@ const STORE: &[(&str, &str)] = &[
         "0006_audit_segments",
         include_str!("migrations/0006_audit_segments.sql"),
     ),
+    ("0007_quotas", include_str!("migrations/0007_quotas.sql")),
 ];
 /// Those of `access.db`.
 const ACCESS: &[(&str, &str)] = &[

@@ -25,6 +25,8 @@ mod org_administrators;
 mod orgs;
 mod page;
 mod policies;
+mod quotas;
+mod races;
 mod readers;
 mod readme;
 mod removal;

@@ -94,13 +94,16 @@ fn what_another_organization_has_reads_as_what_is_not_there() {
     let code = json!({"auth_code": ""});
     let contacts = json!({"contacts": ["a@x"]});
     let never = json!({"expires": null});
-    let asked: [(&str, &str, usize, Option<&Value>); 29] = [
+    let limit = json!({"objects": 1});
+    let asked: [(&str, &str, usize, Option<&Value>); 33] = [
         ("GET", "/v1/clients/IT", 0, None),
         ("POST", "/v1/clients/IT/approve", 0, Some(&none)),
         ("POST", "/v1/clients/IT/deny", 0, Some(&none)),
         ("POST", "/v1/clients/IT/disable", 0, Some(&none)),
         ("POST", "/v1/clients/IT/enable", 0, Some(&none)),
         ("DELETE", "/v1/clients/IT", 0, None),
+        ("GET", "/v1/clients/IT/quota", 0, None),
+        ("PUT", "/v1/clients/IT/quota", 0, Some(&limit)),
         ("GET", "/v1/deposits/id/IT", 1, None),
         ("GET", "/v1/deposits/id/IT?version=1", 1, None),
         ("HEAD", "/v1/deposits/id/IT", 1, None),
@@ -116,6 +119,8 @@ fn what_another_organization_has_reads_as_what_is_not_there() {
         ("PUT", "/v1/orgs/IT/expiry", 2, Some(&never)),
         ("POST", "/v1/orgs/IT/contacts", 2, Some(&contacts)),
         ("DELETE", "/v1/orgs/IT/contacts/a@x", 2, None),
+        ("GET", "/v1/orgs/IT/quota", 2, None),
+        ("PUT", "/v1/orgs/IT/quota", 2, Some(&limit)),
         ("GET", "/v1/orgs/IT/key", 2, None),
         ("POST", "/v1/orgs/IT/key/rotate", 2, None),
         ("GET", "/v1/orgs/IT/deposits", 2, None),
@@ -280,6 +285,11 @@ fn an_organization_is_run_by_its_own_administrator_until_the_grant_ends() {
         json!({}),
     )
     .ok(200);
+    // How much its clients may use is theirs to say, how much it may use itself is not.
+    let client = format!("/v1/clients/{}/quota", world.ours.fingerprint());
+    ask("PUT", &client, json!({"objects": 5})).ok(200);
+    ask("PUT", "/v1/orgs/acme/quota", json!({"objects": 5})).refused(403, "denied");
+    ask("GET", "/v1/orgs/acme/quota", json!({})).ok(200);
     // When it ends, and who it trusts to read along, is not theirs to say.
     ask("PUT", "/v1/orgs/acme/expiry", json!({"expires": null})).refused(403, "denied");
     ask(

@@ -6,6 +6,7 @@ use hyper::Method;
 
 use super::ListArgs;
 use super::group;
+use super::quota::{self, QuotaArgs};
 use super::register::{self, RegisterArgs};
 use crate::api::client::{Decision, Registration};
 use crate::cli::bundle;
@@ -82,6 +83,17 @@ pub enum Verb {
         #[arg(value_name = "FINGERPRINT")]
         client: Fingerprint,
     },
+    /// Set how much a client may keep and ask for, or show that and what is used of it
+    ///
+    /// A limit that is not named stays; `none` takes it away. What is there already stays, also above a
+    /// new limit: it can be read and deleted. Its organization's quota holds beside it.
+    Quota {
+        /// As `client list` shows it, 64 hex digits
+        #[arg(value_name = "FINGERPRINT")]
+        client: Fingerprint,
+        #[command(flatten)]
+        limits: QuotaArgs,
+    },
     /// Remove a client that owns no deposits any more; its key may then register anew
     Rm {
         /// As `client list` shows it, 64 hex digits
@@ -120,6 +132,13 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
         Verb::Deny { client } => decide(context, client, "deny").await,
         Verb::Enable { client } => decide(context, client, "enable").await,
         Verb::Disable { client } => decide(context, client, "disable").await,
+        Verb::Quota { client, limits } => {
+            let (whom, path) = (
+                format!("client {client}"),
+                format!("{}/quota", path(client)),
+            );
+            quota::run(limits, &whom, &path, &mut context.admin()?, out).await
+        }
         Verb::Rm { client } => {
             let mut server = context.admin()?;
             out.confirm(&format!(
@@ -215,6 +234,8 @@ const COLUMNS: &[&str] = &[
     "fingerprint",
     "created",
     "from",
+    "deposits",
+    "bytes",
 ];
 
 fn row(out: &Printer, client: &Client) -> Vec<String> {
@@ -225,6 +246,8 @@ fn row(out: &Printer, client: &Client) -> Vec<String> {
         client.fingerprint.to_string(),
         out.time(client.created),
         client.registered_from.clone(),
+        client.deposits.to_string(),
+        client.bytes.to_string(),
     ]
 }
 
@@ -247,5 +270,8 @@ fn fields(out: &Printer, client: &Client) -> Vec<(&'static str, String)> {
         ),
         ("created", out.time(client.created)),
         ("registered from", client.registered_from.clone()),
+        ("deposits", client.deposits.to_string()),
+        ("bytes", client.bytes.to_string()),
+        ("quota", client.quota.to_string()),
     ]
 }

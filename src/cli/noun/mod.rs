@@ -13,6 +13,7 @@ mod group;
 mod moment;
 pub mod org;
 mod org_key;
+mod quota;
 mod register;
 pub mod role;
 pub mod root;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use hyper::Method;
 
 use super::moment::Moment;
+use super::quota::{self, QuotaArgs};
 use super::{ListArgs, org_key};
 use crate::api::org::{
     AddContacts, AddOrg, OrgWithCode, SetAuth, SetOrgExpiry, SetRecoveryRecipient,
@@ -73,6 +74,16 @@ pub enum Verb {
         /// Wait until the older key is destroyed
         #[arg(long)]
         wait: bool,
+    },
+    /// Set how much an organization may keep and ask for, or show that and what is used of it
+    ///
+    /// A limit that is not named stays; `none` takes it away. What is there already stays, also above a
+    /// new limit: it can be read and deleted.
+    Quota {
+        /// The organization's name
+        name: OrgName,
+        #[command(flatten)]
+        limits: QuotaArgs,
     },
     /// Those responsible for an organization
     #[command(subcommand)]
@@ -203,6 +214,10 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
             });
             out.document(&org).map(|_| ())
         }
+        Verb::Quota { name, limits } => {
+            let path = format!("/v1/orgs/{name}/quota");
+            quota::run(limits, name.as_str(), &path, &mut client, out).await
+        }
         Verb::Key { name } => org_key::show(&mut client, &name, out).await,
         Verb::RotateKey { name, wait } => org_key::rotate(&mut client, &name, wait, context).await,
         Verb::RecoveryRecipient {
@@ -301,6 +316,7 @@ const COLUMNS: &[&str] = &[
     "registration",
     "clients",
     "deposits",
+    "bytes",
     "contacts",
     "recovery",
     "created",
@@ -313,6 +329,7 @@ fn row(out: &Printer, org: &Org) -> Vec<String> {
         registration(org.registration).to_owned(),
         org.clients.to_string(),
         org.deposits.to_string(),
+        org.bytes.to_string(),
         contacts(org),
         org.recovery_recipient.clone().unwrap_or_default(),
         out.time(org.created),
@@ -334,6 +351,8 @@ fn fields(out: &Printer, org: &OrgWithCode) -> Vec<(&'static str, String)> {
         ),
         ("clients", it.clients.to_string()),
         ("deposits", it.deposits.to_string()),
+        ("bytes", it.bytes.to_string()),
+        ("quota", it.quota.to_string()),
         ("created", out.time(it.created)),
         ("expires", out.maybe_time(it.expires)),
     ]

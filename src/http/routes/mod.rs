@@ -7,6 +7,7 @@ mod group;
 mod legacy;
 mod org;
 mod org_key;
+mod quota;
 mod role;
 mod seal;
 mod server;
@@ -618,6 +619,23 @@ static OTHERS: &[Route] = &[
     .gives(json!(200, "Client")),
     route(
         Verb::Get,
+        "/v1/clients/{fingerprint}/quota",
+        Action::ClientRead,
+        "A client's quota, and what is used of it",
+        run!(quota::of_client),
+    )
+    .gives(json!(200, "QuotaUse")),
+    route(
+        Verb::Put,
+        "/v1/clients/{fingerprint}/quota",
+        Action::ClientChange,
+        "Set a client's quota; limits that are left out stay",
+        run!(quota::set_of_client),
+    )
+    .takes(Takes::Json("SetQuota"))
+    .gives(json!(200, "QuotaUse")),
+    route(
+        Verb::Get,
         "/v1/orgs",
         Action::OrgRead,
         "The organizations",
@@ -694,6 +712,23 @@ static OTHERS: &[Route] = &[
     )
     .takes(Takes::Json("SetOrgExpiry"))
     .gives(json!(200, "Org")),
+    route(
+        Verb::Get,
+        "/v1/orgs/{org}/quota",
+        Action::OrgRead,
+        "An organization's quota, and what is used of it",
+        run!(quota::of_org),
+    )
+    .gives(json!(200, "QuotaUse")),
+    route(
+        Verb::Put,
+        "/v1/orgs/{org}/quota",
+        Action::OrgChange,
+        "Set an organization's quota; limits that are left out stay",
+        run!(quota::set_of_org),
+    )
+    .takes(Takes::Json("SetQuota"))
+    .gives(json!(200, "QuotaUse")),
     route(
         Verb::Get,
         "/v1/orgs/{org}/groups",

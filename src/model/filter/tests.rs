@@ -4,6 +4,7 @@ use crate::model::client::{Client, ClientState};
 use crate::model::deposit::{Deposit, Encryption};
 use crate::model::id::{ClientId, DepositId, Fingerprint, OrgId, TokenId, UserId};
 use crate::model::org::{Org, Registration};
+use crate::model::quota::Quota;
 use crate::model::role::{Grant, Role};
 use crate::model::testing::Random;
 use crate::model::token::{Scope, Token};
@@ -50,6 +51,8 @@ fn org() -> Org {
         expires: Some(Timestamp(1)),
         clients: 1,
         deposits: 2,
+        bytes: 3,
+        quota: Quota::default(),
     }
 }
 
@@ -400,6 +403,9 @@ fn every_field_of_every_noun_answers() {
             pending_until: Some(now()),
             registered_from: "::1".to_owned(),
             reason: Some("no".to_owned()),
+            deposits: 2,
+            bytes: 3,
+            quota: Quota::default(),
         });
     }
     let mut row = user();

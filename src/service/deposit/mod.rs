@@ -155,7 +155,9 @@ impl Service {
             .put_deposit(change, put)
             .await
             .inspect_err(|error| {
-                if error.code == store::NAME_TAKEN {
+                if [store::NAME_TAKEN, store::QUOTA_OBJECTS, store::QUOTA_BYTES]
+                    .contains(&error.code)
+                {
                     self.refused(ctx, "deposit.put", object_tried, error);
                 }
             })?;

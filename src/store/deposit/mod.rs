@@ -10,8 +10,9 @@ mod row;
 
 use rusqlite::Connection;
 
+use super::quota::{self, Charge, Due};
 use super::writer::Tx;
-use super::{Change, Store, Touches, org};
+use super::{Change, Store, Touches};
 use crate::clock::Timestamp;
 use crate::crypto::envelope;
 use crate::error::{Error, Result};
@@ -77,14 +78,19 @@ impl Store {
     /// A new version of a deposit, or a new deposit.
     ///
     /// # Errors
-    /// `name_taken` (another client's), `in_bin`, `PreconditionFailed`.
+    /// `name_taken` (another client's), `in_bin`, `PreconditionFailed`, `quota_objects`, `quota_bytes`.
     pub async fn put_deposit(&self, change: Change, mut put: Put) -> Result<Stored> {
         let size = put.body.bytes.expose().len();
-        if size > PART
-            && let Some(once) = &change.once
-            && let Some(first) = self.first_answer(once)?
-        {
-            return Ok(first);
+        if size > PART {
+            // Before its parts are written for nothing. What refuses it now may be what its first try
+            // did, so the answer to that is looked for afterwards.
+            let admitted = self.readers.point(|db| admit(db, &put, size).map(drop));
+            if let Some(once) = &change.once
+                && let Some(first) = self.first_answer(once)?
+            {
+                return Ok(first);
+            }
+            admitted?;
         }
         let plain = self.lay_out(&put.body).await?;
         // It is in `plain` now, or in parts; the queue need not hold it twice.
@@ -253,9 +259,13 @@ impl Store {
 
 /// Nothing of it is left.
 fn purge(tx: &mut Tx<'_>, head: &Head) -> Result<()> {
+    let bytes = tx
+        .db
+        .prepare_cached("SELECT coalesce(sum(size), 0) FROM deposit_versions WHERE deposit = ?1")?
+        .query_row([head.deposit.id.as_bytes()], |row| row.get(0))?;
     forget(tx, head.deposit.id)?;
     tx.outdates(names_of(head));
-    org::count(tx.db, head.org, 0, -1)
+    quota::give_back(tx.db, head.org, head.owner, bytes)
 }
 
 /// All rows of a deposit.
@@ -302,34 +312,24 @@ fn label(
 /// The name is another client's.
 pub const NAME_TAKEN: &str = "name_taken";
 
-/// Who was active when the request came may be gone when its body is whole.
-fn still_active(db: &Connection, owner: ClientId) -> Result<()> {
-    let mut active =
-        db.prepare_cached("SELECT 1 FROM clients WHERE id = ?1 AND state = 'active'")?;
-    if active.exists([owner.as_bytes()])? {
-        return Ok(());
-    }
-    Err(Error::denied(
-        "client_disabled",
-        "this client was disabled or removed while the request came in",
-    ))
+/// A put that may be made.
+struct Admitted {
+    /// What it is a new version of.
+    there: Option<Head>,
+    due: Due,
 }
 
-/// The transaction of `put_deposit`.
-fn write(
-    tx: &mut Tx<'_>,
-    put: Put,
-    plain: &Plain,
-    size: usize,
-    event: &mut Event,
-) -> Result<Stored> {
-    let db = tx.db;
-    org::still_there(db, put.org)?;
-    if let Some(owner) = put.owner {
-        still_active(db, owner)?;
-    }
-    let which = Which::Name(put.org, put.name.clone());
-    let there = find(db, &which)?;
+/// Whether a put may be made now.
+fn admit(db: &Connection, put: &Put, size: usize) -> Result<Admitted> {
+    let there = find(db, &Which::Name(put.org, put.name.clone()))?;
+    let charge = Charge {
+        org: put.org,
+        owner: put.owner.or(there.as_ref().and_then(|head| head.owner)),
+        own: put.owner.is_some(),
+        objects: u64::from(there.is_none()),
+        bytes: size as u64,
+    };
+    let due = charge.due(db)?;
     if let Some(head) = &there {
         if put.owner.is_some() && head.owner != put.owner {
             return Err(Error::conflict(
@@ -344,11 +344,9 @@ fn write(
             return Err(in_bin(&put.name, since));
         }
     }
-    check(put.expect, there.as_ref().map(|head| head.deposit.version))?;
-    let (id, version) = there.as_ref().map_or((put.id, 1), |head| {
-        (head.deposit.id, head.deposit.version + 1)
-    });
-    if version > MAX_VERSION {
+    let version = there.as_ref().map(|head| head.deposit.version);
+    check(put.expect, version)?;
+    if version.is_some_and(|version| version >= MAX_VERSION) {
         return Err(Error::conflict(
             "too_many_versions",
             format!(
@@ -357,6 +355,25 @@ fn write(
             ),
         ));
     }
+    due.fits()?;
+    Ok(Admitted { there, due })
+}
+
+/// The transaction of `put_deposit`.
+fn write(
+    tx: &mut Tx<'_>,
+    put: Put,
+    plain: &Plain,
+    size: usize,
+    event: &mut Event,
+) -> Result<Stored> {
+    let db = tx.db;
+    let Admitted { there, due } = admit(db, &put, size)?;
+    due.pay(db)?;
+    let which = Which::Name(put.org, put.name.clone());
+    let (id, version) = there.as_ref().map_or((put.id, 1), |head| {
+        (head.deposit.id, head.deposit.version + 1)
+    });
     let content_type = put.content_type.unwrap_or_else(|| match &there {
         Some(head) => head.deposit.content_type.clone(),
         None => ANY_TYPE.to_owned(),
@@ -403,7 +420,6 @@ fn write(
                 put.now.0,
             ))?;
             label(db, id, put.org, &put.name, &labels)?;
-            org::count(db, put.org, 0, 1)?;
         }
         Some(head) => {
             let labels = put.labels.unwrap_or_else(|| head.deposit.labels.clone());

@@ -19,13 +19,14 @@ use strongroom::model::deposit::{Encryption, SetPolicy};
 use strongroom::model::filter::Filter;
 use strongroom::model::id::{ClientId, DepositId, Fingerprint, InstanceId, OrgId, RequestId};
 use strongroom::model::org::{Org, Registration};
+use strongroom::model::quota::{Quota, SetQuota};
 use strongroom::secret::{Arena, Key, Locked, Secret};
 use strongroom::store::{self, Body, Change, Expected, Keys, Opened, Start, Store, Which};
 
 use crate::harness::{Dice, Folder, seed};
 use model::{Command, Held, Model, Once, Outcome, PutDeposit};
 
-const COMMANDS: u64 = 600;
+const COMMANDS: u64 = 800;
 const BEGIN: i64 = 1_795_000_000 * Timestamp::SECOND;
 
 fn key(byte: u8) -> Key {
@@ -131,6 +132,10 @@ async fn run(store: &Store, command: &Command, once: Option<&Once>, now: Timesta
                 .await,
         ),
         Command::RemoveClient(key) => outcome(store.remove_client(change, key).await),
+        Command::SetOrgQuota(name, set) => outcome(store.set_org_quota(change, name, set).await),
+        Command::SetClientQuota(key, set) => {
+            outcome(store.set_client_quota(change, key, set).await)
+        }
         Command::Put(put) => outcome(store.put_deposit(change, for_store(*put, now)).await),
         Command::Edit(id, expect, description, labels, policy) => {
             let edit = store::DepositEdit {
@@ -190,7 +195,7 @@ fn pick<T: Clone>(dice: &mut Dice, from: impl Iterator<Item = T>) -> Option<T> {
 fn choose(dice: &mut Dice, model: &Model, now: Timestamp) -> Command {
     let fingerprint = Fingerprint([u8::try_from(dice.below(6)).unwrap(); 32]);
     let org = pick(dice, model.orgs.values());
-    let kind = if org.is_none() { 0 } else { dice.below(38) };
+    let kind = if org.is_none() { 0 } else { dice.below(44) };
     let Some(org) = org.filter(|_| kind > 0) else {
         return Command::AddOrg(new_org(dice, now));
     };
@@ -235,6 +240,11 @@ fn choose(dice: &mut Dice, model: &Model, now: Timestamp) -> Command {
         18 => Command::Purge(id),
         30..36 => Command::Retrieve(id),
         36..38 => Command::Grant(id, dice.below(4)),
+        38..41 => Command::SetOrgQuota(
+            format!("org-{}", dice.below(4)).parse().unwrap(),
+            new_quota(dice),
+        ),
+        41..44 => Command::SetClientQuota(fingerprint, new_quota(dice)),
         _ => Command::Put(Box::new(new_put(dice, model, org.id, expect, now))),
     }
 }
@@ -250,6 +260,22 @@ fn new_org(dice: &mut Dice, now: Timestamp) -> Org {
         expires: None,
         clients: 0,
         deposits: 0,
+        bytes: 0,
+        quota: Quota::default(),
+    }
+}
+
+/// Tight enough to be met, and mostly taken away again.
+fn new_quota(dice: &mut Dice) -> SetQuota {
+    let mut limit = |most: u64| match dice.below(4) {
+        0 => Some(Some(dice.below(most))),
+        1 => None,
+        _ => Some(None),
+    };
+    SetQuota {
+        objects: limit(8),
+        bytes: limit(900_000),
+        requests: limit(9).map(|it| it.map(|it| u32::try_from(it).unwrap() + 1)),
     }
 }
 
@@ -270,6 +296,9 @@ fn new_client(dice: &mut Dice, org: &Org, fingerprint: Fingerprint, now: Timesta
         pending_until: pending.then(|| now.plus(i64::try_from(dice.below(40)).unwrap() * 1_000)),
         registered_from: "127.0.0.1".to_owned(),
         reason: None,
+        deposits: 0,
+        bytes: 0,
+        quota: Quota::default(),
     }
 }
 
@@ -357,7 +386,7 @@ async fn compare(seed: u64) {
     let mut store = open(folder.path(), true, &failed);
     let mut model = Model::default();
     let mut dice = Dice::new(seed);
-    let (mut refused, mut repeated) = (0, 0);
+    let (mut refused, mut repeated, mut full) = (0, 0, 0);
     let mut keyed: Vec<(Command, Once)> = Vec::new();
     for number in 0..COMMANDS {
         let now = Timestamp(BEGIN + i64::try_from(number).unwrap() * 1_000);
@@ -377,6 +406,7 @@ async fn compare(seed: u64) {
         let expected = model.apply(&command, once.as_ref(), now);
         let found = run(&store, &command, once.as_ref(), now).await;
         refused += u32::from(expected.is_err());
+        full += u32::from(expected.as_ref().is_err_and(|it| it.starts_with("quota_")));
         assert_eq!(
             found, expected,
             "seed {seed}, command {number}: {command:?} {once:?}"
@@ -390,10 +420,10 @@ async fn compare(seed: u64) {
         }
     }
     println!(
-        "seed {seed}: {refused} refused, {repeated} repeated, {} events",
+        "seed {seed}: {refused} refused, {full} by a quota, {repeated} repeated, {} events",
         model.events
     );
-    assert!(refused > 50 && repeated > 20 && model.deposits.len() > 5);
+    assert!(refused > 50 && full > 0 && repeated > 20 && model.deposits.len() > 5);
     assert!(!failed.load(Ordering::SeqCst));
     drop(store);
     same(

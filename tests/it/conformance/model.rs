@@ -8,6 +8,7 @@ use strongroom::model::client::{Client, ClientState};
 use strongroom::model::deposit::{Deposit, DepositName, Encryption, Labels, SetPolicy};
 use strongroom::model::id::{ClientId, DepositId, Fingerprint, OrgId};
 use strongroom::model::org::{Org, OrgName, Registration};
+use strongroom::model::quota::{Quota, QuotaUse, SetQuota, Used};
 use strongroom::store::Expected;
 
 /// One domain command; ids and bodies are chosen by whoever asks.
@@ -18,6 +19,8 @@ pub enum Command {
     AddClient(OrgId, Client),
     SetState(Fingerprint, &'static [ClientState], ClientState),
     RemoveClient(Fingerprint),
+    SetOrgQuota(OrgName, SetQuota),
+    SetClientQuota(Fingerprint, SetQuota),
     Put(Box<PutDeposit>),
     Edit(
         DepositId,
@@ -123,6 +126,23 @@ impl Model {
                 self.forget(&client);
                 Ok(Value::Null)
             }
+            Command::SetOrgQuota(name, set) => {
+                let org = self.orgs.values_mut().find(|org| org.name == *name);
+                let org = org.ok_or("not_found")?;
+                org.quota = org.quota.set(set);
+                Ok(json!(QuotaUse {
+                    quota: org.quota,
+                    used: org.used()
+                }))
+            }
+            Command::SetClientQuota(key, set) => {
+                let client = self.client(key)?;
+                client.quota = client.quota.set(set);
+                Ok(json!(QuotaUse {
+                    quota: client.quota,
+                    used: client.used()
+                }))
+            }
             Command::Put(put) => self.put(put, now),
             Command::Retrieve(id) => self.retrieve(*id, now),
             Command::Grant(id, more) => {
@@ -161,9 +181,16 @@ impl Model {
                 self.shown(*id)
             }
             Command::Purge(id) => {
-                let org = self.binned(*id)?.org;
-                self.deposits.remove(id);
-                self.orgs.get_mut(&org).ok_or("internal")?.deposits -= 1;
+                self.binned(*id)?;
+                let held = self.deposits.remove(id).ok_or("internal")?;
+                let bytes: usize = held.bodies.iter().map(Vec::len).sum();
+                let org = self.orgs.get_mut(&held.org).ok_or("internal")?;
+                (org.deposits, org.bytes) = (org.deposits - 1, org.bytes - bytes as u64);
+                if let Some(owner) = held.owner {
+                    let owner = self.clients.get_mut(&owner).ok_or("internal")?;
+                    (owner.deposits, owner.bytes) =
+                        (owner.deposits - 1, owner.bytes - bytes as u64);
+                }
                 Ok(Value::Null)
             }
         }
@@ -194,6 +221,12 @@ impl Model {
                 return refused("already_registered");
             }
             self.forget(&known);
+        }
+        // Whoever waits for an approval takes the place of those whose time is over.
+        if client.state == ClientState::Pending {
+            let over = |it: &&Client| it.org == client.org && it.is_over(client.created);
+            let over: Vec<Client> = self.clients.values().filter(over).cloned().collect();
+            over.iter().for_each(|it| self.forget(it));
         }
         self.orgs.get_mut(&org).ok_or("internal")?.clients += 1;
         self.clients.insert(client.id, client.clone());
@@ -255,6 +288,17 @@ impl Model {
         }
         expected(put.expect, there.as_ref().map(|held| held.deposit.version))?;
         let created = there.is_none();
+        let owner = put.owner.or(there.as_ref().and_then(|held| held.owner));
+        let more = Used {
+            objects: u64::from(created),
+            bytes: put.body.len() as u64,
+        };
+        let org = self.orgs.get(&put.org).ok_or("internal")?;
+        if let Some(owner) = owner {
+            let owner = self.clients.get(&owner).ok_or("internal")?;
+            fits(owner.quota, owner.used(), more)?;
+        }
+        fits(org.quota, org.used(), more)?;
         let id = match there {
             Some(held) => {
                 let deposit = &mut held.deposit;
@@ -279,6 +323,13 @@ impl Model {
                 put.id
             }
         };
+        let org = self.orgs.get_mut(&put.org).ok_or("internal")?;
+        (org.deposits, org.bytes) = (org.deposits + more.objects, org.bytes + more.bytes);
+        if let Some(owner) = owner {
+            let owner = self.clients.get_mut(&owner).ok_or("internal")?;
+            owner.deposits += more.objects;
+            owner.bytes += more.bytes;
+        }
         Ok(json!({ "deposit": self.shown(id)?, "created": created }))
     }
 
@@ -305,7 +356,6 @@ impl Model {
             retrievals_left: None,
         };
         set(&mut deposit, &put.policy, now)?;
-        self.orgs.get_mut(&put.org).ok_or("internal")?.deposits += 1;
         let held = Held {
             deposit,
             org: put.org,
@@ -352,6 +402,18 @@ impl Model {
         let held = self.deposits.get(&id).ok_or("not_found")?;
         Ok(json!(self.deposit(held)))
     }
+}
+
+/// Whether there is room for more. What is full takes nothing, not even an empty version.
+fn fits(quota: Quota, used: Used, more: Used) -> Result<(), String> {
+    let most = |limit: Option<u64>| limit.unwrap_or(u64::MAX);
+    if more.objects > 0 && used.objects + more.objects > most(quota.objects) {
+        return refused("quota_objects");
+    }
+    if used.bytes + more.bytes > most(quota.bytes) || used.bytes >= most(quota.bytes) {
+        return refused("quota_bytes");
+    }
+    Ok(())
 }
 
 /// All of it, or nothing.

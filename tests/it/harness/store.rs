@@ -55,3 +55,43 @@ fn database_key(server: &Server) -> Key {
     let key = envelope::open(&kek(server), &aad, &wrapped).unwrap();
     Key::from_slice(key.expose()).unwrap()
 }
+
+/// Where the counters of organizations and clients are not what their rows add up to, and parts of
+/// bodies that belong to nothing. The server must not run.
+pub fn miscounted(server: &Server) -> Vec<String> {
+    let db = open(server, "strongroom.db");
+    let mut wrong = Vec::new();
+    let mut compare = |what: &str, sql: &str| {
+        let mut statement = db.prepare(sql).unwrap();
+        let columns = statement.column_count() / 2;
+        let mut rows = statement.query(()).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            let number = |at: usize| row.get::<_, i64>(at).unwrap();
+            let kept: Vec<i64> = (0..columns).map(number).collect();
+            let there: Vec<i64> = (columns..2 * columns).map(number).collect();
+            if kept != there {
+                wrong.push(format!("{what}: {kept:?} are kept, {there:?} are there"));
+            }
+        }
+    };
+    compare(
+        "an organization's clients, deposits and bytes",
+        "SELECT o.clients, o.deposits, o.bytes,
+            (SELECT count(*) FROM clients c WHERE c.org = o.id),
+            (SELECT count(*) FROM deposits d WHERE d.org = o.id),
+            (SELECT coalesce(sum(v.size), 0) FROM deposits d JOIN deposit_versions v ON v.deposit = d.id WHERE d.org = o.id)
+         FROM orgs o",
+    );
+    compare(
+        "a client's deposits and bytes",
+        "SELECT c.deposits, c.bytes,
+            (SELECT count(*) FROM deposits d WHERE d.owner = c.id),
+            (SELECT coalesce(sum(v.size), 0) FROM deposits d JOIN deposit_versions v ON v.deposit = d.id WHERE d.owner = c.id)
+         FROM clients c JOIN orgs o ON o.id = c.org",
+    );
+    compare(
+        "parts of no version",
+        "SELECT 0, count(*) FROM deposit_parts WHERE parts NOT IN (SELECT parts FROM deposit_versions WHERE parts IS NOT NULL)",
+    );
+    wrong
+}

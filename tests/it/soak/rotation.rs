@@ -259,3 +259,66 @@ fn what_does_not_open_is_told_and_keeps_the_older_key_alone() {
         !server.health("/healthz").text().contains("k2")
     });
 }
+
+/// How far a rotation is stays on its node; keys go wherever the store goes.
+#[test]
+fn older_keys_without_a_rotation_get_one_at_the_start() {
+    for lost in [
+        "DELETE FROM key_rotations",
+        "UPDATE key_rotations SET version = version - 1, ended = 0",
+    ] {
+        let mut server = Server::start(options(None));
+        let client = server.client("acme", "acme");
+        for number in 0..5 {
+            let path = format!("/v1/deposits/k{number}");
+            client
+                .wire()
+                .request("PUT", &path, &[], Some(b"bytes"))
+                .ok(201);
+        }
+        server.stop();
+        let keys = |server: &Server| -> i64 {
+            store::open(server, "strongroom.db")
+                .query_row("SELECT count(*) FROM org_keys", (), |row| row.get(0))
+                .unwrap()
+        };
+        store::open(&server, "strongroom.db")
+            .execute("UPDATE deposit_versions SET body = CAST(substr(body, 1, length(body) - 1) || x'00' AS BLOB) WHERE deposit = (SELECT id FROM deposits WHERE name = 'k2')", ())
+            .unwrap();
+        server.serve();
+        server
+            .cli(&["org", "rotate-key", "acme", "--wait"])
+            .fails(5);
+        // One that went as far as it could is not begun again by a start alone.
+        server.restart();
+        let key = server.json(&["org", "key", "acme"]);
+        assert_eq!(key["rotation"]["ended"], true, "{key}");
+        let client = client.at(&server);
+        let mut wire = client.wire();
+        wire.request("DELETE", "/v1/deposits/k2", &[], None).ok(200);
+        wire.request("POST", "/v1/deposits/k2/purge", &[], None)
+            .ok(204);
+        server.stop();
+        assert_eq!(keys(&server), 2);
+        let changed = store::open(&server, "strongroom.db").execute(lost, ());
+        assert_eq!(changed.unwrap(), 1);
+        server.serve();
+        let client = client.at(&server);
+        let ended = [
+            "audit",
+            "list",
+            "-F",
+            "action = org.key_rotated",
+            "--limit",
+            "1",
+        ];
+        until(PATIENCE, || {
+            server.json(&ended)["items"][0]["detail"] == "key 2, 1 older ones destroyed"
+        });
+        let key = server.json(&["org", "key", "acme"]);
+        assert!(key["version"] == 2 && key["rotation"].is_null(), "{key}");
+        client.wire().get("/v1/deposits/k3").ok(200);
+        server.stop();
+        assert_eq!(keys(&server), 1);
+    }
+}

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::views::Views;
 use super::writer::{Acknowledged, Round, Writer};
+use crate::harness::store::miscounted;
 use crate::harness::{Dice, Options, Server, measured, run, until, wire};
 
 pub const WRITERS: u64 = 16;
@@ -244,6 +245,7 @@ fn finish(server: &mut Server, writers: &[Writer], events: &mut usize) -> Vec<St
         ));
     }
     server.stop();
+    failures.extend(miscounted(server));
     let doctor = run(server
         .command()
         .args(["--json", "doctor", "--data-dir"])
