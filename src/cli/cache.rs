@@ -530,6 +530,56 @@ mod tests {
     }
 
     #[test]
+    fn away_is_who_has_no_answer_and_not_who_refuses() {
+        let away = |kind, code| is_away(&Error::new(kind, code, "x"));
+        assert!(away(Kind::Unavailable, "unreachable") && away(Kind::Sealed, "sealed"));
+        assert!(!away(Kind::Unavailable, "tls_failed"));
+        for kind in [
+            Kind::Invalid,
+            Kind::NotFound,
+            Kind::Unauthenticated,
+            Kind::Denied,
+            Kind::Limited,
+            Kind::TooSlow,
+            Kind::Unknown,
+            Kind::Internal,
+        ] {
+            assert!(!away(kind, "server"), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_means_the_deposit_or_the_client_takes_copies_away() {
+        let World { cache, .. } = &world();
+        let (a, b) = ("/v1/deposits/a", "/v1/deposits/b");
+        let refusal = |kind, code| Error::new(kind, code, "x");
+        let denied = refusal(Kind::Denied, "denied");
+        let limited = refusal(Kind::Limited, "limited");
+        let out = refusal(Kind::Denied, "client_disabled");
+        let nobody = refusal(Kind::Unauthenticated, "unauthenticated");
+        for (change, path, refusal, left) in [
+            (false, a, Some(&denied), &[b][..]),
+            (false, "/v1/deposits/a/metadata", Some(&denied), &[b]),
+            (false, "/v1/deposits/a/readers", Some(&denied), &[a, b]),
+            (true, a, Some(&denied), &[a, b]),
+            (false, a, Some(&limited), &[a, b]),
+            (false, a, Some(&nobody), &[a, b]),
+            (false, "/v1/deposits", Some(&denied), &[a, b]),
+            (false, "/v1/deposits", Some(&out), &[]),
+            (true, "/v1/deposits/c", Some(&out), &[]),
+            (true, a, None, &[b]),
+            (false, a, None, &[a, b]),
+        ] {
+            cache.keep(a, &headers(1, 1), b"a", NOW).unwrap();
+            cache.keep(b, &headers(2, 1), b"b", NOW).unwrap();
+            cache.heard(change, path, refusal);
+            let is_there = |it: &&str| version_of(cache.find(it, None, NOW)).is_some();
+            let found: Vec<&str> = [a, b].into_iter().filter(is_there).collect();
+            assert_eq!(found, left, "{change} {path} {refusal:?}");
+        }
+    }
+
+    #[test]
     fn a_path_names_its_deposit() {
         let id = "018f3b5e-5b6a-7c3d-8e9f-0123456789ab";
         for (path, deposit) in [

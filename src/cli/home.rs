@@ -136,7 +136,9 @@ impl Home {
             (self.file(IDENTITY), 0o600),
             (self.file(cache::FOLDER), 0o700),
         ] {
-            if path.exists() && files::narrow(&path, mode)? {
+            // What is not ours would be behind a link in the folder's place.
+            let foreign = path.ends_with(cache::FOLDER) && path.is_symlink();
+            if !foreign && path.exists() && files::narrow(&path, mode)? {
                 mended.push(path);
             }
         }

@@ -334,11 +334,13 @@ fn damaged_copies_are_as_none_and_what_cannot_be_kept_fails_nothing() {
     fs::remove_file(&folder).unwrap();
     let elsewhere = client.home.join("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
+    fs::set_permissions(&elsewhere, fs::Permissions::from_mode(0o755)).unwrap();
     fs::write(elsewhere.join("ab".repeat(32)), "not ours").unwrap();
     symlink(&elsewhere, &folder).unwrap();
     client.cli(&["deposit", "get", "key"]).ok().says(&said);
     client.cli(&["deposit", "get", "none"]).fails(4);
     assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 1);
+    assert_eq!(mode(&elsewhere), 0o755);
     fs::remove_file(&folder).unwrap();
 
     // A full disk, as the command sees it.
