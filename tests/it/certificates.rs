@@ -882,6 +882,7 @@ fn a_script_gives_the_password_at_each_start_sealed_too() {
     for (line, why) in [
         ("/no/such/script", "No such file"),
         ("/bin/echo wrong", "does not open"),
+        ("/bin/sleep 300", "did not end within 10 seconds"),
     ] {
         with(line);
         assert!(doctor(&server).fails(1).text().contains(why));

@@ -67,6 +67,21 @@ fn an_organization_goes_under_load_and_its_name_is_free() {
         .says(&["deposits and 4 clients", "give --yes"]);
     server.cli(&["org", "rm", "nobody", "--yes"]).fails(4);
 
+    for with in ["readers", &clients[1].fingerprint()] {
+        if with == "readers" {
+            let member = clients[2].fingerprint();
+            for args in [&["add", with][..], &["add-member", with, &member]] {
+                let group = [&["client", "group"], args, &["--org", "acme"]].concat();
+                server.cli(&group).ok();
+            }
+        }
+        clients[0]
+            .cli(&["--yes", "deposit", "share", "key", "--with", with])
+            .ok();
+    }
+    let readers = clients[0].cli(&["--json", "deposit", "readers", "key"]);
+    assert_eq!(readers.ok().json()["readers"].as_array().unwrap().len(), 2);
+
     let (done, ended) = (AtomicU64::new(0), AtomicBool::new(false));
     let codes: Mutex<BTreeSet<(u16, String)>> = Mutex::default();
     std::thread::scope(|scope| {
@@ -83,7 +98,7 @@ fn an_organization_goes_under_load_and_its_name_is_free() {
                     // Some of them long, and so in parts.
                     let body = vec![7; if round % 16 == 0 { 600_000 } else { 300 }];
                     let answers = [
-                        wire.request("PUT", &path, &[], Some(&body)),
+                        wire.request("PUT", &path, &[("strongroom-labels", "k=v")], Some(&body)),
                         wire.request("GET", &path, &[], None),
                     ];
                     for answer in answers {
@@ -154,6 +169,14 @@ fn an_organization_goes_under_load_and_its_name_is_free() {
         ("deposits", 2),
         ("deposit_versions", 2),
         ("deposit_parts", 0),
+        ("pending_parts", 0),
+        ("deposit_labels", 0),
+        ("deposit_readers", 0),
+        ("client_groups", 0),
+        ("client_group_members", 0),
+        ("key_rotations", 0),
+        // The superuser's own.
+        ("grants", 1),
         ("clients", 2),
         ("client_keys", 2),
         ("removed_orgs", 0),
