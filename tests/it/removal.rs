@@ -50,17 +50,7 @@ fn an_organization_goes_under_load_and_its_name_is_free() {
         .cli_with(&["--json", "deposit", "put", "key", "-"], b"x")
         .ok()
         .json();
-    server
-        .cli(&[
-            "user",
-            "add",
-            "op",
-            "--password-file",
-            server.path("password").to_str().unwrap(),
-            "--role",
-            "key_operator:acme",
-        ])
-        .ok();
+    server.user("op", &server.password, &["key_operator:acme"]);
     server
         .cli(&["org", "rm", "acme"])
         .fails(2)
