@@ -10,7 +10,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::cli::{bundle, config_import, home};
+use crate::cli::{bundle, cache, config_import, home};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::crypto::envelope::{self, Aad};
@@ -78,6 +78,7 @@ pub const TARGETS: &[Target] = &[
     target("node_json", node_json, 4 << 10, &["\"database_key\":", "strongroom-node/1", "strongroom-node/2", "18446744073709551616", "\\u001b"]),
     target("client_toml", client_toml, 4 << 10, &["version = 1", "version = 2", "[[", "{", "\"\"\"", "registered = true", "recovery_recipient = "]),
     target("client_bundle", client_bundle, 8 << 10, &["\"../x\":", "\"client.key\":", "\"files\":{", "\"version\":2", "strongroom-client-home"]),
+    target("kept_deposit", kept_deposit, 8 << 10, &["strongroom-kept/1\n", "strongroom-kept/2\n", "\"asked\":", "?version=", "\"size\":18446744073709551615", "\"expires\":\"9999-12-31T23:59:59-23:59\"", "\"not_before\":null", "\n", "\\u001b", "{\"a\":1}"]),
     target("timestamp", timestamp, 128, &["9999-12-31T23:59:59", "0000-01-01T00:00:00", "-23:59", "+23:59", "Z", ".999999999", ":60", "T24"]),
     target("setting", setting, 1 << 10, &["deposit.max_bytes=", "16777216", "16777217", "true", "+1", "-0", "00", "=", "info", "\u{1b}"]),
 ];
@@ -439,6 +440,39 @@ pub fn client_toml(bytes: &[u8]) -> Seen {
 
 pub fn client_bundle(bytes: &[u8]) -> Seen {
     answer(bundle::check(bytes).err())
+}
+
+/// As it came, and with length and hash made right, as someone can who knows the format.
+pub fn kept_deposit(bytes: &[u8]) -> Seen {
+    let as_it_came = one_kept_deposit(bytes);
+    match mended_kept(bytes) {
+        Some(mended) => mix(as_it_came, one_kept_deposit(&mended)),
+        None => as_it_came,
+    }
+}
+
+fn one_kept_deposit(bytes: &[u8]) -> Seen {
+    let (head, body) = match cache::parse(bytes) {
+        Ok(kept) => kept,
+        Err(error) => return refused(&error),
+    };
+    assert!(body.len() < bytes.len());
+    // Fields that may be left out can make a head that is too long when they are written.
+    if let Ok(written) = cache::write(&head, body) {
+        assert_eq!(cache::parse(&written).ok(), Some((head.clone(), body)));
+    }
+    seen(&(head.not_before.is_some(), head.expires.is_some()))
+}
+
+fn mended_kept(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut parts = bytes.splitn(3, |it| *it == b'\n');
+    let (magic, head, body) = (parts.next()?, parts.next()?, parts.next()?);
+    let mut head: serde_json::Value = serde_json::from_slice(head).ok()?;
+    let fields = head.as_object_mut()?;
+    fields.insert("size".to_owned(), body.len().into());
+    fields.insert("sha256".to_owned(), hex::encode(sha256(body)).into());
+    let head = serde_json::to_vec(&head).ok()?;
+    Some([magic, &head, body].join(&b'\n'))
 }
 
 /// A time that was read prints as one that reads as the same.

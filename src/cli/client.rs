@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::connect::{CONNECT, Connection, Route};
+use super::connect::{self, CONNECT, Connection, Route};
 use super::refusal;
 use crate::api::{IDEMPOTENCY_KEY, REASON};
 use crate::error::{Error, Kind, Result};
@@ -36,7 +36,11 @@ pub struct Client {
     reason: Option<String>,
     verbose: bool,
     connection: Option<Connection>,
+    listener: Option<Listener>,
 }
+
+/// Told of each answer: whether it is to a change, the path, and the refusal if it is one.
+pub type Listener = Box<dyn Fn(bool, &str, Option<&Error>)>;
 
 /// One request.
 pub struct Call {
@@ -146,7 +150,13 @@ impl Client {
             reason,
             verbose,
             connection: None,
+            listener: None,
         }
+    }
+
+    pub fn listened_to_by(mut self, listener: Listener) -> Self {
+        self.listener = Some(listener);
+        self
     }
 
     /// Sends, and reads an answer that is JSON.
@@ -174,7 +184,7 @@ impl Client {
         let mut first = None;
         loop {
             let failure = match self.once(call, key).await {
-                Ok(reply) => return self.refusal_or(reply),
+                Ok(reply) => return self.refusal_or(call, reply),
                 Err(failure) => failure,
             };
             self.connection = None;
@@ -209,11 +219,14 @@ impl Client {
                 .await
                 .unwrap_or_default();
             return self
-                .refusal_or(Reply {
-                    status: head.status,
-                    headers: head.headers,
-                    body,
-                })
+                .refusal_or(
+                    &call,
+                    Reply {
+                        status: head.status,
+                        headers: head.headers,
+                        body,
+                    },
+                )
                 .map(|_| ());
         }
         while let Some(piece) = next_piece(&mut body)
@@ -345,7 +358,7 @@ impl Client {
         };
         let response = match timeout(call.wait, connection.send_request(request)).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Err(Failure::Lost(error_chain(&error))),
+            Ok(Err(error)) => return Err(broken(&error)),
             Err(_) => {
                 return Err(Failure::Final(lost(
                     call,
@@ -399,12 +412,15 @@ impl Client {
     }
 
     /// The answer, or the refusal in it.
-    fn refusal_or(&self, reply: Reply) -> Result<Reply> {
-        if reply.status.is_success() {
-            Ok(reply)
-        } else {
-            Err(refusal::error_of(&reply, self.verbose))
+    fn refusal_or(&self, call: &Call, reply: Reply) -> Result<Reply> {
+        let answer = match reply.status.is_success() {
+            true => Ok(reply),
+            false => Err(refusal::error_of(&reply, self.verbose)),
+        };
+        if let Some(listener) = &self.listener {
+            listener(call.changes(), &call.path, answer.as_ref().err());
         }
+        answer
     }
 }
 
@@ -432,7 +448,7 @@ async fn next_piece(body: &mut Incoming) -> std::result::Result<Option<Bytes>, F
             .map_err(|_| Failure::Lost(format!("nothing came for {} s", PIECE.as_secs())))?;
         match frame {
             None => return Ok(None),
-            Some(Err(error)) => return Err(Failure::Lost(error_chain(&error))),
+            Some(Err(error)) => return Err(broken(&error)),
             Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data() {
                     return Ok(Some(data));
@@ -440,6 +456,19 @@ async fn next_piece(body: &mut Incoming) -> std::result::Result<Option<Bytes>, F
             }
         }
     }
+}
+
+/// A connection that ended, or one that TLS broke off.
+fn broken(error: &hyper::Error) -> Failure {
+    let why = error_chain(error);
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        if let Some(tls) = inner.downcast_ref().and_then(connect::tls_error) {
+            return Failure::Final(connect::tls_failed("the connection broke off", tls));
+        }
+        source = inner.source();
+    }
+    Failure::Lost(why)
 }
 
 /// Names each change, so that the server knows it again.

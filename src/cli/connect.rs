@@ -154,20 +154,23 @@ fn no_socket(error: &std::io::Error, path: &Path, data_dir: Option<&Path>) -> Er
     }
 }
 
+/// What TLS itself found wrong, if it is that.
+pub fn tls_error(error: &std::io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// Not the same as a server that is away: someone in between can bring this about.
+pub fn tls_failed(what: &str, why: &rustls::Error) -> Error {
+    let why = clean(&why.to_string());
+    Error::unavailable("tls_failed", format!("{what}: {why}"))
+}
+
 fn no_tls(host: &str, port: u16, error: std::io::Error) -> Error {
-    let inner = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let wrong = match inner {
+    let wrong = match tls_error(&error) {
         Some(rustls::Error::InvalidCertificate(wrong)) => wrong,
-        _ => {
-            let why = clean(&error.to_string());
-            return Error::unavailable(
-                "unreachable",
-                format!("TLS with {host}:{port} failed: {why}"),
-            )
-            .because(error);
-        }
+        Some(tls) => return tls_failed(&format!("TLS with {host}:{port} failed"), tls),
+        // Cut off, as by whatever stands before a server that is away.
+        None => return unreachable(host, port, &clean(&error.to_string())).because(error),
     };
     let why = match wrong {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {

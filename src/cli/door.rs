@@ -2,9 +2,11 @@
 //! client in a home.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use clap::Args;
 
+use super::cache::Cache;
 use super::client::Client;
 use super::connect::Route;
 use super::files;
@@ -108,6 +110,8 @@ pub struct Door {
     pub client: Client,
     /// Set where the command acts as the client in a home.
     pub acting: Option<home::Registered>,
+    /// Set where that client keeps what it fetches.
+    pub cache: Option<Rc<Cache>>,
 }
 
 fn choose(given: Given) -> Result<Choice> {
@@ -164,6 +168,7 @@ impl Context {
             Choice::Socket => Ok(Door {
                 client: self.client(self.socket(), None),
                 acting: None,
+                cache: None,
             }),
             Choice::Token => self.with_token(),
             Choice::Home => self.as_client(),
@@ -186,6 +191,7 @@ impl Context {
         Ok(Door {
             client: self.client(tls_route(server, config)?, Some(token)),
             acting: None,
+            cache: None,
         })
     }
 
@@ -201,9 +207,20 @@ impl Context {
             .unwrap_or(registered.server_fingerprint);
         let keys = home.keys()?;
         let config = tls::client_config(tls::Trust::Pinned(pinned), Some(keys.for_tls()))?;
+        let mut client = self.client(tls_route(server, config)?, None);
+        // What another server says is not about what was fetched from the one that is pinned.
+        let is_pinned = pinned == registered.server_fingerprint;
+        let cache = Cache::of(home, &registered).filter(|_| is_pinned);
+        let cache = cache.map(Rc::new);
+        if let Some(cache) = cache.clone() {
+            client = client.listened_to_by(Box::new(move |change, path, refusal| {
+                cache.heard(change, path, refusal);
+            }));
+        }
         Ok(Door {
-            client: self.client(tls_route(server, config)?, None),
+            client,
             acting: Some(registered),
+            cache,
         })
     }
 

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::files;
+use super::span::Span;
+use super::{cache, files};
 use crate::crypto::{agefile, tls, x509};
 use crate::error::{Error, Kind, Result};
 use crate::model::id::Fingerprint;
@@ -40,6 +41,9 @@ pub struct Registered {
     /// The organization's, as the server gave it last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery_recipient: Option<String>,
+    /// For how long fetched deposits are kept for reads while the server is away; none: they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Span>,
     /// False from before the request is sent until the server has answered.
     pub registered: bool,
 }
@@ -130,8 +134,11 @@ impl Home {
             (self.dir.clone(), 0o700),
             (self.file(KEY), 0o600),
             (self.file(IDENTITY), 0o600),
+            (self.file(cache::FOLDER), 0o700),
         ] {
-            if path.exists() && files::narrow(&path, mode)? {
+            // What is not ours would be behind a link in the folder's place.
+            let foreign = path.ends_with(cache::FOLDER) && path.is_symlink();
+            if !foreign && path.exists() && files::narrow(&path, mode)? {
                 mended.push(path);
             }
         }
@@ -262,6 +269,7 @@ impl Registered {
             server_fingerprint,
             recipient,
             recovery_recipient: None,
+            cache: None,
             registered: false,
         }
     }

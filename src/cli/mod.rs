@@ -2,6 +2,7 @@
 //! command is a client of the server, or works on a folder or file that no server holds.
 
 pub(crate) mod bundle;
+pub(crate) mod cache;
 mod client;
 mod compat;
 mod config;
@@ -20,6 +21,7 @@ mod rollback;
 mod serve;
 mod service;
 mod shell;
+mod span;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -308,10 +310,12 @@ mod tests {
             "org recovery-recipient acme age1x",
             "org recovery-recipient acme --remove",
             &format!(
-                "client register --server https://h:1 --org acme --auth-file F --server-fingerprint {hex} --home H"
+                "client register --server https://h:1 --org acme --auth-file F --server-fingerprint {hex} --home H --cache 7d"
             ),
             "client backup --output F --recipient age1x",
             "client restore F --home H --identity I",
+            "client set-cache 7d --home H",
+            "client set-cache off",
             "client list -F state=pending",
             "client show",
             &format!("client show {hex}"),
@@ -413,6 +417,9 @@ mod tests {
             "deposit put a F --max-retrievals 9223372036854775808",
             "deposit put a F --single-use --max-retrievals 2",
             "deposit grant a 0",
+            "client set-cache",
+            "client set-cache 0d",
+            "client set-cache 7",
             "nonsense",
         ] {
             let error = parse(line).err().unwrap();

@@ -23,7 +23,7 @@ use crate::secret::Secret;
 const WIDEST_CELL: usize = 64;
 
 /// Whoever read stdout has gone: the end of the command, and no failure.
-const CLOSED: &str = "closed_pipe";
+pub const CLOSED: &str = "closed_pipe";
 
 /// How this run prints.
 #[derive(Clone, Copy, Debug)]

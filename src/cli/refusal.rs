@@ -212,7 +212,7 @@ fn kind_of(status: StatusCode) -> Kind {
     match status.as_u16() {
         401 => Kind::Unauthenticated,
         403 => Kind::Denied,
-        404 => Kind::NotFound,
+        404 | 410 => Kind::NotFound,
         405 => Kind::MethodNotAllowed,
         408 => Kind::TooSlow,
         409 => Kind::Conflict,

@@ -212,8 +212,15 @@ pub(super) fn labels(headers: &HeaderMap) -> Result<Option<Labels>> {
                 format!("the header {NAME} takes key=value, separated by commas"),
             )
         })?;
-        let key: LabelKey = decoded(NAME, key, 255)?.parse()?;
-        let value: LabelValue = decoded(NAME, value, 1_000)?.parse()?;
+        // Three characters a byte at most.
+        if key.len() > 3 * 63 || value.len() > 3 * 255 {
+            return Err(Error::invalid(
+                NAME,
+                "a label's key has up to 63 bytes, and its value up to 255",
+            ));
+        }
+        let key: LabelKey = decoded(NAME, key, 3 * 63)?.parse()?;
+        let value: LabelValue = decoded(NAME, value, 3 * 255)?.parse()?;
         if labels.len() == MAX_LABELS {
             return Err(Error::invalid(
                 NAME,

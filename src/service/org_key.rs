@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::access::{Action, Target};
 use super::caller::Context;
-use super::{Service, object, once, org_object};
+use super::{Service, object, once, org_object, to_its_end};
 use crate::api::org_key::{KeyRotation, OrgKey};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
@@ -82,9 +82,7 @@ impl Service {
         let org = object("org", "", name);
         self.allow(ctx, Action::OrgChange, &Target::Server, VERB, org)?;
         let (this, ctx, name) = (Arc::clone(self), ctx.clone(), name.clone());
-        tokio::spawn(async move { this.key_rotated(&ctx, VERB, &name).await })
-            .await
-            .map_err(|error| Error::internal(error.to_string()))?
+        to_its_end(async move { this.key_rotated(&ctx, VERB, &name).await }).await
     }
 
     async fn key_rotated(&self, ctx: &Context, verb: &str, name: &OrgName) -> Result<OrgKey> {

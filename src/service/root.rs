@@ -13,7 +13,7 @@ use super::keyring::{aad, system_aad};
 use super::org::{CODES, code_aad};
 use super::slot::{opener, wire};
 use super::totp::{TOTP, totp_aad};
-use super::{Service, object, once};
+use super::{Service, object, once, to_its_end};
 use crate::api::slot::{RootRotated, RotateRoot};
 use crate::clock;
 use crate::crypto::seal::{MAX_BYTES, MAX_SLOTS, SealFile, SlotInfo, SlotSecret};
@@ -60,10 +60,7 @@ impl Service {
         let openers = request.openers.into_iter().map(opener);
         let openers = openers.collect::<Result<Vec<_>>>()?;
         let (this, ctx) = (Arc::clone(self), ctx.clone());
-        // Goes on if the caller does not wait: half of it must not be left.
-        tokio::spawn(async move { this.rotate(&ctx, openers).await })
-            .await
-            .map_err(|error| Error::internal(error.to_string()))?
+        to_its_end(async move { this.rotate(&ctx, openers).await }).await
     }
 
     async fn rotate(&self, ctx: &Context, openers: Vec<SlotSecret>) -> Result<RootRotated> {

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::access::{Action, Target};
 use super::caller::Context;
-use super::{Service, object, once};
+use super::{Service, object, once, to_its_end};
 use crate::api::slot::{
     AddSlot, NewSlot as Asked, OpenSlot, ReplaceSlot, Slot, SlotSecret as Given, Slots,
 };
@@ -209,9 +209,7 @@ impl Service {
         self.may_change_slots(ctx, verb, id)?;
         let opener = self::opener(opener)?;
         let (this, ctx) = (Arc::clone(self), ctx.clone());
-        tokio::spawn(async move { this.changed_slot(&ctx, verb, id, opener, alter).await })
-            .await
-            .map_err(|error| Error::internal(error.to_string()))?
+        to_its_end(async move { this.changed_slot(&ctx, verb, id, opener, alter).await }).await
     }
 
     /// Reads the file, opens it, alters it, puts it in its place, and enters that in the audit. If the

@@ -110,21 +110,7 @@ fn every_change_release_and_refusal_is_there_once_and_in_order() {
     other.register_with(&named, b"").ok();
     server.cli(&["client", "deny", &other.fingerprint()]).ok();
 
-    let password = server.password.as_bytes();
-    server
-        .cli_with(
-            &[
-                "user",
-                "add",
-                "ann",
-                "--password-file",
-                "-",
-                "--role",
-                "auditor",
-            ],
-            password,
-        )
-        .ok();
+    server.user("ann", &server.password, &["auditor"]);
     server
         .cli(&["user", "grant", "ann", "key_operator:acme"])
         .ok();

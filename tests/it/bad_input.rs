@@ -268,6 +268,100 @@ fn bodies_that_are_too_large_cut_off_or_of_the_wrong_type_are_refused() {
 }
 
 #[test]
+fn labels_of_ten_kilobytes_are_refused_wherever_there_are_labels() {
+    let world = world();
+    let (long, client) = ("y".repeat(10 << 10), &world.client);
+    let mut answers = Vec::new();
+    for labels in [
+        format!("k={long}"),
+        format!("{long}=v"),
+        format!("a=b,k={long}"),
+        vec!["k=v"; 2_000].join(","),
+        (0..65)
+            .map(|n| format!("k{n}=v"))
+            .collect::<Vec<_>>()
+            .join(","),
+    ] {
+        let headers = [("strongroom-labels", labels.as_str())];
+        let answer = client
+            .wire()
+            .request("PUT", "/v1/deposits/long", &headers, Some(b"x"));
+        answers.push(answer.refused(400, "invalid"));
+    }
+    for labels in [json!({"k": long}), json!({long.as_str(): "v"})] {
+        let body = json!({"labels": labels}).to_string();
+        let answer = client.wire().request(
+            "PATCH",
+            "/v1/deposits/key/metadata",
+            &[JSON],
+            Some(body.as_bytes()),
+        );
+        answers.push(answer.refused(400, "invalid"));
+    }
+    let body = json!({"label": long, "scopes": ["read"], "user": "superuser"}).to_string();
+    let answer =
+        world
+            .server
+            .socket()
+            .request("POST", "/v1/tokens", &[JSON], Some(body.as_bytes()));
+    answers.push(answer.refused(400, "invalid"));
+    for answer in &answers {
+        is_clear(answer);
+        let message = answer.message();
+        assert!(message.contains("label"), "{message}");
+        assert!(message.len() < 400, "it comes back: {message}");
+        let field = answer.json()["error"]["field"].clone();
+        let fields = ["label", "labels", "strongroom-labels"];
+        assert!(
+            fields.map(serde_json::Value::from).contains(&field),
+            "{answer:?}"
+        );
+    }
+    // By the command, before anything is sent.
+    let label = format!("k={long}");
+    for args in [
+        &["deposit", "put", "long", "-", "--label", &label][..],
+        &["deposit", "edit", "key", "--label", &label],
+        &["deposit", "list", "--label", &label],
+    ] {
+        client.cli_with(args, b"x").fails(2).says(&["255"]);
+    }
+    let secret = world.server.file("secret", "another passphrase");
+    let (secret, key) = (secret.to_str().unwrap(), world.server.path("key"));
+    let slot = [
+        "slot",
+        "add",
+        "passphrase",
+        "--label",
+        &long,
+        "--secret-file",
+        secret,
+    ];
+    let opener = ["--key-file", key.to_str().unwrap()];
+    let refused = world.server.cli(&[&slot[..], &opener].concat()).fails(2);
+    assert!(refused.says(&["label"]).stderr.len() < 600);
+    assert_eq!(
+        world.server.json(&["slot", "list"])["slots"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+    // Nothing of it is there.
+    client
+        .wire()
+        .get("/v1/deposits/long")
+        .refused(404, "not_found");
+    let shown = client
+        .cli(&["--json", "deposit", "show", "key"])
+        .ok()
+        .json();
+    assert_eq!(shown["labels"], json!({}));
+    assert_eq!(world.server.json(&["token", "list"])["items"], json!([]));
+    world.is_unharmed(&answers);
+}
+
+#[test]
 fn wrong_credentials_are_refused_and_never_repeated() {
     let world = world();
     let mut answers = Vec::new();

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::harness::{Folder, Options, PATIENCE, Server, run, run_with, tool, until};
+use crate::harness::{Folder, Options, Output, PATIENCE, Server, run, run_with, tool, until};
 
 /// An authority below a root, made with the real openssl.
 struct Pki {
@@ -190,6 +190,11 @@ fn shown(url: &str, root: &Path) -> String {
 }
 
 #[track_caller]
+fn install(server: &Server, args: &[&str]) -> Output {
+    server.cli(&[&["tls", "install"], args].concat())
+}
+
+#[track_caller]
 fn shows(server: &Server, pki: &Pki, name: &str) {
     let text = shown(&server.gui_url, &pki.path("root.pem"));
     assert!(
@@ -206,10 +211,9 @@ fn certificates_come_in_any_form_and_order() {
         pki.leaf(name, of);
     }
     // The chain beside it.
-    server
-        .cli(&[
-            "tls",
-            "install",
+    install(
+        &server,
+        &[
             "--gui",
             "--cert",
             &pki.text("one.pem"),
@@ -217,8 +221,9 @@ fn certificates_come_in_any_form_and_order() {
             &pki.text("one.key"),
             "--chain",
             &pki.text("between.pem"),
-        ])
-        .ok();
+        ],
+    )
+    .ok();
     shows(&server, &pki, "one");
     // All in one file, the wrong way round, with the key in the middle and one that has no place there.
     pki.leaf("other", P256);
@@ -226,7 +231,7 @@ fn certificates_come_in_any_form_and_order() {
         "all.pem",
         &["root.pem", "between.pem", "two.key", "other.pem", "two.pem"],
     );
-    let output = server.cli(&["tls", "install", "--cert", &all]).ok();
+    let output = install(&server, &["--cert", &all]).ok();
     assert!(
         output
             .stderr
@@ -248,10 +253,9 @@ fn certificates_come_in_any_form_and_order() {
         "-out",
         "three.enc",
     ]);
-    server
-        .cli(&[
-            "tls",
-            "install",
+    install(
+        &server,
+        &[
             "--cert",
             &pki.text("three.pem"),
             "--key",
@@ -260,8 +264,9 @@ fn certificates_come_in_any_form_and_order() {
             &pki.text("between.pem"),
             "--key-password-file",
             &pw,
-        ])
-        .ok();
+        ],
+    )
+    .ok();
     shows(&server, &pki, "three");
     pki.openssl(&[
         "rsa",
@@ -279,10 +284,9 @@ fn certificates_come_in_any_form_and_order() {
             .unwrap()
             .contains("Proc-Type: 4,ENCRYPTED")
     );
-    server
-        .cli(&[
-            "tls",
-            "install",
+    install(
+        &server,
+        &[
             "--cert",
             &pki.text("two.pem"),
             "--key",
@@ -291,8 +295,9 @@ fn certificates_come_in_any_form_and_order() {
             &pki.text("between.pem"),
             "--key-password-file",
             &pw,
-        ])
-        .ok();
+        ],
+    )
+    .ok();
     shows(&server, &pki, "two");
     // PKCS#12; and DER.
     pki.openssl(&[
@@ -309,16 +314,11 @@ fn certificates_come_in_any_form_and_order() {
         "-out",
         "one.p12",
     ]);
-    server
-        .cli(&[
-            "tls",
-            "install",
-            "--cert",
-            &pki.text("one.p12"),
-            "--key-password-file",
-            &pw,
-        ])
-        .ok();
+    install(
+        &server,
+        &["--cert", &pki.text("one.p12"), "--key-password-file", &pw],
+    )
+    .ok();
     shows(&server, &pki, "one");
     pki.openssl(&[
         "x509",
@@ -329,18 +329,18 @@ fn certificates_come_in_any_form_and_order() {
         "-out",
         "three.der",
     ]);
-    server
-        .cli(&[
-            "tls",
-            "install",
+    install(
+        &server,
+        &[
             "--cert",
             &pki.text("three.der"),
             "--key",
             &pki.text("three.key"),
             "--chain",
             &pki.text("between.pem"),
-        ])
-        .ok();
+        ],
+    )
+    .ok();
     shows(&server, &pki, "three");
     // Nothing is left behind of those that nobody goes back to, and no password is.
     let tls = server.data.join("live/tls");
@@ -393,7 +393,7 @@ fn a_request_is_answered_by_an_authority_and_rolled_back_over_restarts() {
         "serverAuth",
     );
     let chain = pki.join("chain.pem", &["between.pem", "server.pem"]);
-    server.cli(&["tls", "install", "--cert", &chain]).ok();
+    install(&server, &["--cert", &chain]).ok();
     let shown = shown(&server.gui_url, &pki.path("root.pem"));
     assert!(shown.contains("Acme Issuing"), "{shown}");
     let installed = server.json(&["tls", "show"]);
@@ -472,18 +472,18 @@ fn what_cannot_be_shown_is_refused_by_name_and_nothing_changes() {
     let server = Server::start(Options::default());
     let pki = Pki::new();
     pki.leaf("good", P256);
-    server
-        .cli(&[
-            "tls",
-            "install",
+    install(
+        &server,
+        &[
             "--cert",
             &pki.text("good.pem"),
             "--key",
             &pki.text("good.key"),
             "--chain",
             &pki.text("between.pem"),
-        ])
-        .ok();
+        ],
+    )
+    .ok();
     let before = server.json(&["tls", "show"]);
     pki.leaf("stranger", P256);
     pki.key("elsewhere", P256);
@@ -720,10 +720,7 @@ fn what_cannot_be_shown_is_refused_by_name_and_nothing_changes() {
         (&[], 2, &["--cert"]),
     ];
     for (args, exit, parts) in cases {
-        server
-            .cli(&[&["tls", "install"], *args].concat())
-            .fails(*exit)
-            .says(parts);
+        install(&server, args).fails(*exit).says(parts);
     }
     for days in ["0", "3651"] {
         server
@@ -734,10 +731,9 @@ fn what_cannot_be_shown_is_refused_by_name_and_nothing_changes() {
     assert_eq!(server.json(&["tls", "show"]), before);
     shows(&server, &pki, "good");
     // By name it is taken.
-    server
-        .cli(&[
-            "tls",
-            "install",
+    install(
+        &server,
+        &[
             "--other-name",
             "--cert",
             &file("elsewhere.pem"),
@@ -745,8 +741,9 @@ fn what_cannot_be_shown_is_refused_by_name_and_nothing_changes() {
             &file("elsewhere.key"),
             "--chain",
             &between,
-        ])
-        .ok();
+        ],
+    )
+    .ok();
     assert_eq!(
         server.json(&["tls", "show"])["gui"]["certificate"]["subject"],
         "CN=elsewhere"
@@ -843,9 +840,7 @@ fn a_script_gives_the_password_at_each_start_sealed_too() {
         .unwrap()
     };
     with(&format!("{} 'over and out'", script.display()));
-    let install = [
-        "tls",
-        "install",
+    let locked = [
         "--cert",
         &pki.text("locked.pem"),
         "--key",
@@ -854,7 +849,7 @@ fn a_script_gives_the_password_at_each_start_sealed_too() {
         &pki.text("between.pem"),
     ];
     server.restart();
-    server.cli(&install).ok();
+    install(&server, &locked).ok();
     shows(&server, &pki, "locked");
     let lies = std::fs::read_dir(server.data.join("live/tls"))
         .unwrap()
@@ -882,6 +877,7 @@ fn a_script_gives_the_password_at_each_start_sealed_too() {
     for (line, why) in [
         ("/no/such/script", "No such file"),
         ("/bin/echo wrong", "does not open"),
+        ("/bin/sleep 300", "did not end within 10 seconds"),
     ] {
         with(line);
         assert!(doctor(&server).fails(1).text().contains(why));
@@ -922,7 +918,7 @@ fn a_script_gives_the_password_at_each_start_sealed_too() {
         "serverAuth",
     );
     let chain = pki.join("again.chain", &["again.pem", "between.pem"]);
-    server.cli(&["tls", "install", "--cert", &chain]).ok();
+    install(&server, &["--cert", &chain]).ok();
     for entry in std::fs::read_dir(server.data.join("live/tls")).unwrap() {
         let path = entry.unwrap().path();
         if path
@@ -1108,34 +1104,16 @@ fn api_users_come_with_certificates_of_the_operators_authority() {
             .option("--key", &pki.text(key))
             .send()
     };
-    server
-        .cli_with(
-            &[
-                "user",
-                "add",
-                "ci",
-                "--password-file",
-                "-",
-                "--role",
-                "auditor",
-            ],
-            b"a long enough one",
-        )
-        .ok();
+    server.user("ci", "a long enough one", &["auditor"]);
     ask("ci.chain", "ci.key").refused(401, "not_registered");
     let added = server.json(&["user", "certificate", "add", "ci", &pki.text("ci.chain")]);
     assert_eq!(added["subject"], "CN=ci");
     ask("ci.chain", "ci.key").refused(401, "certificate_refused");
-    server
-        .cli(&[
-            "tls",
-            "install",
-            "--client-ca",
-            &pki.text("root.pem"),
-            "--verify-depth",
-            "1",
-        ])
-        .ok();
+    install(
+        &server,
+        &["--client-ca", &pki.text("root.pem"), "--verify-depth", "1"],
+    )
+    .ok();
     ask("ci.chain", "ci.key").ok(200);
     // With the rights of the user, and no more; the audit names him.
     let url = format!("{}/v1/settings/log.level", server.client_url);
@@ -1160,43 +1138,16 @@ fn api_users_come_with_certificates_of_the_operators_authority() {
     // Without what lies between, unless the server knows it; deeper than allowed.
     ask("ci.pem", "ci.key").refused(401, "certificate_refused");
     let both = pki.join("both.pem", &["between.pem", "root.pem"]);
-    server
-        .cli(&[
-            "tls",
-            "install",
-            "--client-ca",
-            &both,
-            "--verify-depth",
-            "1",
-        ])
-        .ok();
+    install(&server, &["--client-ca", &both, "--verify-depth", "1"]).ok();
     ask("ci.pem", "ci.key").ok(200);
-    server
-        .cli(&[
-            "tls",
-            "install",
-            "--client-ca",
-            &both,
-            "--verify-depth",
-            "0",
-        ])
-        .ok();
+    install(&server, &["--client-ca", &both, "--verify-depth", "0"]).ok();
     let answer = ask("ci.pem", "ci.key").refused(401, "certificate_refused");
     assert!(
         answer.message().contains("more than 0 authorities"),
         "{}",
         answer.message()
     );
-    server
-        .cli(&[
-            "tls",
-            "install",
-            "--client-ca",
-            &both,
-            "--verify-depth",
-            "6",
-        ])
-        .ok();
+    install(&server, &["--client-ca", &both, "--verify-depth", "6"]).ok();
     // Another purpose, another authority's.
     server
         .cli(&["user", "certificate", "add", "ci", &pki.text("web.pem")])
@@ -1241,32 +1192,14 @@ fn api_users_come_with_certificates_of_the_operators_authority() {
         "revoked.pem",
     ]);
     let with_list = pki.join("with-list.pem", &["both.pem", "revoked.pem"]);
-    server
-        .cli(&[
-            "tls",
-            "install",
-            "--client-ca",
-            &with_list,
-            "--verify-depth",
-            "6",
-        ])
-        .ok();
+    install(&server, &["--client-ca", &with_list, "--verify-depth", "6"]).ok();
     let answer = ask("ci.chain", "ci.key").refused(401, "certificate_refused");
     assert!(
         answer.message().to_lowercase().contains("revoked"),
         "{}",
         answer.message()
     );
-    server
-        .cli(&[
-            "tls",
-            "install",
-            "--client-ca",
-            &both,
-            "--verify-depth",
-            "6",
-        ])
-        .ok();
+    install(&server, &["--client-ca", &both, "--verify-depth", "6"]).ok();
     ask("ci.chain", "ci.key").ok(200);
     server.cli(&["user", "disable", "ci"]).ok();
     ask("ci.chain", "ci.key").refused(401, "certificate_refused");
@@ -1317,7 +1250,7 @@ fn api_users_come_with_certificates_of_the_operators_authority() {
         .ok();
     server.cli(&["user", "grant", "ci", "administrator"]).ok();
     ask("ci.chain", "ci.key").refused(401, "not_registered");
-    server.cli(&["tls", "install", "--no-client-ca"]).ok();
+    install(&server, &["--no-client-ca"]).ok();
     assert_eq!(server.json(&["tls", "show"])["client_ca"], json!(null));
 }
 
@@ -1404,16 +1337,7 @@ fn chains_are_followed_whichever_way_leads_up() {
         (&["unrelated.pem", "between.pem", "leaf.pem"], 2),
     ] {
         let chain = pki.join("chain.pem", parts);
-        server
-            .cli(&[
-                "tls",
-                "install",
-                "--cert",
-                &chain,
-                "--key",
-                &pki.text("leaf.key"),
-            ])
-            .ok();
+        install(&server, &["--cert", &chain, "--key", &pki.text("leaf.key")]).ok();
         shows(&server, &pki, "leaf");
         let sent = shown(&server.gui_url, &pki.path("root.pem"))
             .matches("-----BEGIN CERTIFICATE-----")
@@ -1438,15 +1362,7 @@ fn chains_are_followed_whichever_way_leads_up() {
         "no-authority.pem",
     ]);
     let chain = pki.join("chain.pem", &["leaf.pem", "no-authority.pem"]);
-    server
-        .cli(&[
-            "tls",
-            "install",
-            "--cert",
-            &chain,
-            "--key",
-            &pki.text("leaf.key"),
-        ])
+    install(&server, &["--cert", &chain, "--key", &pki.text("leaf.key")])
         .fails(2)
         .says(&["may not issue"]);
 }
@@ -1459,7 +1375,7 @@ fn the_same_certificate_twice_leaves_the_way_back_as_it_was() {
     pki.leaf("one", P256);
     let chain = pki.join("chain.pem", &["one.pem", "between.pem", "one.key"]);
     for _ in 0..3 {
-        server.cli(&["tls", "install", "--cert", &chain]).ok();
+        install(&server, &["--cert", &chain]).ok();
     }
     server.cli(&["tls", "rollback"]).ok();
     assert_eq!(
@@ -1474,7 +1390,7 @@ fn a_listeners_file_that_does_not_read_is_left_alone_with_all_that_it_names() {
     let pki = Pki::new();
     pki.leaf("one", P256);
     let chain = pki.join("chain.pem", &["one.pem", "between.pem", "one.key"]);
-    server.cli(&["tls", "install", "--cert", &chain]).ok();
+    install(&server, &["--cert", &chain]).ok();
     server
         .cli(&["setting", "set", "tls.minimum_version", "tlsv1.3"])
         .ok();
@@ -1497,8 +1413,7 @@ fn a_listeners_file_that_does_not_read_is_left_alone_with_all_that_it_names() {
         let health = server.health("/healthz").text();
         health.contains("listeners/2") && health.contains("\"red\"")
     });
-    server
-        .cli(&["tls", "install", "--cert", &chain])
+    install(&server, &["--cert", &chain])
         .fails(5)
         .says(&["put back the file"]);
     server.cli(&["tls", "self-signed", "--days", "9"]).fails(5);
@@ -1531,28 +1446,18 @@ fn an_authority_that_ends_or_is_lost_takes_nothing_else_with_it() {
         "short.pem",
     ]);
     server.cli(&["tls", "self-signed", "--days", "400"]).ok();
-    server
-        .cli(&[
-            "tls",
-            "install",
-            "--client-ca",
-            &pki.text("short.pem"),
-            "--verify-depth",
-            "1",
-        ])
-        .ok();
+    install(
+        &server,
+        &["--client-ca", &pki.text("short.pem"), "--verify-depth", "1"],
+    )
+    .ok();
     server.clock("+10d");
-    server
-        .cli(&[
-            "tls",
-            "install",
-            "--client-ca",
-            &pki.text("short.pem"),
-            "--verify-depth",
-            "1",
-        ])
-        .fails(2)
-        .says(&["`CN=Short` ended"]);
+    install(
+        &server,
+        &["--client-ca", &pki.text("short.pem"), "--verify-depth", "1"],
+    )
+    .fails(2)
+    .says(&["`CN=Short` ended"]);
     server
         .cli(&["setting", "set", "tls.minimum_version", "tlsv1.3"])
         .ok();
@@ -1585,7 +1490,7 @@ fn an_authority_that_ends_or_is_lost_takes_nothing_else_with_it() {
     server
         .cli(&["setting", "set", "tls.minimum_version", "tlsv1.2"])
         .ok();
-    server.cli(&["tls", "install", "--no-client-ca"]).ok();
+    install(&server, &["--no-client-ca"]).ok();
     assert_eq!(server.json(&["tls", "show"])["fault"], json!(null));
 }
 
@@ -1636,20 +1541,7 @@ fn a_change_that_is_sent_again_changes_nothing_more() {
         .count();
     assert_eq!(kept, 1);
     // What is shown is not for everyone who may set a setting; and not beside the listeners' keys.
-    server
-        .cli_with(
-            &[
-                "user",
-                "add",
-                "adm",
-                "--password-file",
-                "-",
-                "--role",
-                "administrator",
-            ],
-            b"a long enough one",
-        )
-        .ok();
+    server.user("adm", "a long enough one", &["administrator"]);
     let token = server.token("adm", &["all"]);
     for (name, value) in [
         ("tls.client_listener", "installed"),

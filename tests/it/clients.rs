@@ -227,6 +227,66 @@ fn guessing_a_code_is_refused_counted_and_slowed_for_that_address_and_organizati
 }
 
 #[test]
+fn ten_thousand_wrong_codes_in_a_row_are_hardly_looked_at_and_tell_nobody_anything() {
+    let server = Server::start(Options::stepped());
+    let begin = strongroom::clock::now();
+    let stand_at = |seconds: i64| {
+        let time = begin.plus(seconds * strongroom::clock::Timestamp::SECOND);
+        server.clock(&time.to_string()[..19].replace('T', " "));
+    };
+    stand_at(0);
+    let code = server.org("acme");
+    let member = server.client("member", "acme");
+    let guesser = server.stranger("a", "acme");
+    guesser.register(Some("guess-0")).fails(5);
+    let mut wire = guesser.wire();
+    let mut guess = |code: &str| {
+        let body = json!({"org": "acme", "auth_code": code}).to_string();
+        let json = [("content-type", "application/json")];
+        wire.request("POST", "/v1/clients", &json, Some(body.as_bytes()))
+    };
+    let mut looked_at = 0;
+    for number in 1..10_000 {
+        let answer = guess(&format!("guess-{number}"));
+        match answer.code().as_str() {
+            "wrong_code" => looked_at += 1,
+            "too_many_attempts" => assert_eq!(answer.status, 429),
+            _ => panic!("{answer:?}"),
+        }
+        assert!(!answer.text().contains("guess-"), "{answer:?}");
+    }
+    assert!((1..=4).contains(&looked_at), "{looked_at}");
+    // From then on one every 30 seconds at most: ten thousand take more than three days.
+    let mut at = 0;
+    for number in 0..8 {
+        at += 31;
+        stand_at(at);
+        guess(&format!("guess-later-{number}")).refused(403, "wrong_code");
+        guess("guess-too-soon").refused(429, "too_many_attempts");
+    }
+    at += 28;
+    stand_at(at);
+    guess(&code).refused(429, "too_many_attempts");
+    // Nobody else has noticed, and nobody is locked out.
+    assert_eq!(state(&member), "active");
+    stand_at(at + 4);
+    guess(&code).ok(201);
+    let events = server.json(&[
+        "audit",
+        "list",
+        "-F",
+        "outcome = refused",
+        "--limit",
+        "1000",
+    ]);
+    let count = events["items"].as_array().unwrap().len();
+    assert!((2..60).contains(&count), "{count}");
+    for said in [server.log(), events.to_string()] {
+        assert!(!said.contains("guess-") && !said.contains(&code), "{said}");
+    }
+}
+
+#[test]
 fn a_disabled_client_is_refused_from_its_next_request_on_the_same_connection() {
     let server = Server::start(Options::default());
     let client = server.client("a", "acme");

@@ -18,6 +18,7 @@ mod harness;
 mod health;
 mod hostile;
 mod identity;
+mod kept;
 mod layers;
 mod lists;
 mod openpgp;

@@ -38,11 +38,7 @@ fn world() -> World {
 impl World {
     /// A user's token, for all that the user may.
     fn token(&self, name: &str, roles: &[&str], scopes: &[&str]) -> String {
-        let mut args = vec!["user", "add", name, "--password-file", "-"];
-        for role in roles {
-            args.extend(["--role", role]);
-        }
-        self.server.cli_with(&args, b"a long enough password").ok();
+        self.server.user(name, "a long enough password", roles);
         self.server.token(name, scopes)
     }
 

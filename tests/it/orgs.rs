@@ -24,6 +24,38 @@ fn contacts_come_and_go_one_by_one() {
     server
         .cli(&["org", "contact", "add", "none", "b@y"])
         .fails(4);
+    // Blanks, wherever they stand, and through the API as by the command.
+    for bad in [
+        "b @y",
+        " b@y",
+        "b@y ",
+        "b@ y",
+        "b\t@y",
+        "b@y\n",
+        "b\u{a0}@y",
+        " ",
+    ] {
+        for (path, method) in [("/v1/orgs", "POST"), ("/v1/orgs/acme/contacts", "POST")] {
+            let body = serde_json::json!({"name": "blank", "contacts": [bad]});
+            let mut body = body.as_object().unwrap().clone();
+            if path != "/v1/orgs" {
+                body.remove("name");
+            }
+            let answer = server.socket().request(
+                method,
+                path,
+                &[("content-type", "application/json")],
+                Some(serde_json::Value::from(body).to_string().as_bytes()),
+            );
+            let answer = answer.refused(400, "invalid");
+            assert_eq!(answer.json()["error"]["field"], "contacts", "{answer:?}");
+        }
+        server
+            .cli(&["org", "add", "blank", "--contacts", &format!("a@x,{bad}")])
+            .fails(2)
+            .says(&["not a contact"]);
+    }
+    server.cli(&["org", "show", "blank"]).fails(4);
     for bad in ["b @y", "b", "@y", "b@", "b@y,c@z", ""] {
         server
             .cli(&["org", "contact", "add", "acme", bad])

@@ -50,22 +50,27 @@ fn an_organization_goes_under_load_and_its_name_is_free() {
         .cli_with(&["--json", "deposit", "put", "key", "-"], b"x")
         .ok()
         .json();
-    server
-        .cli(&[
-            "user",
-            "add",
-            "op",
-            "--password-file",
-            server.path("password").to_str().unwrap(),
-            "--role",
-            "key_operator:acme",
-        ])
-        .ok();
+    server.user("op", &server.password, &["key_operator:acme"]);
     server
         .cli(&["org", "rm", "acme"])
         .fails(2)
         .says(&["deposits and 4 clients", "give --yes"]);
     server.cli(&["org", "rm", "nobody", "--yes"]).fails(4);
+
+    for with in ["readers", &clients[1].fingerprint()] {
+        if with == "readers" {
+            let member = clients[2].fingerprint();
+            for args in [&["add", with][..], &["add-member", with, &member]] {
+                let group = [&["client", "group"], args, &["--org", "acme"]].concat();
+                server.cli(&group).ok();
+            }
+        }
+        clients[0]
+            .cli(&["--yes", "deposit", "share", "key", "--with", with])
+            .ok();
+    }
+    let readers = clients[0].cli(&["--json", "deposit", "readers", "key"]);
+    assert_eq!(readers.ok().json()["readers"].as_array().unwrap().len(), 2);
 
     let (done, ended) = (AtomicU64::new(0), AtomicBool::new(false));
     let codes: Mutex<BTreeSet<(u16, String)>> = Mutex::default();
@@ -83,7 +88,7 @@ fn an_organization_goes_under_load_and_its_name_is_free() {
                     // Some of them long, and so in parts.
                     let body = vec![7; if round % 16 == 0 { 600_000 } else { 300 }];
                     let answers = [
-                        wire.request("PUT", &path, &[], Some(&body)),
+                        wire.request("PUT", &path, &[("strongroom-labels", "k=v")], Some(&body)),
                         wire.request("GET", &path, &[], None),
                     ];
                     for answer in answers {
@@ -154,6 +159,14 @@ fn an_organization_goes_under_load_and_its_name_is_free() {
         ("deposits", 2),
         ("deposit_versions", 2),
         ("deposit_parts", 0),
+        ("pending_parts", 0),
+        ("deposit_labels", 0),
+        ("deposit_readers", 0),
+        ("client_groups", 0),
+        ("client_group_members", 0),
+        ("key_rotations", 0),
+        // The superuser's own.
+        ("grants", 1),
         ("clients", 2),
         ("client_keys", 2),
         ("removed_orgs", 0),

@@ -150,20 +150,7 @@ fn sessions_end_with_a_change_of_password_or_role_and_with_the_user() {
     let server = Server::start(Options::default());
     let password = server.password.clone();
     let add = |name: &str| {
-        server
-            .cli_with(
-                &[
-                    "user",
-                    "add",
-                    name,
-                    "--password-file",
-                    "-",
-                    "--role",
-                    "auditor",
-                ],
-                password.as_bytes(),
-            )
-            .ok();
+        server.user(name, &password, &["auditor"]);
         session(&server, name, &password)
     };
     let one = add("one");
@@ -255,21 +242,7 @@ fn guessing_at_once_is_slowed_like_guessing_in_a_row() {
 #[test]
 fn a_token_ends_with_its_time_its_user_and_its_removal() {
     let server = Server::start(Options::stepped());
-    let password = server.password.clone();
-    server
-        .cli_with(
-            &[
-                "user",
-                "add",
-                "ci",
-                "--password-file",
-                "-",
-                "--role",
-                "auditor",
-            ],
-            password.as_bytes(),
-        )
-        .ok();
+    server.user("ci", &server.password, &["auditor"]);
     let added = |args: &[&str]| {
         let args = [&["token", "add", "--label", "x", "--user", "ci"], args].concat();
         server.json(&args)
@@ -499,14 +472,8 @@ fn who_has_an_organization_sees_it_alone_however_he_lists() {
     }
     server.client("a", "acme");
     let password = server.password.clone();
-    let roles = [
-        "--role",
-        "org_administrator:acme",
-        "--role",
-        "key_operator:acme",
-    ];
-    let args = [&["user", "add", "olga", "--password-file", "-"][..], &roles];
-    server.cli_with(&args.concat(), password.as_bytes()).ok();
+    let roles = ["org_administrator:acme", "key_operator:acme"];
+    server.user("olga", &password, &roles);
     let olga = session(&server, "olga", &password);
     let mut wire = server.wire(&server.gui_url);
     let mut list = |path: &str| {

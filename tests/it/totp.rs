@@ -69,16 +69,7 @@ impl Timed {
 
     /// A user with a second factor that was confirmed at the start; its secret and recovery codes.
     fn user(&self, name: &str) -> (String, Vec<String>) {
-        let add = [
-            "user",
-            "add",
-            name,
-            "--password-file",
-            "-",
-            "--role",
-            "superuser",
-        ];
-        self.server.cli_with(&add, PASSWORD.as_bytes()).ok();
+        self.server.user(name, PASSWORD, &["superuser"]);
         let enrolled = self.server.json(&["user", "totp", "enroll", name]);
         let secret = enrolled["secret"].as_str().unwrap().to_owned();
         let confirm = ["user", "totp", "confirm", name, "--code-file", "-"];
@@ -107,8 +98,7 @@ fn session(answer: &Answer) -> Session {
 fn a_person_enrolls_confirms_and_is_asked_from_then_on() {
     let timed = Timed::start();
     let server = &timed.server;
-    let add = ["user", "add", "ann", "--password-file", "-"];
-    server.cli_with(&add, PASSWORD.as_bytes()).ok();
+    server.user("ann", PASSWORD, &[]);
     let open = session(&timed.log_in("ann", PASSWORD, None).ok(201));
     let post = |path: &str, body: Value| timed.post(path, Some(&open), &body);
     post("/v1/users/ann/totp", json!({})).refused(400, "invalid");
@@ -380,8 +370,7 @@ fn who_lost_the_device_is_let_in_again_on_the_servers_machine() {
     // A user that is removed takes its second factor along; one of the same name begins without.
     timed.user("bob");
     server.cli(&["user", "rm", "bob", "--yes"]).ok();
-    let add = ["user", "add", "bob", "--password-file", "-"];
-    server.cli_with(&add, PASSWORD.as_bytes()).ok();
+    server.user("bob", PASSWORD, &[]);
     timed.log_in("bob", PASSWORD, None).ok(201);
 }
 

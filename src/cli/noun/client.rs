@@ -10,10 +10,12 @@ use super::quota::{self, QuotaArgs};
 use super::register::{self, RegisterArgs};
 use crate::api::client::{Decision, Registration};
 use crate::cli::bundle;
+use crate::cli::cache;
 use crate::cli::client::{Call, Client as Http};
 use crate::cli::door::Context;
 use crate::cli::files;
 use crate::cli::print::Printer;
+use crate::cli::span::Span;
 use crate::error::{Error, Result};
 use crate::model::client::{Client, ClientState};
 use crate::model::id::Fingerprint;
@@ -44,6 +46,17 @@ pub enum Verb {
         /// The age identity, or SSH private key, that opens it
         #[arg(long, value_name = "FILE")]
         identity: PathBuf,
+    },
+    /// For how long --home keeps deposits that it fetched, for reads while the server is away
+    ///
+    /// `deposit get` keeps what it opened as it came from the server, still encrypted, and uses it when
+    /// nobody answers: says so, with the version and the time it was fetched. Never kept: what was stored
+    /// with `put --raw` or is fetched with `get --raw`, and deposits whose retrievals are limited. A refusal
+    /// deletes the copy. Reads of copies are in no audit. The server is not asked for any of this.
+    SetCache {
+        /// Such as 7d, 12h or 30m, from when each deposit was fetched; `off` deletes all that is kept
+        #[arg(value_name = "SPAN|off", value_parser = cache_or_off)]
+        span: CacheSpan,
     },
     /// All clients, or those of one organization
     List {
@@ -111,6 +124,7 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
         Verb::Register(args) => register::run(args, context).await,
         Verb::Backup { output, recipients } => backup(context, &output, &recipients),
         Verb::Restore { file, identity } => restore(context, &file, &identity),
+        Verb::SetCache { span } => set_cache(context, span.0),
         Verb::List { org, list } => {
             let org = org
                 .map(|org| ("org", org.to_string()))
@@ -221,6 +235,43 @@ fn restore(context: &Context, file: &std::path::Path, identity: &std::path::Path
         "{dir} is back; see whether the server knows it: strongroom client show --home {dir}"
     ));
     Ok(())
+}
+
+/// A span, or none for `off`.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheSpan(Option<Span>);
+
+fn cache_or_off(text: &str) -> Result<CacheSpan> {
+    match text {
+        "off" => Ok(CacheSpan(None)),
+        span => register::cache_span(span).map(|span| CacheSpan(Some(span))),
+    }
+}
+
+fn set_cache(context: &Context, span: Option<Span>) -> Result<()> {
+    let home = context.home()?;
+    let dir = home.dir.display();
+    let Some(mut registered) = home.load()? else {
+        return Err(Error::invalid(
+            "home",
+            format!("{dir} holds no client; name its --home"),
+        ));
+    };
+    registered.cache = span;
+    // Saved first: a command that runs meanwhile keeps nothing behind the deletion.
+    home.save(&registered)?;
+    match span {
+        Some(span) => context.out.talk(&format!(
+            "deposits that {dir} fetches from now on are kept, encrypted, and used for {span} while the server is away"
+        )),
+        None => {
+            cache::forget_all(&home)?;
+            context
+                .out
+                .talk(&format!("{dir} keeps no deposits, and those that it kept are deleted"));
+        }
+    }
+    context.out.document(&registered).map(|_| ())
 }
 
 fn path(client: Fingerprint) -> String {

@@ -4,8 +4,9 @@ use std::str::FromStr;
 
 use hyper::Method;
 
-use super::deposit_body::{self, GetArgs, PutArgs};
+use super::deposit_body::{self, PutArgs};
 use super::deposit_export::{self, ExportArgs};
+use super::deposit_get::{self, GetArgs};
 use super::deposit_policy::{self, GrantArgs, PolicyArgs};
 use super::deposit_readers::{self, ShareArgs};
 use super::deposit_watch::{self, WatchArgs};
@@ -24,6 +25,10 @@ pub enum Verb {
     /// Store a file, encrypted here with age; under a name that exists, as a new version
     Put(PutArgs),
     /// Fetch, and open with the home's identity what is encrypted with age
+    ///
+    /// In a home that keeps deposits (`client register --cache`, `client set-cache`) what was opened is kept
+    /// as it came, encrypted; while the server is away the kept copy is used, and said. What --raw fetches
+    /// is not kept.
     Get(GetArgs),
     /// The deposits that the caller may see
     List(ListDeposits),
@@ -159,7 +164,7 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
     let out = &context.out;
     match verb {
         Verb::Put(args) => deposit_body::put(args, context).await,
-        Verb::Get(args) => deposit_body::get(args, context).await,
+        Verb::Get(args) => deposit_get::get(args, context).await,
         Verb::List(args) => list(args, context).await,
         Verb::Show(target) => {
             let (mut door, path) = target.open(context)?;

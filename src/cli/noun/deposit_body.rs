@@ -1,6 +1,6 @@
-//! `strongroom deposit put` and `get`: bytes are encrypted and opened here, on the client.
+//! `strongroom deposit put`: bytes are encrypted here, on the client.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use hyper::{Method, StatusCode};
 
@@ -9,7 +9,7 @@ use super::deposit::{Target, if_match, label, metadata};
 use super::deposit_policy::PolicyArgs;
 use super::deposit_readers;
 use super::org;
-use crate::api::deposit::{DESCRIPTION, ENCRYPTION, LABELS, RETRIEVALS_LEFT, VERSION};
+use crate::api::deposit::{DESCRIPTION, ENCRYPTION, LABELS};
 use crate::cli::client::{Call, Client, percent};
 use crate::cli::door::{Context, Door};
 use crate::cli::files;
@@ -17,8 +17,6 @@ use crate::cli::home::Home;
 use crate::crypto::agefile;
 use crate::error::{Error, Result};
 use crate::model::deposit::{Deposit, Encryption, LabelKey, LabelValue};
-use crate::model::id::shown;
-use crate::secret::Secret;
 
 #[derive(clap::Args, Debug)]
 pub struct PutArgs {
@@ -47,24 +45,6 @@ pub struct PutArgs {
     /// Only if N is the newest version; 0: only if there is none
     #[arg(long, value_name = "N")]
     if_version: Option<u32>,
-}
-
-#[derive(clap::Args, Debug)]
-pub struct GetArgs {
-    #[command(flatten)]
-    target: Target,
-    /// This version, instead of the newest
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    version: Option<u32>,
-    /// Write a file, readable by its owner alone, instead of stdout (`-`: stdout, whatever the bytes)
-    #[arg(long, short, value_name = "FILE")]
-    output: Option<PathBuf>,
-    /// Hand out the bytes as they are stored
-    #[arg(long, conflicts_with = "identity")]
-    raw: bool,
-    /// Open with this age identity or SSH private key, instead of the home's
-    #[arg(long, value_name = "FILE")]
-    identity: Option<PathBuf>,
 }
 
 pub async fn put(args: PutArgs, context: &Context) -> Result<()> {
@@ -204,81 +184,6 @@ fn labels_header(labels: &[(LabelKey, LabelValue)]) -> String {
         .iter()
         .map(|(key, value)| format!("{}={}", percent(key.as_str()), percent(value.as_str())));
     pairs.collect::<Vec<_>>().join(",")
-}
-
-pub async fn get(args: GetArgs, context: &Context) -> Result<()> {
-    let (mut door, path) = args.target.open(context)?;
-    let path = match args.version {
-        Some(version) => format!("{path}?version={version}"),
-        None => path,
-    };
-    // What would fail afterwards fails before: a retrieval may be one of a few.
-    if let Some(path) = args
-        .output
-        .as_deref()
-        .filter(|path| *path != Path::new("-"))
-    {
-        let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
-        std::fs::metadata(folder).map_err(|error| files::cannot("write", path, error))?;
-    }
-    if args.identity.is_some() && !args.raw {
-        identity(&args, context)?;
-    }
-    // Not asked for twice: each time may be one of a few.
-    let reply = door.client.send(Call::get(path).once()).await?;
-    let encryption = reply.header(ENCRYPTION).unwrap_or("none").to_owned();
-    let version = reply.header(VERSION).map(shown).unwrap_or_default();
-    if let Some(left) = reply.header(RETRIEVALS_LEFT) {
-        context
-            .out
-            .talk(&format!("it may be fetched {} more times", shown(left)));
-    }
-    let stored = Secret::new(reply.body);
-    let bytes = match encryption.as_str() {
-        "age" if !args.raw => agefile::decrypt(&identity(&args, context)?, stored.expose())?,
-        "age" | "none" => stored,
-        other => {
-            return Err(Error::invalid(
-                "encryption",
-                format!(
-                    "the deposit is encrypted by `{}`, which this program does not know; --raw hands it out as it is",
-                    shown(other)
-                ),
-            ));
-        }
-    };
-    match args.output.as_deref() {
-        None => context.out.bytes(bytes.expose(), false),
-        Some(path) if path == Path::new("-") => context.out.bytes(bytes.expose(), true),
-        Some(path) => {
-            files::replace(path, bytes.expose())?;
-            context.out.talk(&format!(
-                "{} holds version {version} of {}: {} bytes",
-                path.display(),
-                args.target.which,
-                bytes.expose().len()
-            ));
-            Ok(())
-        }
-    }
-}
-
-fn identity(args: &GetArgs, context: &Context) -> Result<Secret<Vec<u8>>> {
-    if let Some(path) = &args.identity {
-        return files::read(path, files::LONGEST_SMALL_FILE);
-    }
-    let home = context.home()?;
-    if home.has_identity() {
-        return home.identity();
-    }
-    Err(Error::invalid(
-        "identity",
-        format!(
-            "the deposit is encrypted with age, and {} holds no identity; give --identity FILE, or --raw to have it as it is stored",
-            home.dir.display()
-        ),
-    ))
 }
 
 #[cfg(test)]

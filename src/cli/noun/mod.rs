@@ -6,6 +6,7 @@ pub mod client;
 pub mod deposit;
 mod deposit_body;
 mod deposit_export;
+mod deposit_get;
 mod deposit_policy;
 mod deposit_readers;
 mod deposit_watch;

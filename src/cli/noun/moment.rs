@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use crate::cli::span::Span;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::model::id::shown;
@@ -20,23 +21,14 @@ impl FromStr for Moment {
         let Some(span) = text.strip_prefix('+') else {
             return text.parse().map(Self::At);
         };
-        let wrong = || {
-            Error::invalid(
-                "time",
-                format!("`{}` is not a span such as +90d, +12h or +30m", shown(text)),
-            )
-        };
-        let unit = match span.chars().last() {
-            Some('d') => Timestamp::DAY,
-            Some('h') => Timestamp::HOUR,
-            Some('m') => 60 * Timestamp::SECOND,
-            _ => return Err(wrong()),
-        };
-        let count: u32 = span[..span.len() - 1].parse().map_err(|_| wrong())?;
-        i64::from(count)
-            .checked_mul(unit)
-            .map(Self::After)
-            .ok_or_else(wrong)
+        span.parse::<Span>()
+            .map(|span| Self::After(span.micros()))
+            .map_err(|_| {
+                Error::invalid(
+                    "time",
+                    format!("`{}` is not a span such as +90d, +12h or +30m", shown(text)),
+                )
+            })
     }
 }
 

@@ -17,6 +17,7 @@ use crate::cli::connect::unreachable;
 use crate::cli::door::{Context, normal_url, server_address, tls_route};
 use crate::cli::files;
 use crate::cli::home::{self, Home, Keys, Registered};
+use crate::cli::span::Span;
 use crate::clock::Timestamp;
 use crate::crypto::{tls, x509};
 use crate::error::{Error, Kind, Result};
@@ -38,6 +39,25 @@ pub struct RegisterArgs {
     /// What lists of clients show [default: the host's name]
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
+    /// Keep deposits that `deposit get` opened, still encrypted, for so long (such as 7d, 12h), and use
+    /// them while the server is away; `client set-cache` changes it [default: nothing is kept]
+    #[arg(long, value_name = "SPAN", value_parser = cache_span)]
+    cache: Option<Span>,
+}
+
+/// What a kept deposit may be used for at most.
+const LONGEST_CACHE: i64 = 366 * Timestamp::DAY;
+
+/// For how long fetched deposits are kept.
+pub fn cache_span(text: &str) -> Result<Span> {
+    let span: Span = text.parse()?;
+    match (1..=LONGEST_CACHE).contains(&span.micros()) {
+        true => Ok(span),
+        false => Err(Error::invalid(
+            "cache",
+            "deposits are kept for 1m to 366d; to keep none: strongroom client set-cache off",
+        )),
+    }
 }
 
 /// With `--json`.
@@ -51,6 +71,7 @@ struct Outcome<'a> {
     server_fingerprint: Fingerprint,
     recipient: &'a str,
     recovery_recipient: Option<&'a str>,
+    cache: Option<Span>,
     home: String,
     identity: String,
 }
@@ -90,6 +111,7 @@ pub async fn run(args: RegisterArgs, context: &Context) -> Result<()> {
     keep_ca(&home, &mut client, pinned).await?;
 
     let mut registered = Registered::new(server, args.org, &keys, pinned, recipient);
+    registered.cache = args.cache.or(before.as_ref().and_then(|it| it.cache));
     let known = match &before {
         Some(_) => known_already(&mut client, &home, &registered).await?,
         None => None,
@@ -252,6 +274,7 @@ fn tell(
         server_fingerprint: registered.server_fingerprint,
         recipient: &registered.recipient,
         recovery_recipient: registered.recovery_recipient.as_deref(),
+        cache: registered.cache,
         home: dir.to_string(),
         identity: home.file(home::IDENTITY).display().to_string(),
     };
@@ -269,6 +292,10 @@ fn tell(
             (
                 "recovery recipient",
                 outcome.recovery_recipient.unwrap_or_default().to_owned(),
+            ),
+            (
+                "cache",
+                outcome.cache.map(|it| it.to_string()).unwrap_or_default(),
             ),
             ("identity", outcome.identity.clone()),
         ],

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::access::{Action, Target};
 use super::caller::{Context, Listener};
-use super::{Service, object, once};
+use super::{Service, object, once, to_its_end};
 use crate::api::tls::{
     Certificate, ClientCa, Install, InstalledCertificate, NewRequest, SelfSign, SetClientCa,
     Shown as ShownView, SigningRequest, Tls,
@@ -60,12 +60,9 @@ impl Service {
         request: NewRequest,
     ) -> Result<SigningRequest> {
         const VERB: &str = "tls.csr";
-        let tls = object("tls", "", "");
-        self.allow(ctx, Action::TlsChange, &Target::Server, VERB, tls)?;
+        self.may_change_tls(ctx, VERB)?;
         let (this, ctx) = (Arc::clone(self), ctx.clone());
-        tokio::spawn(async move { this.tls_requested(&ctx, VERB, request).await })
-            .await
-            .map_err(|error| Error::internal(error.to_string()))?
+        to_its_end(async move { this.tls_requested(&ctx, VERB, request).await }).await
     }
 
     async fn tls_requested(
@@ -78,7 +75,6 @@ impl Service {
         if let Some(first) = self.first_tls_answer(ctx)? {
             return Ok(first);
         }
-        self.store.room()?;
         let (fqdn, shown) = (self.facts.config.fqdn.clone(), Arc::clone(&self.tls));
         let answer = tokio::task::spawn_blocking(move || {
             let files = shown.files();
@@ -113,8 +109,7 @@ impl Service {
         request: SelfSign,
     ) -> Result<InstalledCertificate> {
         const VERB: &str = "tls.self_signed";
-        let tls = object("tls", "", "");
-        self.allow(ctx, Action::TlsChange, &Target::Server, VERB, tls)?;
+        self.may_change_tls(ctx, VERB)?;
         if !(1..=MOST_DAYS).contains(&request.days) {
             return Err(Error::invalid(
                 "days",
@@ -139,8 +134,7 @@ impl Service {
         request: Install,
     ) -> Result<InstalledCertificate> {
         const VERB: &str = "tls.install";
-        let tls = object("tls", "", "");
-        self.allow(ctx, Action::TlsChange, &Target::Server, VERB, tls)?;
+        self.may_change_tls(ctx, VERB)?;
         let (fqdn, shown) = (self.facts.config.fqdn.clone(), Arc::clone(&self.tls));
         self.tls_installing(ctx, VERB, move |files| {
             let any_name = request.other_name;
@@ -154,8 +148,7 @@ impl Service {
     /// Back to what was shown before; once more, and forth again.
     pub async fn tls_roll_back(self: &Arc<Self>, ctx: &Context) -> Result<Tls> {
         const VERB: &str = "tls.rollback";
-        let tls = object("tls", "", "");
-        self.allow(ctx, Action::TlsChange, &Target::Server, VERB, tls)?;
+        self.may_change_tls(ctx, VERB)?;
         let alter = |shown: &Shown| {
             let state = shown.state();
             if state.installed.is_none() && state.previous.is_none() {
@@ -180,8 +173,7 @@ impl Service {
         request: SetClientCa,
     ) -> Result<Tls> {
         const VERB: &str = "tls.set_client_ca";
-        let tls = object("tls", "", "");
-        self.allow(ctx, Action::TlsChange, &Target::Server, VERB, tls)?;
+        self.may_change_tls(ctx, VERB)?;
         let (pem, depth) = (request.certificates, request.verify_depth);
         ClientAuthority::parse(pem.as_bytes(), depth)?.check_dates(clock::now())?;
         let alter = move |shown: &Shown| {
@@ -197,8 +189,7 @@ impl Service {
 
     pub async fn tls_remove_client_ca(self: &Arc<Self>, ctx: &Context) -> Result<Tls> {
         const VERB: &str = "tls.remove_client_ca";
-        let tls = object("tls", "", "");
-        self.allow(ctx, Action::TlsChange, &Target::Server, VERB, tls)?;
+        self.may_change_tls(ctx, VERB)?;
         let alter = |shown: &Shown| {
             let state = State {
                 client_ca: None,
@@ -262,9 +253,7 @@ impl Service {
         R: Serialize + DeserializeOwned + Send + 'static,
     {
         let (this, ctx) = (Arc::clone(self), ctx.clone());
-        tokio::spawn(async move { this.tls_changed(&ctx, verb, alter, answer).await })
-            .await
-            .map_err(|error| Error::internal(error.to_string()))?
+        to_its_end(async move { this.tls_changed(&ctx, verb, alter, answer).await }).await
     }
 
     async fn tls_changed<T, R>(
@@ -282,7 +271,6 @@ impl Service {
         if let Some(first) = self.first_tls_answer(ctx)? {
             return Ok(first);
         }
-        self.store.room()?;
         let shown = Arc::clone(&self.tls);
         let changed = tokio::task::spawn_blocking(move || {
             let mut beside = None;
@@ -380,11 +368,21 @@ impl Service {
         }
     }
 
+    fn may_change_tls(&self, ctx: &Context, verb: &str) -> Result<()> {
+        let tls = object("tls", "", "");
+        self.allow(ctx, Action::TlsChange, &Target::Server, verb, tls)
+    }
+
+    /// The answer that a change had before; none: it is to be made, and there is room for it.
     fn first_tls_answer<T: DeserializeOwned>(&self, ctx: &Context) -> Result<Option<T>> {
-        match once(ctx) {
-            Some(once) => self.store.first_answer(&once),
-            None => Ok(None),
+        let first = match once(ctx) {
+            Some(once) => self.store.first_answer(&once)?,
+            None => None,
+        };
+        if first.is_none() {
+            self.store.room()?;
         }
+        Ok(first)
     }
 }
 

@@ -92,11 +92,8 @@ fn world() -> World {
     put(&stranger, "gone");
     let password = server.password.clone();
     for (name, role) in PEOPLE {
-        let mut args = vec!["user", "add", name, "--password-file", "-"];
-        if !role.is_empty() {
-            args.extend(["--role", role]);
-        }
-        server.cli_with(&args, password.as_bytes()).ok();
+        let roles: &[&str] = if role.is_empty() { &[] } else { &[role] };
+        server.user(name, &password, roles);
     }
     let words = BTreeMap::from([
         ("$acme_client", client.fingerprint()),

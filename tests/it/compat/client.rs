@@ -133,15 +133,7 @@ fn lists_are_filtered_and_come_as_tables_json_and_csv() {
     .json();
     assert_eq!(json["items"].as_array().unwrap().len(), 1);
     assert_eq!(json["items"][0]["fingerprint"], client.fingerprint());
-    server
-        .cli(&[
-            "user",
-            "add",
-            "u",
-            "--password-file",
-            server.path("password").to_str().unwrap(),
-        ])
-        .ok();
+    server.user("u", &server.password, &[]);
     server.cli(&["user", "disable", "u"]).ok();
     let csv = typed(
         &server,

@@ -452,7 +452,15 @@ impl Server {
         }
     }
 
-    /// An API token of the user `superuser`.
+    /// Adds a user with these roles, as `auditor` or `key_operator:acme`.
+    #[track_caller]
+    pub fn user(&self, name: &str, password: &str, roles: &[&str]) {
+        let mut args = vec!["user", "add", name, "--password-file", "-"];
+        args.extend(roles.iter().flat_map(|role| ["--role", role]));
+        self.cli_with(&args, password.as_bytes()).ok();
+    }
+
+    /// An API token of a user.
     #[track_caller]
     pub fn token(&self, user: &str, scopes: &[&str]) -> String {
         let mut args = vec!["token", "add", "--label", "test", "--user", user];

@@ -18,18 +18,7 @@ fn server() -> Server {
 
 /// A user with these roles, and an API token that carries all of its rights.
 fn user(server: &Server, name: &str, roles: &[&str]) -> String {
-    let password = server.file(&format!("password-{name}"), password(name));
-    let mut args = vec![
-        "user",
-        "add",
-        name,
-        "--password-file",
-        password.to_str().unwrap(),
-    ];
-    for role in roles {
-        args.extend(["--role", role]);
-    }
-    server.cli(&args).ok();
+    server.user(name, &password(name), roles);
     server.token(name, &["all"])
 }
 
