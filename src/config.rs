@@ -43,11 +43,17 @@ pub struct Config {
 pub struct Cache {
     /// MiB of deposits that were fetched lately, sealed as they lie on the disk.
     pub deposits_mib: u32,
+    /// MiB of the database's pages, decrypted, of all connections that read for requests. Below it, a
+    /// store of millions of deposits reads the inner pages of its trees again and again.
+    pub pages_mib: u32,
 }
 
 impl Default for Cache {
     fn default() -> Self {
-        Self { deposits_mib: 144 }
+        Self {
+            deposits_mib: 144,
+            pages_mib: 72,
+        }
     }
 }
 
@@ -191,14 +197,14 @@ impl Config {
                 "admin.socket_users lets further accounts in, and admin.socket does not say where: other accounts cannot enter the data folder; set it to a path such as /run/strongroom/admin.sock",
             ));
         }
-        if !(1..=65_536).contains(&self.cache.deposits_mib) {
-            return Err(Error::invalid(
-                "cache.deposits_mib",
-                format!(
-                    "cache.deposits_mib is {}; it takes 1 to 65536 (MiB)",
-                    self.cache.deposits_mib
-                ),
-            ));
+        for (name, mib) in [
+            ("cache.deposits_mib", self.cache.deposits_mib),
+            ("cache.pages_mib", self.cache.pages_mib),
+        ] {
+            if !(1..=65_536).contains(&mib) {
+                let text = format!("{name} is {mib}; it takes 1 to 65536 (MiB)");
+                return Err(Error::invalid(name, text));
+            }
         }
         for uid in self.admin.socket_users.keys() {
             if uid.parse::<u32>().is_err() {
@@ -350,6 +356,7 @@ mod tests {
             ("fqdn = \"a\"\nadmin.socket = \"here\"", "absolute"),
             ("fqdn = \"a\"\ngui_listen = \"here\"", "line 2"),
             ("fqdn = \"a\"\n[cache]\ndeposits_mib = 0", "1 to 65536"),
+            ("fqdn = \"a\"\n[cache]\npages_mib = 65537", "1 to 65536"),
         ] {
             let error = Config::parse(text).unwrap_err();
             assert!(error.public.contains(part), "{text}: {error}");

@@ -82,6 +82,7 @@ pub fn run(verb: Verb, context: &Context) -> Result<()> {
                 ("admin.socket_users", users.join(", ")),
                 ("unseal.network", config.unseal.network.to_string()),
                 ("cache.deposits_mib", config.cache.deposits_mib.to_string()),
+                ("cache.pages_mib", config.cache.pages_mib.to_string()),
                 (
                     "tls.key_password_script",
                     config.tls.key_password_script.clone().unwrap_or_default(),

@@ -172,7 +172,7 @@ impl House {
         }
         let settings = unlocked.opened.settings()?;
         let mut opened = unlocked.opened;
-        opened.keep(u64::from(self.facts.config.cache.deposits_mib) << 20);
+        opened.keep(&self.facts.config.cache);
         let store = opened.start(unlocked.keys, self.failing.reporter(&self.board))?;
         let (sealing, logging) = (Arc::new(Notify::new()), Arc::clone(&self.logging));
         let shown = Arc::clone(&self.shown);

@@ -64,6 +64,7 @@ pub use user::{NewUser, UserRow};
 pub use user_certificate::UserCertificateRow;
 
 use crate::clock::Timestamp;
+use crate::config::Cache;
 use crate::crypto::chain::Tagger;
 use crate::error::{Error, Kind, Result};
 use crate::model::audit::Event;
@@ -107,8 +108,8 @@ pub struct Opened {
     db: Connection,
     access_db: Connection,
     dir: PathBuf,
-    /// Bytes of envelopes that are kept in memory.
-    kept: u64,
+    /// What is kept in memory.
+    cache: Cache,
     #[cfg(debug_assertions)]
     planted: Option<planted::Planted>,
 }
@@ -172,15 +173,18 @@ impl Opened {
             db,
             access_db,
             dir: dir.to_owned(),
-            kept: 1 << 20,
+            cache: Cache {
+                deposits_mib: 1,
+                pages_mib: 8,
+            },
             #[cfg(debug_assertions)]
             planted: None,
         })
     }
 
-    /// Lets so many bytes of deposits stay in memory, sealed as they are; a MiB unless said.
-    pub fn keep(&mut self, bytes: u64) {
-        self.kept = bytes;
+    /// Lets so much of deposits, sealed as they are, and of pages stay in memory; little unless said.
+    pub fn keep(&mut self, cache: &Cache) {
+        self.cache = cache.clone();
     }
 
     /// The defect that a test asked for.
@@ -206,8 +210,10 @@ impl Opened {
         let (told, commits) = watch::channel(revision.load(Ordering::Relaxed));
         let wal_pages = Arc::new(AtomicU64::new(0));
         let callers = Arc::new(callers::Callers::default());
-        let envelopes = Arc::new(deposit::Envelopes::new(self.kept));
-        let readers = readers::Readers::start(&self.store)?;
+        let envelopes = Arc::new(deposit::Envelopes::new(
+            u64::from(self.cache.deposits_mib) << 20,
+        ));
+        let readers = readers::Readers::start(&self.store, self.cache.pages_mib)?;
         let access = AccessLog::start(
             self.access_db,
             &self.access,

@@ -20,11 +20,7 @@ pub const SCAN_TIME: Duration = Duration::from_millis(50);
 /// Scans that wait; more are refused.
 const SCAN_QUEUE: usize = 256;
 const SCAN_THREADS: usize = 2;
-/// What all connections of the pool keep of pages, together. The rest of 256 MiB is the deposits'
-/// (`cache.deposits_mib`, 144) and the other connections' (8 each). Below it, a store of millions of
-/// rows reads the inner pages of its trees again and again.
-const POOL_PAGES_KIB: usize = 72 << 10;
-/// What any connection keeps at least.
+/// Pages that a connection keeps which is not of the pool.
 pub const PAGES_KIB: u32 = 8 << 10;
 
 type Scan = Box<dyn FnOnce(&Connection) + Send>;
@@ -66,9 +62,10 @@ impl Budget {
 }
 
 impl Readers {
-    pub fn start(source: &Source) -> Result<Self> {
+    /// `pages_mib`: what all connections of the pool keep of pages, together.
+    pub fn start(source: &Source, pages_mib: u32) -> Result<Self> {
         let size = std::thread::available_parallelism().map_or(4, usize::from) + 2;
-        let pages = u32::try_from(POOL_PAGES_KIB / size).map_or(PAGES_KIB, |it| it.max(PAGES_KIB));
+        let pages = (pages_mib << 10) / u32::try_from(size).unwrap_or(u32::MAX);
         let idle = (0..size)
             .map(|_| source.reader(pages))
             .collect::<Result<Vec<_>>>()?;

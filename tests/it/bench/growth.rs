@@ -34,8 +34,26 @@ pub struct Growth {
     pub rows: [u64; 4],
 }
 
-/// What `cache.deposits_mib` is where nothing else is said.
-const USUAL_CACHE: u32 = 144;
+/// MiB of deposits and of pages that are kept. The other connections keep up to 40 more.
+struct Caches {
+    deposits: u32,
+    pages: u32,
+}
+
+const USUAL: Caches = Caches {
+    deposits: 144,
+    pages: 72,
+};
+/// 2 MiB for each of the four connections that read, on two processors; and as few deposits as can be.
+const SMALL: Caches = Caches {
+    deposits: 1,
+    pages: 8,
+};
+/// As the manual has it for so many deposits, each of which is seldom read; 256 with the others.
+const FOR_MANY: Caches = Caches {
+    deposits: 16,
+    pages: 200,
+};
 
 pub const LONG: Growth = Growth {
     rows: [10_000, 100_000, 1_000_000, 5_000_000],
@@ -47,15 +65,14 @@ pub const SHORT: Growth = Growth {
 /// Two servers side by side, asked in turn: what the machine does meanwhile meets both.
 pub fn measure(sizes: &Sizes, growth: &Growth, report: &mut Report) {
     let (mut few, mut many) = (Grown::start(), Grown::start());
-    few.grow(growth.rows[0], USUAL_CACHE, report);
-    many.grow(growth.rows[2], USUAL_CACHE, report);
+    few.grow(growth.rows[0], &USUAL, report);
+    many.grow(growth.rows[2], &USUAL, report);
     for (name, ratio) in PAGES.into_iter().zip(pages(&few, &many)) {
         report.figure(name, ratio);
     }
     report.figure("slowest_filter_first_answer_ms", many.slowest_filter());
-    // A small cache where the rows are few.
-    few.grow(growth.rows[1], 2, report);
-    many.grow(growth.rows[3], USUAL_CACHE, report);
+    few.grow(growth.rows[1], &SMALL, report);
+    many.grow(growth.rows[3], &FOR_MANY, report);
     let (get, put) = rates(sizes, &few, &many);
     let used = Usage::of(many.ours.server.pid).resident_bytes;
     report.figure("resident_bytes_at_the_most_rows", used as f64);
@@ -79,11 +96,11 @@ impl Grown {
         Self { ours, rows }
     }
 
-    fn grow(&mut self, to: u64, cache_mib: u32, report: &Report) {
+    fn grow(&mut self, to: u64, caches: &Caches, report: &Report) {
         report.say(&format!("growing to {to} deposits"));
         self.ours.server.stop();
         self.rows.grow(&self.ours.server, to);
-        cache(&self.ours.server, cache_mib);
+        keep(&self.ours.server, caches);
         self.ours.serve_again();
     }
 
@@ -119,17 +136,11 @@ impl Grown {
     }
 }
 
-/// Writes the server's table of what it keeps anew.
-fn cache(server: &Server, mib: u32) {
-    let path = server.data.join("live/strongroom.toml");
-    let text = std::fs::read_to_string(&path).unwrap();
-    let at = text.find("deposits_mib = ").unwrap();
-    let end = text[at..].find('\n').map_or(text.len(), |end| at + end);
-    std::fs::write(
-        path,
-        format!("{}deposits_mib = {mib}{}", &text[..at], &text[end..]),
-    )
-    .unwrap();
+fn keep(server: &Server, caches: &Caches) {
+    for (key, mib) in [("deposits", caches.deposits), ("pages", caches.pages)] {
+        let key = format!("cache.{key}_mib");
+        server.cli(&["config", "set", &key, &mib.to_string()]).ok();
+    }
 }
 
 struct Rows {
