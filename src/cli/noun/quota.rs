@@ -92,7 +92,7 @@ fn full(found: &QuotaUse) -> Option<String> {
     let (quota, used) = (found.quota, found.used);
     (over(quota.objects, used.objects) || over(quota.bytes, used.bytes)).then(|| {
         format!(
-            "{} deposits with {} bytes are there: more than that. They can be read and deleted; nothing can be added",
+            "{} deposits with {} bytes are there, which is more than that; they can be read and deleted",
             used.objects, used.bytes
         )
     })
