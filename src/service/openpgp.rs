@@ -12,7 +12,6 @@ use crate::clock;
 use crate::crypto::openpgp::{self, Made, Public};
 use crate::error::{Error, Result};
 use crate::folder::{self, Folder};
-use crate::store::WrappedKey;
 
 /// The name under which the secret half lies in the store.
 const NAME: &str = "openpgp";
@@ -140,18 +139,9 @@ impl Service {
 
     async fn openpgp_keep(&self, openpgp: &OpenPgp, made: Made) -> Result<()> {
         let Made { secret, public } = made;
-        let _root = self.root.read().await;
-        let key = WrappedKey {
-            name: NAME.to_owned(),
-            version: 1,
-            wrapped: self.keyring.seal_system(NAME, &secret)?,
-        };
-        // Opened once before it is relied on.
-        self.keyring.open_system(NAME, &key.wrapped)?;
-        let own = Self::own_context();
         let key_object = object("openpgp_key", "", &public.fingerprint);
-        let change = self.change(&own, VERB, key_object, clock::now());
-        self.store.add_system_key(change, key).await?;
+        self.keep_system_key(NAME, &secret, VERB, key_object)
+            .await?;
         openpgp.found(public)
     }
 }

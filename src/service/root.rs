@@ -20,9 +20,10 @@ use crate::crypto::seal::{MAX_BYTES, MAX_SLOTS, SealFile, SlotInfo, SlotSecret};
 use crate::crypto::{envelope, kdf, keygen};
 use crate::error::{Error, Kind, Result};
 use crate::folder::{self, Folder};
+use crate::model::audit::Object;
 use crate::model::id::SlotId;
 use crate::secret::{Key, Secret};
-use crate::store::{Rewrap, Wrapped};
+use crate::store::{Rewrap, Wrapped, WrappedKey};
 
 const VERB: &str = "root.rotate";
 
@@ -46,6 +47,28 @@ pub fn kek_of(root: &Key) -> Key {
 }
 
 impl Service {
+    /// Keeps a secret of the server's own in the store, wrapped; opened once before it is relied on.
+    ///
+    /// # Errors
+    /// `Conflict` if there is one of this name.
+    pub(super) async fn keep_system_key(
+        &self,
+        name: &str,
+        secret: &Secret<Vec<u8>>,
+        verb: &str,
+        made: Object,
+    ) -> Result<()> {
+        let _root = self.root.read().await;
+        let key = WrappedKey {
+            name: name.to_owned(),
+            version: 1,
+            wrapped: self.keyring.seal_system(name, secret)?,
+        };
+        self.keyring.open_system(name, &key.wrapped)?;
+        let change = self.change(&Self::own_context(), verb, made, clock::now());
+        self.store.add_system_key(change, key).await
+    }
+
     pub async fn root_rotate(
         self: &Arc<Self>,
         ctx: &Context,

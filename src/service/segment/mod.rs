@@ -23,7 +23,7 @@ use crate::error::{Error, Kind, Result};
 use crate::folder;
 use crate::model::audit::{Chain, ChainWalk, Checkpoint, Event, ExportHeader, ExportLine, Head};
 use crate::secret::Secret;
-use crate::store::{ChainState, ExportedCheckpoint, LeftSegment, WrappedKey};
+use crate::store::{ChainState, ExportedCheckpoint, LeftSegment};
 
 /// The name under which the identity lies in the store that opens every segment.
 const KEY: &str = "audit_segments";
@@ -452,18 +452,9 @@ impl Service {
     async fn make_segment_identity(&self) -> Result<Secret<Vec<u8>>> {
         let (identity, recipient) = agefile::generate_identity();
         let identity = Secret::new(identity.expose().as_bytes().to_vec());
-        let _root = self.root.read().await;
-        let key = WrappedKey {
-            name: KEY.to_owned(),
-            version: 1,
-            wrapped: self.keyring.seal_system(KEY, &identity)?,
-        };
-        // Opened once before it is relied on.
-        self.keyring.open_system(KEY, &key.wrapped)?;
-        let own = Self::own_context();
         let made = object("audit", "segment_key", recipient);
-        let change = self.change(&own, "audit.segment_key", made, clock::now());
-        self.store.add_system_key(change, key).await?;
+        self.keep_system_key(KEY, &identity, "audit.segment_key", made)
+            .await?;
         Ok(identity)
     }
 }
