@@ -22,7 +22,7 @@ use crate::store::{self, ChainState, ExportedCheckpoint};
 
 const LIST: &str = "audit";
 /// Events read at a time by verify and export.
-pub(super) const BATCH: usize = 2_000;
+const BATCH: usize = 2_000;
 
 impl Service {
     /// Newest first, both chains by time.
@@ -126,7 +126,7 @@ impl Service {
         let end = self.end_of(chain)?;
         let mut from = begins.number + 1;
         while from <= end {
-            let batch = self.chain_from(chain, from, BATCH).await?;
+            let batch = self.chain_from(chain, from).await?;
             let Some(last) = batch.last() else { break };
             from = last.number + 1;
             for state in &batch {
@@ -190,15 +190,10 @@ impl Service {
         Ok(checkpoint)
     }
 
-    pub(super) async fn chain_from(
-        &self,
-        chain: Chain,
-        from: u64,
-        limit: usize,
-    ) -> Result<Vec<ChainState>> {
+    pub(super) async fn chain_from(&self, chain: Chain, from: u64) -> Result<Vec<ChainState>> {
         match chain {
-            Chain::Changes => self.store.changes_from(from, limit).await,
-            Chain::Access => self.store.access().from(from, limit).await,
+            Chain::Changes => self.store.changes_from(from, BATCH).await,
+            Chain::Access => self.store.access().from(from, BATCH).await,
         }
     }
 
@@ -244,7 +239,7 @@ impl Service {
             let mut from = number + 1;
             let end = self.end_of(chain)?;
             while from <= end {
-                let batch = self.chain_from(chain, from, BATCH).await?;
+                let batch = self.chain_from(chain, from).await?;
                 let Some(last) = batch.last() else { break };
                 from = last.number + 1;
                 let mut piece = Vec::new();

@@ -4,7 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use super::readers::{spawn, stopping};
 use super::segment::{self, LeftSegment};
 use super::writer::MINIMUM_FREE;
 use super::{DISK_FULL, FATAL};
+use crate::clock::Timestamp;
 use crate::crypto::chain::{Tagger, event_hash};
 use crate::error::{Error, Kind, Result};
 use crate::model::audit::{Chain, ChainedEvent, Event};
@@ -130,7 +131,12 @@ impl AccessLog {
     }
 
     pub fn head(&self) -> Result<Head> {
-        last_head(&self.reader.lock().unwrap_or_else(PoisonError::into_inner))
+        last_head(&self.reader())
+    }
+
+    /// For a few rows, here and now.
+    fn reader(&self) -> MutexGuard<'_, Connection> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Events below `below`, newest first, that match.
@@ -150,13 +156,21 @@ impl AccessLog {
     }
 
     /// The segments that left, oldest first.
-    pub(super) async fn segments(&self) -> Result<Vec<LeftSegment>> {
-        self.on_reader(segment::all).await
+    pub(super) fn segments(&self) -> Result<Vec<LeftSegment>> {
+        segment::all(&self.reader())
     }
 
     /// About how much disk the log takes.
-    pub(super) async fn used_bytes(&self) -> Result<u64> {
-        self.on_reader(segment::used_bytes).await
+    pub(super) fn used_bytes(&self) -> Result<u64> {
+        segment::used_bytes(&self.reader())
+    }
+
+    /// When the first event was that is still here.
+    pub(super) fn begin(&self) -> Result<Option<Timestamp>> {
+        segment::first_time(
+            &self.reader(),
+            "SELECT first_time FROM segments ORDER BY first LIMIT 1",
+        )
     }
 
     /// Enters a segment that left.

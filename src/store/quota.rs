@@ -2,6 +2,8 @@
 //! move in the transaction of each change; what adds to them is checked there, so that at most the
 //! limit is ever kept.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::org::{found, removed};
@@ -19,6 +21,51 @@ pub(super) fn read(row: &Row<'_>, at: usize) -> rusqlite::Result<Quota> {
         bytes: limit(at + 1)?.map(i64::unsigned_abs),
         requests: row.get(at + 2)?,
     })
+}
+
+/// What the commands of a group add to the counters. It is written when the group ends, once for each
+/// organization and client: all puts of a group meet in these rows.
+#[derive(Clone, Default)]
+pub(super) struct Counts {
+    orgs: BTreeMap<[u8; 16], Added>,
+    clients: BTreeMap<[u8; 16], Added>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Added {
+    objects: i64,
+    bytes: i64,
+}
+
+impl Counts {
+    fn add(&mut self, org: OrgId, owner: Option<ClientId>, objects: i64, bytes: i64) {
+        let org = self.orgs.entry(*org.as_bytes());
+        let owner = owner.map(|owner| self.clients.entry(*owner.as_bytes()));
+        for row in [Some(org), owner].into_iter().flatten() {
+            let added = row.or_default();
+            added.objects += objects;
+            added.bytes += bytes;
+        }
+    }
+
+    /// Moves the counters.
+    pub fn write(&mut self, db: &Connection) -> Result<()> {
+        for (table, rows) in [("orgs", &self.orgs), ("clients", &self.clients)] {
+            for (id, added) in rows {
+                db.prepare_cached(&format!(
+                    "UPDATE {table} SET deposits = deposits + ?2, bytes = bytes + ?3 WHERE id = ?1"
+                ))?
+                .execute((id, added.objects, added.bytes))?;
+            }
+        }
+        *self = Self::default();
+        Ok(())
+    }
+}
+
+/// A deposit is gone with all its versions, which had so many bytes.
+pub(super) fn give_back(counts: &mut Counts, org: OrgId, owner: Option<ClientId>, bytes: i64) {
+    counts.add(org, owner, -1, -bytes);
 }
 
 /// What a put adds: to its organization, and to the client that owns the deposit.
@@ -40,13 +87,16 @@ pub(super) struct Due {
 }
 
 impl Charge {
+    /// `counts`: what is added in this transaction, and not written yet.
+    ///
     /// # Errors
     /// `NotFound`: the organization was removed meanwhile. `client_disabled`.
-    pub fn due(self, db: &Connection) -> Result<Due> {
+    pub fn due(self, db: &Connection, counts: &Counts) -> Result<Due> {
         let org = kept(
             db,
             "SELECT deposits, bytes, quota_objects, quota_bytes, quota_requests, 1 FROM orgs WHERE id = ?1",
             self.org.as_bytes(),
+            &counts.orgs,
         )?;
         // Whoever began before an organization was removed must not write into what is left of it.
         let Some((org, _)) = org else {
@@ -57,6 +107,7 @@ impl Charge {
                 db,
                 "SELECT deposits, bytes, quota_objects, quota_bytes, quota_requests, state = 'active' FROM clients WHERE id = ?1",
                 owner.as_bytes(),
+                &counts.clients,
             )?,
             None => None,
         };
@@ -75,11 +126,23 @@ impl Charge {
     }
 }
 
-fn kept(db: &Connection, sql: &str, id: &[u8; 16]) -> Result<Option<(QuotaUse, bool)>> {
+fn kept(
+    db: &Connection,
+    sql: &str,
+    id: &[u8; 16],
+    counts: &BTreeMap<[u8; 16], Added>,
+) -> Result<Option<(QuotaUse, bool)>> {
+    let added = counts.get(id).copied().unwrap_or_default();
     let found = db.prepare_cached(sql)?.query_row([id], |row| {
         let used = Used {
-            objects: row.get::<_, i64>(0)?.unsigned_abs(),
-            bytes: row.get::<_, i64>(1)?.unsigned_abs(),
+            objects: row
+                .get::<_, i64>(0)?
+                .saturating_add(added.objects)
+                .unsigned_abs(),
+            bytes: row
+                .get::<_, i64>(1)?
+                .saturating_add(added.bytes)
+                .unsigned_abs(),
         };
         let quota = read(row, 2)?;
         Ok((QuotaUse { quota, used }, row.get(5)?))
@@ -132,11 +195,11 @@ impl Due {
     }
 
     /// Counts it.
-    pub fn pay(&self, db: &Connection) -> Result<()> {
+    pub fn pay(&self, counts: &mut Counts) {
         let Charge { org, owner, .. } = self.charge;
         let limit = |it: u64| i64::try_from(it).unwrap_or(i64::MAX);
         let (objects, bytes) = (limit(self.charge.objects), limit(self.charge.bytes));
-        move_counters(db, org, owner, objects, bytes)
+        counts.add(org, owner, objects, bytes);
     }
 }
 
@@ -144,36 +207,6 @@ impl Due {
 pub const OBJECTS: &str = "quota_objects";
 /// The same of bytes.
 pub const BYTES: &str = "quota_bytes";
-
-fn move_counters(
-    db: &Connection,
-    org: OrgId,
-    owner: Option<ClientId>,
-    objects: i64,
-    bytes: i64,
-) -> Result<()> {
-    db.prepare_cached(
-        "UPDATE orgs SET deposits = deposits + ?2, bytes = bytes + ?3 WHERE id = ?1",
-    )?
-    .execute((org.as_bytes(), objects, bytes))?;
-    if let Some(owner) = owner {
-        db.prepare_cached(
-            "UPDATE clients SET deposits = deposits + ?2, bytes = bytes + ?3 WHERE id = ?1",
-        )?
-        .execute((owner.as_bytes(), objects, bytes))?;
-    }
-    Ok(())
-}
-
-/// A deposit is gone with all its versions, which had so many bytes.
-pub(super) fn give_back(
-    db: &Connection,
-    org: OrgId,
-    owner: Option<ClientId>,
-    bytes: i64,
-) -> Result<()> {
-    move_counters(db, org, owner, -1, -bytes)
-}
 
 impl Store {
     /// # Errors

@@ -2,7 +2,7 @@
 //! after that. Those of the chain of changes stand in `strongroom.db`, those of the other in `access.db`,
 //! so that a file never lacks events that it does not account for.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::event::ExportedCheckpoint;
 use super::{Change, Store, Touches};
@@ -105,12 +105,28 @@ pub(super) fn used_bytes(db: &Connection) -> Result<u64> {
     Ok(pages * PAGE)
 }
 
+/// When something was that a query finds, or that there is nothing.
+pub(super) fn first_time(db: &Connection, query: &str) -> Result<Option<Timestamp>> {
+    let found = db.prepare_cached(query)?.query_row((), |row| row.get(0));
+    Ok(found.optional()?.map(Timestamp))
+}
+
 impl Store {
+    /// When the first event of a chain was that is still here.
+    pub fn audit_begin(&self, chain: Chain) -> Result<Option<Timestamp>> {
+        match chain {
+            Chain::Changes => self
+                .readers
+                .point(|db| first_time(db, "SELECT time FROM events ORDER BY number LIMIT 1")),
+            Chain::Access => self.access.begin(),
+        }
+    }
+
     /// The segments of a chain that left, oldest first.
     pub async fn segments(&self, chain: Chain) -> Result<Vec<LeftSegment>> {
         match chain {
             Chain::Changes => self.readers.scan(all).await,
-            Chain::Access => self.access.segments().await,
+            Chain::Access => self.access.segments(),
         }
     }
 
@@ -160,11 +176,11 @@ impl Store {
     /// About how much disk a chain takes.
     pub async fn audit_bytes(&self, chain: Chain) -> Result<u64> {
         if chain == Chain::Access {
-            return self.access.used_bytes().await;
+            return self.access.used_bytes();
         }
         self.readers
             .scan(|db| {
-                let (first, last): (i64, i64) = db.query_row("SELECT coalesce(min(number), 1), coalesce(max(number), 0) FROM events", (), |row| Ok((row.get(0)?, row.get(1)?)))?;
+                let (first, last): (i64, i64) = db.query_row("SELECT coalesce((SELECT min(number) FROM events), 1), coalesce((SELECT max(number) FROM events), 0)", (), |row| Ok((row.get(0)?, row.get(1)?)))?;
                 let mean: f64 = db.query_row("SELECT coalesce(avg(n), 0.0) FROM (SELECT * FROM (SELECT length(body) + 2 * length(object) + 110 AS n FROM events ORDER BY number LIMIT ?1) UNION ALL SELECT * FROM (SELECT length(body) + 2 * length(object) + 110 FROM events ORDER BY number DESC LIMIT ?1))", [SAMPLE], |row| row.get(0))?;
                 Ok(((last - first + 1) as f64 * mean) as u64)
             })

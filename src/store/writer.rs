@@ -18,6 +18,7 @@ use super::deposit::{Envelopes, Which};
 use super::event::Head;
 #[cfg(debug_assertions)]
 use super::planted::Planted;
+use super::quota::Counts;
 use super::readers::{spawn, stopping};
 use super::{DISK_FULL, FATAL, Once, Touches, idempotency};
 use crate::clock;
@@ -44,6 +45,8 @@ pub(super) struct Tx<'a> {
     answers: &'a Key,
     /// Deposits whose newest version is another after this.
     outdated: Vec<Which>,
+    /// What is added to the counters of organizations and clients, and not written yet.
+    pub counts: Counts,
     #[cfg(debug_assertions)]
     planted: Option<Planted>,
 }
@@ -62,6 +65,16 @@ impl Tx<'_> {
     #[cfg(debug_assertions)]
     pub fn counts_nothing(&self, request: &crate::model::id::RequestId) -> bool {
         self.planted == Some(Planted::FreeRetrieval) && request.0.as_bytes()[15].is_multiple_of(8)
+    }
+
+    /// Writes the counters; what ends the group if that fails.
+    fn count(&mut self) -> Option<Error> {
+        let error = self.counts.write(self.db).err()?;
+        if error.code == DISK_FULL {
+            return Some(disk_full());
+        }
+        log::error!(error = format!("{error:?}").as_str(); "the store's counters could not be written");
+        Some(Error::new(Kind::Unknown, FATAL, "the store failed"))
     }
 
     /// Appends an event to the chain of changes.
@@ -145,7 +158,7 @@ where
     F: FnOnce(&mut Tx<'_>, &mut Option<Event>) -> Result<T> + Send + 'static,
 {
     fn run(&mut self, tx: &mut Tx<'_>) -> Ran {
-        let before = *tx.head;
+        let before = (*tx.head, tx.counts.clone());
         let result = savepoint(tx.db, "SAVEPOINT command").and_then(|()| {
             catch_unwind(AssertUnwindSafe(|| self.attempt(tx)))
                 .unwrap_or_else(|_| Err(Error::internal("a command of the store panicked")))
@@ -153,10 +166,13 @@ where
         let ran = match result {
             Ok((value, changed)) => {
                 self.outcome = Some(Ok(value));
-                if changed { Ran::Changed } else { Ran::Nothing }
+                match changed {
+                    true => Ran::Changed,
+                    false => Ran::Nothing,
+                }
             }
             Err(error) => {
-                *tx.head = before;
+                (*tx.head, tx.counts) = before;
                 let ran = Ran::of(&error);
                 if matches!(ran, Ran::Failed) {
                     log::error!(error = format!("{error:?}").as_str(); "a command found the store failing");
@@ -377,12 +393,20 @@ fn commit(setup: &mut Setup, group: &mut Vec<Box<dyn Command>>) -> Result<()> {
         tagger: &setup.tagger,
         answers: &setup.answers,
         outdated: Vec::new(),
+        counts: Counts::default(),
         #[cfg(debug_assertions)]
         planted: setup.planted,
     };
     let mut changed = false;
     let mut failure = None;
     for command in group.iter_mut() {
+        // All but deposits' own commands find the counters as they are.
+        if command.touches() == Touches::Anything {
+            failure = tx.count();
+        }
+        if failure.is_some() {
+            break;
+        }
         match command.run(&mut tx) {
             Ran::Changed => changed = true,
             Ran::Nothing => {}
@@ -394,6 +418,9 @@ fn commit(setup: &mut Setup, group: &mut Vec<Box<dyn Command>>) -> Result<()> {
         if failure.is_some() {
             break;
         }
+    }
+    if failure.is_none() && changed {
+        failure = tx.count();
     }
     let outdated = tx.outdated;
     if failure.is_some() || !changed {

@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 
 use self::file::{Draft, Kept};
 use super::access::{Action, Target};
-use super::audit::{BATCH, checkpoint_line, event_line, line};
+use super::audit::{checkpoint_line, event_line, line};
 use super::caller::Context;
 use super::{Service, object, slot};
 use crate::api::audit::{Segment, Segments};
@@ -234,12 +234,9 @@ impl Service {
         let day = Timestamp(past.0 - past.0.rem_euclid(Timestamp::DAY));
         let mut bytes = Vec::new();
         for chain in [Chain::Changes, Chain::Access] {
-            let begins = self.begins(chain).await?;
-            let next = self.chain_from(chain, begins.number + 1, 1).await?;
-            if next
-                .first()
-                .map(time_of)
-                .transpose()?
+            if self
+                .store
+                .audit_begin(chain)?
                 .is_some_and(|time| time < day)
             {
                 return Ok(Some((chain, Due::Before(day))));
@@ -332,7 +329,7 @@ impl Service {
         // What stands in one row of the access log leaves together.
         let (mut row, mut from) = (Vec::new(), begins.number + 1);
         'events: loop {
-            let batch = self.chain_from(chain, from, BATCH).await?;
+            let batch = self.chain_from(chain, from).await?;
             let Some(newest) = batch.last() else { break };
             from = newest.number + 1;
             for state in batch {

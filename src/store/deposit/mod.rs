@@ -10,7 +10,7 @@ mod row;
 
 use rusqlite::Connection;
 
-use super::quota::{self, Charge, Due};
+use super::quota::{self, Charge, Counts, Due};
 use super::writer::Tx;
 use super::{Change, Store, Touches};
 use crate::clock::Timestamp;
@@ -84,7 +84,9 @@ impl Store {
         if size > PART {
             // Before its parts are written for nothing. What refuses it now may be what its first try
             // did, so the answer to that is looked for afterwards.
-            let admitted = self.readers.point(|db| admit(db, &put, size).map(drop));
+            let admitted = self
+                .readers
+                .point(|db| admit(db, &Counts::default(), &put, size).map(drop));
             if let Some(once) = &change.once
                 && let Some(first) = self.first_answer(once)?
             {
@@ -265,7 +267,8 @@ fn purge(tx: &mut Tx<'_>, head: &Head) -> Result<()> {
         .query_row([head.deposit.id.as_bytes()], |row| row.get(0))?;
     forget(tx, head.deposit.id)?;
     tx.outdates(names_of(head));
-    quota::give_back(tx.db, head.org, head.owner, bytes)
+    quota::give_back(&mut tx.counts, head.org, head.owner, bytes);
+    Ok(())
 }
 
 /// All rows of a deposit.
@@ -320,7 +323,7 @@ struct Admitted {
 }
 
 /// Whether a put may be made now.
-fn admit(db: &Connection, put: &Put, size: usize) -> Result<Admitted> {
+fn admit(db: &Connection, counts: &Counts, put: &Put, size: usize) -> Result<Admitted> {
     let there = find(db, &Which::Name(put.org, put.name.clone()))?;
     let charge = Charge {
         org: put.org,
@@ -329,7 +332,7 @@ fn admit(db: &Connection, put: &Put, size: usize) -> Result<Admitted> {
         objects: u64::from(there.is_none()),
         bytes: size as u64,
     };
-    let due = charge.due(db)?;
+    let due = charge.due(db, counts)?;
     if let Some(head) = &there {
         if put.owner.is_some() && head.owner != put.owner {
             return Err(Error::conflict(
@@ -368,8 +371,8 @@ fn write(
     event: &mut Event,
 ) -> Result<Stored> {
     let db = tx.db;
-    let Admitted { there, due } = admit(db, &put, size)?;
-    due.pay(db)?;
+    let Admitted { there, due } = admit(db, &tx.counts, &put, size)?;
+    due.pay(&mut tx.counts);
     let which = Which::Name(put.org, put.name.clone());
     let (id, version) = there.as_ref().map_or((put.id, 1), |head| {
         (head.deposit.id, head.deposit.version + 1)
