@@ -4,6 +4,7 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 
+use super::super::body::AnswerRoom;
 use super::super::call::Call;
 use super::super::{headers, reply};
 use crate::api::deposit::{
@@ -11,7 +12,7 @@ use crate::api::deposit::{
 };
 use crate::error::{Error, Result};
 use crate::model::deposit::{ANY_TYPE, Deposit, Encryption};
-use crate::service::deposit::{LONGEST_FEED, Meta, PutDeposit};
+use crate::service::deposit::{Found, LONGEST_FEED, Meta, PutDeposit, Which};
 
 pub(super) async fn put(mut call: Call) -> Result<Response> {
     let which = call.which()?;
@@ -43,24 +44,46 @@ pub(super) async fn put(mut call: Call) -> Result<Response> {
 
 /// What is no longer has room without waiting.
 const NEVER_WAITS: usize = 32 << 10;
+/// Room is taken anew for a deposit that grew meanwhile, so often.
+const TRIES: usize = 16;
 
 pub(super) async fn get(call: Call) -> Result<Response> {
     let which = call.which()?;
     let version = call.query.number("version", u32::MAX)?;
-    let mut found = call.service().deposit_find(&call.ctx, &which, version)?;
-    let bytes = found.bytes();
-    // Before it is opened: what waits for room is still sealed, and not released.
-    let room = call.answer_room(bytes).await?;
-    if bytes > NEVER_WAITS {
-        // Whatever was answered meanwhile counts: a limit, a right that is gone, another version.
-        found = call
-            .service()
-            .deposit_find_again(&call.ctx, &which, version, bytes)?;
-    }
+    let (found, room) = found_with_room(&call, &which, version).await?;
     let fetched = call.service().deposit_get(&call.ctx, found).await?;
     let mut response = described_bytes(&fetched.meta())?;
     *response.body_mut() = room.body(Bytes::from_owner(fetched.body));
     Ok(response)
+}
+
+/// What is asked for, and room for its bytes. Before it is opened: what waits for room is still sealed,
+/// and not released.
+async fn found_with_room(
+    call: &Call,
+    which: &Which,
+    version: Option<u32>,
+) -> Result<(Found, AnswerRoom)> {
+    let mut found = call.service().deposit_find(&call.ctx, which, version)?;
+    for _ in 0..TRIES {
+        let bytes = found.bytes();
+        let room = call.answer_room(bytes).await?;
+        if bytes <= NEVER_WAITS {
+            return Ok((found, room));
+        }
+        // Whatever was answered meanwhile counts: a limit, a right that is gone, another version.
+        found = call
+            .service()
+            .deposit_find_again(&call.ctx, which, version)?;
+        if found.bytes() <= bytes {
+            return Ok((found, room));
+        }
+    }
+    Err(Error::unavailable(
+        "busy",
+        "the deposit grew again and again while the request waited; ask again",
+    )
+    .after(1))
 }
 
 /// As GET, but nothing is released: it reads metadata alone.

@@ -6,7 +6,7 @@ mod release;
 mod watch;
 
 use reach::Place;
-pub use release::Meta;
+pub use release::{Found, Meta};
 pub use watch::{Feeds, LONGEST as LONGEST_FEED};
 
 use super::access::{Action, Target};

@@ -107,15 +107,11 @@ impl Service {
     }
 
     /// The same after a while: the caller, too, is looked up anew.
-    ///
-    /// # Errors
-    /// `busy` if there is more of it now than room was taken for.
     pub fn deposit_find_again(
         &self,
         ctx: &Context,
         which: &Which,
         version: Option<u32>,
-        room: usize,
     ) -> Result<Found> {
         if !self.is_still_let_in(ctx)? {
             return Err(Error::denied(
@@ -123,15 +119,7 @@ impl Service {
                 "this client was disabled, removed, or its organization ended while the request waited",
             ));
         }
-        let found = self.deposit_find(ctx, which, version)?;
-        match found.bytes() > room {
-            true => Err(Error::unavailable(
-                "busy",
-                "the deposit has changed while the request waited; ask again",
-            )
-            .after(1)),
-            false => Ok(found),
-        }
+        self.deposit_find(ctx, which, version)
     }
 
     /// Opens what was found. From here on it counts as released.
