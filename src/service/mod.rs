@@ -351,7 +351,6 @@ fn once(ctx: &Context) -> Option<Once> {
     })
 }
 
-/// An object of an event.
 /// Goes on if the caller does not wait: half of it must not be left.
 async fn to_its_end<T: Send + 'static>(
     work: impl Future<Output = Result<T>> + Send + 'static,
@@ -361,6 +360,7 @@ async fn to_its_end<T: Send + 'static>(
         .map_err(|error| Error::internal(error.to_string()))?
 }
 
+/// An object of an event.
 fn object(kind: &str, id: impl ToString, name: impl ToString) -> Object {
     Object {
         kind: kind.to_owned(),

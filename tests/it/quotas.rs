@@ -25,6 +25,12 @@ fn used(server: &Server, what: &[&str]) -> (u64, u64) {
     (number("deposits"), number("bytes"))
 }
 
+/// `org quota` with these words.
+fn limit(server: &Server, words: &str) {
+    let words: Vec<&str> = words.split(' ').collect();
+    server.cli(&[&["org", "quota"], &words[..]].concat()).ok();
+}
+
 #[test]
 fn an_organization_and_a_client_keep_what_their_quotas_allow() {
     let mut server = Server::start(Options::default());
@@ -172,17 +178,7 @@ fn each_change_of_a_quota_is_in_the_audit_with_the_old_one_and_refusals_once_a_m
             "read only",
         ])
         .ok();
-    server
-        .cli(&[
-            "org",
-            "quota",
-            "acme",
-            "--objects",
-            "none",
-            "--requests",
-            "9",
-        ])
-        .ok();
+    limit(&server, "acme --objects none --requests 9");
     server
         .cli(&["client", "quota", &fingerprint, "--bytes", "5KiB"])
         .ok();
@@ -232,7 +228,7 @@ fn each_change_of_a_quota_is_in_the_audit_with_the_old_one_and_refusals_once_a_m
 fn a_retried_put_gets_its_first_answer_from_a_full_quota() {
     let mut server = Server::start(Options::default());
     let client = server.client("a", "acme");
-    server.cli(&["org", "quota", "acme", "--objects", "2"]).ok();
+    limit(&server, "acme --objects 2");
     let send = |key: &str, name: &str, bytes: usize| {
         let path = format!("/v1/deposits/{name}");
         let (headers, body) = ([("idempotency-key", key)], vec![1; bytes]);
@@ -245,7 +241,7 @@ fn a_retried_put_gets_its_first_answer_from_a_full_quota() {
     ];
     send("k3", "c", 10).refused(409, "quota_objects");
     send("k4", "c", 600_000).refused(409, "quota_objects");
-    server.cli(&["org", "quota", "acme", "--bytes", "0"]).ok();
+    limit(&server, "acme --bytes 0");
     let again = [
         send("k1", "a", 10).ok(201).json(),
         send("k2", "b", 600_000).ok(201).json(),
@@ -263,17 +259,7 @@ fn sixteen_writers_at_once_keep_a_hundred_deposits_and_no_more() {
     let clients: Vec<Client> = (0..4)
         .map(|n| server.client(&format!("c{n}"), "acme"))
         .collect();
-    server
-        .cli(&[
-            "org",
-            "quota",
-            "acme",
-            "--objects",
-            "100",
-            "--bytes",
-            "1MiB",
-        ])
-        .ok();
+    limit(&server, "acme --objects 100 --bytes 1MiB");
     server
         .cli(&[
             "client",
@@ -331,17 +317,7 @@ fn sixteen_writers_at_once_keep_a_hundred_deposits_and_no_more() {
     assert_eq!(stored.load(Ordering::SeqCst), (1_048_576 - 500) / 10_000);
 
     // And with long bodies, whose parts are there before it is known whether they fit.
-    server
-        .cli(&[
-            "org",
-            "quota",
-            "acme",
-            "--objects",
-            "none",
-            "--bytes",
-            "4MiB",
-        ])
-        .ok();
+    limit(&server, "acme --objects none --bytes 4MiB");
     let stored = AtomicU64::new(0);
     thread::scope(|scope| {
         for writer in 0..8 {
@@ -528,9 +504,7 @@ fn requests_a_second_are_counted_for_clients_and_their_organization() {
         .cli(&["client", "quota", &one.fingerprint(), "--requests", "none"])
         .ok();
     assert_eq!(let_through(&mut wire, "GET", &key(&one), 30), 30);
-    server
-        .cli(&["org", "quota", "acme", "--requests", "8"])
-        .ok();
+    limit(server, "acme --requests 8");
     assert_eq!(let_through(&mut wire, "GET", &key(&one), 6), 6);
     assert_eq!(let_through(&mut second, "GET", &key(&two), 6), 2);
     assert_eq!(let_through(&mut third, "GET", &key(&other), 30), 30);
@@ -549,9 +523,7 @@ fn requests_a_second_are_counted_for_clients_and_their_organization() {
     );
     frozen.seconds(10);
     assert_eq!(let_through(&mut second, "GET", &key(&two), 30), 8);
-    server
-        .cli(&["org", "quota", "acme", "--requests", "none"])
-        .ok();
+    limit(server, "acme --requests none");
     assert_eq!(let_through(&mut second, "GET", &key(&two), 30), 30);
 }
 
@@ -559,9 +531,7 @@ fn requests_a_second_are_counted_for_clients_and_their_organization() {
 fn a_command_waits_its_turn() {
     let server = Server::start(Options::default());
     let client = server.client("a", "acme");
-    server
-        .cli(&["org", "quota", "acme", "--requests", "1"])
-        .ok();
+    limit(&server, "acme --requests 1");
     // More than one request each.
     for n in 0..2 {
         let name = format!("key{n}");
@@ -717,17 +687,7 @@ fn the_counters_are_what_the_rows_add_up_to_whatever_happened() {
     }
     // A client that keeps nothing any more goes.
     let gone = server.client("gone", "acme");
-    server
-        .cli(&[
-            "org",
-            "quota",
-            "acme",
-            "--objects",
-            "none",
-            "--bytes",
-            "none",
-        ])
-        .ok();
+    limit(&server, "acme --objects none --bytes none");
     put(&gone, "gone-key", 700_000).ok(201);
     gone.cli(&["deposit", "rm", "gone-key", "--yes"]).ok();
     server

@@ -327,6 +327,8 @@ fn what_leaves_survives_kill_9() {
         client = client.at(&server);
     }
     settled(&server);
+    let unfinished = server.data.join("audit/unfinished");
+    until(WAIT, || !unfinished.exists());
     let chains = verified(&server);
     let puts = "action = deposit.put";
     let mut found = 0;

@@ -11,7 +11,7 @@ use crate::model::audit::Object;
 use crate::model::deposit::{Deposit, Encryption, Policy};
 use crate::model::id::DepositId;
 use crate::service::access::Action;
-use crate::service::caller::Context;
+use crate::service::caller::{Context, Identity};
 use crate::service::{Service, object};
 use crate::store;
 
@@ -114,10 +114,16 @@ impl Service {
         version: Option<u32>,
     ) -> Result<Found> {
         if !self.is_still_let_in(ctx)? {
-            return Err(Error::denied(
-                "client_disabled",
-                "this client was disabled, removed, or its organization ended while the request waited",
-            ));
+            return Err(match ctx.identity {
+                Identity::Client { .. } => Error::denied(
+                    "client_disabled",
+                    "this client was disabled, removed, or its organization ended while the request waited",
+                ),
+                _ => Error::denied(
+                    "denied",
+                    "the caller was disabled, or his rights are others, since the request came",
+                ),
+            });
         }
         self.deposit_find(ctx, which, version)
     }

@@ -130,13 +130,7 @@ impl Service {
         let after = after.unwrap_or(newest).min(newest);
         let left = self.store.changes_left()?;
         if after < left {
-            return Err(Error::new(
-                Kind::Conflict,
-                "changes_left",
-                format!(
-                    "the changes after event {after} up to event {left} left the store; list the deposits anew, and watch from now on"
-                ),
-            ));
+            return Err(changes_left(after, left));
         }
         let (pieces, out) = mpsc::channel(1);
         let (service, ctx) = (Arc::clone(self), ctx.clone());
@@ -172,8 +166,12 @@ impl Service {
                     return Ok(());
                 }
                 let events = self.store.changes_from(after + 1, BATCH).await?;
-                if events.is_empty() {
+                let Some(first) = events.first() else {
                     break !piece.is_empty();
+                };
+                // They left while the feed was behind.
+                if first.number > after + 1 {
+                    return Err(changes_left(after, first.number - 1));
                 }
                 for state in &events {
                     let (_, number, event) = Event::parse_canonical(&state.canonical)?;
@@ -317,6 +315,16 @@ impl Service {
         };
         Ok(decide(&ctx.identity, Action::DepositRead, &target).is_ok())
     }
+}
+
+fn changes_left(after: u64, left: u64) -> Error {
+    Error::new(
+        Kind::Conflict,
+        "changes_left",
+        format!(
+            "the changes after event {after} up to event {left} left the store; list the deposits anew, and watch from now on"
+        ),
+    )
 }
 
 /// As the form of server-sent events has it; JSON has no line ends.

@@ -1,7 +1,7 @@
 //! A segment's file: an export's lines, compressed (gzip), then encrypted (age). Written beside its
 //! name, read back whole before anything relies on it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -19,33 +19,48 @@ use crate::secret::Secret;
 const UNFINISHED: &str = "unfinished";
 const PIECE: usize = 64 << 10;
 
+/// Takes the file away that has no name yet, however the writing ends.
+struct Unfinished(PathBuf);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // Under its name it is not there any more.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
 /// A file that is being written.
 pub struct Draft {
-    path: PathBuf,
+    path: Unfinished,
     out: GzEncoder<agefile::Writer<BufWriter<File>>>,
     lines: Sha256,
 }
 
 /// A file as it lies there.
 pub struct Written {
-    path: PathBuf,
+    path: Unfinished,
     /// Of the file.
     pub bytes: u64,
     pub sha256: [u8; 32],
+}
+
+/// Takes away what a crash left of one that was being written.
+pub fn tidy(folder: &Path) -> Result<()> {
+    folder::remove(&folder.join(UNFINISHED))
 }
 
 impl Draft {
     /// One at a time: what a crash left of another is written over.
     pub fn begin(folder: &Path, recipients: &[String]) -> Result<Self> {
         folder::make_folder(folder)?;
-        let path = folder.join(UNFINISHED);
-        folder::remove(&path)?;
+        tidy(folder)?;
+        let path = Unfinished(folder.join(UNFINISHED));
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(&path)
-            .map_err(|error| failed("make", &path, error))?;
+            .open(&path.0)
+            .map_err(|error| failed("make", &path.0, error))?;
         let out = agefile::writer(recipients, BufWriter::new(file))?;
         Ok(Self {
             path,
@@ -58,12 +73,7 @@ impl Draft {
         self.lines.update(lines);
         self.out
             .write_all(lines)
-            .map_err(|error| failed("write", &self.path, error))
-    }
-
-    /// Takes it away again.
-    pub fn give_up(self) -> Result<()> {
-        folder::remove(&self.path)
+            .map_err(|error| failed("write", &self.path.0, error))
     }
 
     /// Ends it, and reads it back with `identity`.
@@ -77,10 +87,10 @@ impl Draft {
             .and_then(agefile::Writer::finish)
             .and_then(|out| out.into_inner().map_err(io::Error::from))
             .and_then(|file| file.sync_all());
-        file.map_err(|error| failed("write", &path, error))?;
-        let (bytes, sha256) = sum(&path)?;
+        file.map_err(|error| failed("write", &path.0, error))?;
+        let (bytes, sha256) = sum(&path.0)?;
         let mut again = Sha256::new();
-        Kept::open(&path, bytes, &sha256)?.read(identity, |piece| {
+        Kept::open(&path.0, bytes, &sha256)?.read(identity, |piece| {
             again.update(&piece);
             true
         })?;
@@ -90,7 +100,7 @@ impl Draft {
                 bytes,
                 sha256,
             }),
-            false => Err(damaged(&path)),
+            false => Err(damaged(&path.0)),
         }
     }
 }
@@ -103,9 +113,9 @@ impl Written {
                 1 => format!("{name}.jsonl.gz.age"),
                 _ => format!("{name}.{number}.jsonl.gz.age"),
             };
-            let to = self.path.with_file_name(&name);
+            let to = self.path.0.with_file_name(&name);
             if !to.exists() {
-                folder::rename(&self.path, &to)?;
+                folder::rename(&self.path.0, &to)?;
                 return Ok(name);
             }
         }

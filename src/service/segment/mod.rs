@@ -36,6 +36,11 @@ const SHARE: u64 = 16;
 
 /// Lets events leave as long as the server runs, and keeps it from nothing.
 pub async fn leave_all(service: Weak<Service>, asked: Arc<Notify>) {
+    if let Some(open) = service.upgrade()
+        && let Err(error) = file::tidy(&open.seal.folder.audit())
+    {
+        log::warn!(error:? = error; "what a crash left of a segment is still there");
+    }
     loop {
         let Some(open) = service.upgrade() else {
             return;
@@ -168,10 +173,10 @@ impl Service {
         for left in self.store.segments(chain).await? {
             if left.first != begins.number + 1 {
                 return Err(broken(format!(
-                    "events {} to {} of {} are in no segment",
-                    begins.number + 1,
-                    left.first - 1,
-                    chain.as_str()
+                    "segment {} of {} does not go on from event {}",
+                    left.file,
+                    chain.as_str(),
+                    begins.number
                 )));
             }
             let unproven = |error: Error| {
@@ -259,7 +264,6 @@ impl Service {
         let draft = draft.await.map_err(ended)??;
         let (mut draft, leaving) = self.write_events(chain, due, draft).await?;
         let Some(leaving) = leaving else {
-            draft.give_up()?;
             return Ok(false);
         };
         let checkpoint = self.close(&leaving)?;
