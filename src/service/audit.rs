@@ -104,7 +104,13 @@ impl Service {
             events: 0,
             head: String::new(),
             proven_to: 0,
-            checkpoint_time: None,
+            // Of the last segment, where none came after it.
+            checkpoint_time: self
+                .store
+                .segments(chain)
+                .await?
+                .last()
+                .map(|left| left.checkpoint.time),
             fault: None,
         };
         for kept in checkpoints {

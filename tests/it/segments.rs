@@ -46,6 +46,8 @@ fn verified(server: &Server) -> Vec<Value> {
     let chains = found["chains"].as_array().unwrap().clone();
     for chain in &chains {
         assert_eq!(chain["fault"], Value::Null, "{found}");
+        let proven = chain["proven_to"].as_u64() > Some(0);
+        assert!(!proven || chain["checkpoint_time"].is_string(), "{found}");
     }
     chains
 }
