@@ -34,6 +34,8 @@ const UNIT_FOLDERS: [&str; 5] = [
 const STOPPING: Duration = Duration::from_secs(60);
 /// Unlocking stretches a passphrase, and a large log is taken over.
 const STARTING: Duration = Duration::from_secs(120);
+/// So long a server has between taking its folder and answering, or the other way round.
+const UNDER_WAY: Duration = Duration::from_secs(30);
 /// What a background server writes goes on in a new file beyond this.
 const LARGE_LOG: u64 = 10_000_000;
 /// How much of a log's end is looked at for its last lines.
@@ -269,8 +271,21 @@ fn remember(folder: &Folder, arguments: &[String]) -> Result<()> {
     folder::replace(&folder.service(), &json)
 }
 
+/// As [`server_of`], but one that is just starting or ending has [`UNDER_WAY`] to do so.
+fn settled(folder: &Folder) -> Result<Option<u32>> {
+    let deadline = Instant::now() + UNDER_WAY;
+    loop {
+        match server_of(folder) {
+            Err(error) if error.code == "folder_in_use" && Instant::now() < deadline => {
+                std::thread::park_timeout(Duration::from_millis(20));
+            }
+            answer => return answer,
+        }
+    }
+}
+
 fn start(args: &StartArgs, folder: &Folder, out: &Printer) -> Result<()> {
-    if let Some(pid) = server_of(folder)? {
+    if let Some(pid) = settled(folder)? {
         out.talk(&format!("the server runs already: process {pid}"));
         return Ok(());
     }
