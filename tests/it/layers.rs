@@ -11,6 +11,7 @@ const BASE: &[&str] = &[
     "error", "clock", "secret", "config", "os", "folder", "model", "api",
 ];
 const ENGINES: &[&str] = &["crypto", "store"];
+const DURABILITY: &[&str] = &["backup"];
 const UPPER: &[&str] = &["service", "http", "server", "cli", "fuzz"];
 
 /// Commands that work on a folder themselves.
@@ -35,13 +36,14 @@ fn may_import(file: &str) -> Vec<&'static str> {
         "api" | "config" => vec!["error", "secret", "clock", "model"],
         "crypto" => with(&[BASE]),
         "store" => with(&[BASE, &["crypto"]]),
-        "service" => with(&[BASE, ENGINES]),
+        "backup" => with(&[BASE, ENGINES]),
+        "service" => with(&[BASE, ENGINES, DURABILITY]),
         "http" => with(&[BASE, &["service"]]),
-        "server" => with(&[BASE, ENGINES, &["service", "http"]]),
-        "fuzz" => with(&[BASE, ENGINES, UPPER]),
-        "cli" if OFFLINE.contains(&file) => with(&[BASE, ENGINES, UPPER]),
+        "server" => with(&[BASE, ENGINES, DURABILITY, &["service", "http"]]),
+        "fuzz" => with(&[BASE, ENGINES, DURABILITY, UPPER]),
+        "cli" if OFFLINE.contains(&file) => with(&[BASE, ENGINES, DURABILITY, UPPER]),
         "cli" => with(&[BASE, &["crypto"]]),
-        "main" | "lib" => with(&[BASE, ENGINES, UPPER]),
+        "main" | "lib" => with(&[BASE, ENGINES, DURABILITY, UPPER]),
         other => panic!(
             "src/{file}: the room `{other}` has no layer yet; give it one here and in src/lib.rs"
         ),
