@@ -10,6 +10,8 @@ use std::path::Path;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::backup::manifest::{MANIFEST, Manifest};
+use crate::backup::read::{self, BEGINNING, Form};
 use crate::cli::{bundle, cache, config_import, home};
 use crate::clock::Timestamp;
 use crate::config::Config;
@@ -80,6 +82,8 @@ pub const TARGETS: &[Target] = &[
     target("client_bundle", client_bundle, 8 << 10, &["\"../x\":", "\"client.key\":", "\"files\":{", "\"version\":2", "strongroom-client-home"]),
     target("kept_deposit", kept_deposit, 8 << 10, &["strongroom-kept/1\n", "strongroom-kept/2\n", "\"asked\":", "?version=", "\"size\":18446744073709551615", "\"expires\":\"9999-12-31T23:59:59-23:59\"", "\"not_before\":null", "\n", "\\u001b", "{\"a\":1}"]),
     target("timestamp", timestamp, 128, &["9999-12-31T23:59:59", "0000-01-01T00:00:00", "-23:59", "+23:59", "Z", ".999999999", ":60", "T24"]),
+    target("backup_manifest", backup_manifest, 8 << 10, &["strongroom-backup/2", "\"min_reader\": 2", "\"bytes\": 18446744073709551615", "\"name\": \"tls/..\"", "\"name\": \"../seal.json\"", "\"self_contained\": true", "\"members\": [", "\"counts\": {", "null", "[[[[[[", "\u{1b}", "9999-12-31T23:59:59-23:59"]),
+    target("backup_tar", backup_tar, 24 << 10, &["ustar\u{0}00", "ustar  \u{0}", "./@LongLink", "../", "77777777777\u{0}", "manifest.json\u{0}", "database.key\u{0}", "strongroom.db\u{0}", "tls/", "age-encryption.org/v1\n-> scrypt ", "-----BEGIN PGP MESSAGE-----"]),
     target("setting", setting, 1 << 10, &["deposit.max_bytes=", "16777216", "16777217", "true", "+1", "-0", "00", "=", "info", "\u{1b}"]),
 ];
 
@@ -473,6 +477,80 @@ fn mended_kept(bytes: &[u8]) -> Option<Vec<u8>> {
     fields.insert("sha256".to_owned(), hex::encode(sha256(body)).into());
     let head = serde_json::to_vec(&head).ok()?;
     Some([magic, &head, body].join(&b'\n'))
+}
+
+/// What is taken has what every backup has, in the one order.
+pub fn backup_manifest(bytes: &[u8]) -> Seen {
+    let manifest = match Manifest::parse(bytes) {
+        Ok(manifest) => manifest,
+        Err(error) => return refused(&error),
+    };
+    let written = manifest.to_json().unwrap_or_default();
+    assert_eq!(Manifest::parse(&written).ok().as_ref(), Some(&manifest));
+    let names: Vec<&str> = manifest.members.iter().map(|it| it.name.as_str()).collect();
+    assert!(
+        !names
+            .iter()
+            .any(|it| it.starts_with(['/', '.']) || it.contains(".."))
+    );
+    assert_eq!(names.last(), Some(&"strongroom.db"));
+    seen(&(manifest.self_contained, manifest.members.len()))
+}
+
+/// As it came, and with the headers' checksums and the manifest's digests and lengths made right, as
+/// someone can who knows the format.
+pub fn backup_tar(bytes: &[u8]) -> Seen {
+    let as_it_came = one_backup(bytes);
+    match mended_backup(bytes) {
+        Some(mended) => mix(as_it_came, one_backup(&mended)),
+        None => as_it_came,
+    }
+}
+
+fn one_backup(bytes: &[u8]) -> Seen {
+    let form = Form::of(&bytes[..bytes.len().min(BEGINNING)]);
+    let answer = match read::all(bytes) {
+        Ok(whole) => {
+            assert_eq!(whole.bytes, bytes.len() as u64, "something was not read");
+            assert_eq!(form, Form::Tar);
+            let tls = whole.small.tls.iter().map(|(name, _)| name);
+            assert!(tls.clone().all(|name| !name.contains(['/', '\0'])));
+            seen(&(tls.count(), whole.small.openpgp.is_some()))
+        }
+        Err(error) => refused(&error),
+    };
+    mix(answer, form as u64)
+}
+
+fn mended_backup(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut parts = Vec::new();
+    let mut archive = tar::Archive::new(bytes);
+    for entry in archive.entries().ok()?.raw(true) {
+        let Ok(mut entry) = entry else { break };
+        let name = entry.path_bytes().into_owned();
+        let mut content = Vec::new();
+        std::io::Read::read_to_end(&mut entry, &mut content).ok()?;
+        parts.push((String::from_utf8(name).ok()?, content));
+    }
+    let first = parts.iter().position(|part| part.0 == MANIFEST)?;
+    let mut manifest: serde_json::Value = serde_json::from_slice(&parts[first].1).ok()?;
+    for member in manifest.get_mut("members")?.as_array_mut()? {
+        let member = member.as_object_mut()?;
+        let name = member.get("name").and_then(|name| name.as_str());
+        let there = parts.iter().find(|part| Some(part.0.as_str()) == name);
+        if let Some((_, content)) = there {
+            member.insert("bytes".to_owned(), content.len().into());
+            member.insert("sha256".to_owned(), hex::encode(sha256(content)).into());
+        }
+    }
+    parts[first].1 = serde_json::to_vec(&manifest).ok()?;
+    let mut mended = tar::Builder::new(Vec::new());
+    for (name, content) in parts {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        mended.append_data(&mut header, &name, &content[..]).ok()?;
+    }
+    mended.into_inner().ok()
 }
 
 /// A time that was read prints as one that reads as the same.

@@ -208,10 +208,13 @@ fn place(name: &str, self_contained: bool) -> Option<(u8, Option<u64>)> {
     })
 }
 
-/// The name of a file, and of nothing above or below it.
+/// The name of a file, and of nothing above or below it; a tar's header has 100 bytes for all of it.
 fn is_plain(name: &str) -> bool {
     let usual = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-    !name.is_empty() && name.len() <= 100 && !name.starts_with('.') && name.bytes().all(usual)
+    !name.is_empty()
+        && TLS.len() + name.len() <= 100
+        && !name.starts_with('.')
+        && name.bytes().all(usual)
 }
 
 /// Where the envelope of a member stands. `object`: the SHA-256 of the manifest for `database.key`, the
@@ -256,10 +259,10 @@ pub fn damaged(what: &str) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    pub(crate) fn sample() -> Manifest {
+    pub fn sample() -> Manifest {
         let member = |name: &str, bytes| Member {
             name: name.to_owned(),
             bytes,

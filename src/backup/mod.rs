@@ -2,5 +2,6 @@
 //! Who asks for it, where it lies and what becomes of older ones is not known here.
 
 pub mod manifest;
+pub mod read;
 
 pub use manifest::Manifest;
