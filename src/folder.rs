@@ -109,6 +109,11 @@ impl Folder {
         self.root.join("audit")
     }
 
+    /// Where backups lie, unless they are written elsewhere.
+    pub fn backups(&self) -> PathBuf {
+        self.root.join("backups")
+    }
+
     pub fn log(&self) -> PathBuf {
         self.root.join("log")
     }

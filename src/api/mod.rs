@@ -2,6 +2,7 @@
 //! stand in `model`; here is what only exists on the wire.
 
 pub mod audit;
+pub mod backup;
 pub mod client;
 pub mod deposit;
 pub mod error;

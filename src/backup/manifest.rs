@@ -10,6 +10,7 @@ use crate::crypto;
 use crate::crypto::envelope::Aad;
 use crate::error::{Error, Kind, Result};
 use crate::model::audit::{Head, SignedCheckpoint};
+use crate::model::backup::EncryptedTo;
 use crate::model::id::{InstanceId, SlotId, shown};
 
 pub const FORMAT: &str = "strongroom-backup/1";
@@ -56,7 +57,7 @@ pub struct Manifest {
     pub newest_deposit: Option<Timestamp>,
     pub counts: BTreeMap<String, u64>,
     pub slots: Vec<Slot>,
-    pub recipients: Vec<Recipient>,
+    pub recipients: Vec<EncryptedTo>,
     pub self_contained: bool,
     pub bound_to_hsm: Vec<String>,
     pub members: Vec<Member>,
@@ -68,26 +69,6 @@ pub struct Slot {
     pub id: SlotId,
     pub kind: String,
     pub label: String,
-}
-
-/// To whom it is encrypted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Recipient {
-    pub kind: RecipientKind,
-    /// The recipient of age, or the fingerprint of the OpenPGP key.
-    pub text: String,
-    /// Whether its identity opens everything, without a slot's secret.
-    pub alone: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RecipientKind {
-    Age,
-    Ssh,
-    Openpgp,
-    /// The server's own, with which it proves that its backups open.
-    Drill,
 }
 
 /// A member behind the manifest.

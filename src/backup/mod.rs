@@ -3,5 +3,6 @@
 
 pub mod manifest;
 pub mod read;
+pub mod write;
 
 pub use manifest::Manifest;

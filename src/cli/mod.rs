@@ -18,6 +18,7 @@ mod noun;
 mod print;
 mod refusal;
 mod rollback;
+mod sent;
 mod serve;
 mod service;
 mod shell;
@@ -138,6 +139,9 @@ enum Noun {
     /// The audit log: who did what, and whether the log is whole
     #[command(subcommand)]
     Audit(noun::audit::Verb),
+    /// Backups: taken while it serves, encrypted, and each one proven to open
+    #[command(subcommand)]
+    Backup(noun::backup::Verb),
     /// Make links by which old commands are found, such as keytrustee-orgtool
     ///
     /// Nothing that this program did not make is replaced; what it made is brought up to date.
@@ -216,6 +220,7 @@ fn run(noun: Noun, context: &Context) -> Result<()> {
         Noun::Role(verb) => online(noun::role::run(verb, context)),
         Noun::Token(verb) => online(noun::token::run(verb, context)),
         Noun::Audit(verb) => online(noun::audit::run(verb, context)),
+        Noun::Backup(verb) => online(noun::backup::run(verb, context)),
         Noun::Service(verb) => service::run(verb, &context.global, &context.out),
         Noun::InstallLinks(args) => links::run(args, &context.out),
         // Parsed and run in `main`, since it has a line of its own.

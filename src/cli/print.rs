@@ -320,6 +320,32 @@ impl Printer {
         }
     }
 
+    /// How far something is, on a terminal that shows stderr; `total` 0: nobody knows.
+    pub fn progress(&self, done: u64, total: u64) {
+        const MIB: u64 = 1 << 20;
+        // A line each MiB is enough.
+        if self.quiet || !io::stderr().is_terminal() || done % MIB > (256 << 10) {
+            return;
+        }
+        let text = match total {
+            0 => format!("{} MiB", done / MIB),
+            total => format!(
+                "{} of {} MiB, {} %",
+                done / MIB,
+                total.div_ceil(MIB),
+                (done.min(total) * 100) / total
+            ),
+        };
+        let _ = write!(io::stderr(), "\r{text}\x1b[K");
+    }
+
+    /// Wipes the line that `progress` wrote.
+    pub fn progress_ends(&self) {
+        if !self.quiet && io::stderr().is_terminal() {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+
     /// What must be seen even with `--quiet`.
     pub fn warn(&self, text: &str) {
         let _ = writeln!(io::stderr(), "strongroom: {}", clean_lines(text));

@@ -135,11 +135,11 @@ fn of_query(query: Option<&str>) -> Result<()> {
 /// The first byte chooses which request; what is read can be written, and reads as the same.
 pub fn json_body(bytes: &[u8]) -> Option<Error> {
     use api::{
-        client, deposit, group, org, seal, session, setting, slot, tls, token, user,
+        backup, client, deposit, group, org, seal, session, setting, slot, tls, token, user,
         user_certificate,
     };
     let (which, body) = bytes.split_first()?;
-    match which % 34 {
+    match which % 37 {
         0 => round::<client::Register>(body),
         1 => round::<client::Decision>(body),
         2 => round::<org::AddOrg>(body),
@@ -173,6 +173,9 @@ pub fn json_body(bytes: &[u8]) -> Option<Error> {
         30 => round::<user::RemoveTotp>(body),
         31 => round::<user::ResetUser>(body),
         32 => round::<crate::model::role::Grant>(body),
+        33 => round::<backup::CreateBackup>(body),
+        34 => round::<backup::KeepBackup>(body),
+        35 => round::<backup::BackupEnd>(body),
         _ => round::<crate::model::quota::SetQuota>(body),
     }
 }

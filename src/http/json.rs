@@ -122,6 +122,7 @@ pub(super) const FIELDS: &[&str] = &[
     "certificates",
     "chain",
     "clear_second_factor",
+    "cleartext",
     "client",
     "code",
     "contacts",
@@ -147,9 +148,11 @@ pub(super) const FIELDS: &[&str] = &[
     "org",
     "other_name",
     "password",
+    "path",
     "pkcs12",
     "reason",
     "recipient",
+    "recipients",
     "requests",
     "retrievals",
     "role",
@@ -160,6 +163,7 @@ pub(super) const FIELDS: &[&str] = &[
     "user",
     "value",
     "verify_depth",
+    "why",
 ];
 
 #[cfg(test)]

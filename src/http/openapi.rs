@@ -64,6 +64,11 @@ use crate::service::deposit::LONGEST_FEED;
     api::setting::Settings,
     api::seal::Unseal,
     api::seal::Unsealed,
+    api::backup::BackupEnd,
+    api::backup::Backups,
+    api::backup::CreateBackup,
+    api::backup::KeepBackup,
+    api::backup::VerifiedBackup,
     api::slot::AddSlot,
     api::slot::Credential,
     api::slot::NewSlot,
@@ -250,7 +255,7 @@ fn id(route: &Route) -> String {
 fn tag(route: &Route) -> &'static str {
     const NOUNS: &[&str] = &[
         "groups", "deposits", "orgs", "clients", "users", "roles", "tokens", "sessions",
-        "settings", "slots", "tls", "audit",
+        "settings", "slots", "tls", "audit", "backups",
     ];
     NOUNS
         .iter()
@@ -319,6 +324,7 @@ fn refusals(route: &Route) -> Vec<Kind> {
         Takes::Json(_) | Takes::MaybeJson(_) => {
             kinds.extend([Kind::TooLarge, Kind::TooSlow, Kind::UnsupportedType])
         }
+        Takes::File => kinds.push(Kind::TooSlow),
         Takes::Bytes | Takes::Form => kinds.extend([Kind::TooLarge, Kind::TooSlow]),
     }
     kinds
@@ -418,6 +424,11 @@ fn request_body(route: &Route) -> Option<utoipa::openapi::request_body::RequestB
             .content("application/octet-stream", ContentBuilder::new().schema(Some(binary())).build())
             .required(Some(Required::True))
             .build(),
+        Takes::File => body
+            .description(Some("The file, of any length; it is read as it comes."))
+            .content("application/octet-stream", ContentBuilder::new().schema(Some(binary())).build())
+            .required(Some(Required::True))
+            .build(),
         Takes::Form => body
             .content("application/x-www-form-urlencoded", ContentBuilder::new().build())
             .required(Some(Required::True))
@@ -484,7 +495,7 @@ fn query(name: &'static str, route: &Route) -> Parameter {
         "page" => words(["last"]),
         "version" => whole(1, u32::MAX),
         "wait" => whole(1, LONGEST_FEED),
-        "shared" => words(["true", "false"]),
+        "shared" | "removed" => words(["true", "false"]),
         "role" => words(Role::ALL.map(Role::as_str)),
         "filter" => ArrayBuilder::new()
             .items(string())
@@ -499,6 +510,7 @@ fn query(name: &'static str, route: &Route) -> Parameter {
         "limit" => format!("rows a page, {DEFAULT_LIMIT} unless said"),
         "version" => "the newest unless said".to_owned(),
         "wait" => "seconds until it ends".to_owned(),
+        "removed" => "true: those whose file is gone, too".to_owned(),
         "shared" => "true: others' deposits that the calling client reads".to_owned(),
         "org" if route.path == "/v1/users/{user}/grants" => "the grant's organization; left out: the grant on all of them".to_owned(),
         _ => String::new(),
@@ -535,6 +547,9 @@ fn said(name: &str) -> &'static str {
         api::deposit::LABELS => "key=value, separated by commas, both percent-encoded where needed",
         api::deposit::DESCRIPTION => "percent-encoded UTF-8, up to 1,000 bytes",
         api::deposit::DEPOSIT_ID => "the deposit's UUID",
+        api::backup::ID => "the backup's id",
+        api::backup::NAME => "what its file is to be called",
+        api::backup::LENGTH => "about how many bytes there will be",
         api::deposit::VERSION => "the version that the body is of",
         api::deposit::NOT_BEFORE => "from when on it may be fetched",
         api::deposit::EXPIRES => "until when it may be fetched",
@@ -554,6 +569,8 @@ fn header(name: &str) -> utoipa::openapi::Header {
     let schema: RefOr<Schema> = match name {
         "etag" => pattern("^\"[0-9]+\"$"),
         api::REQUEST_ID | api::deposit::DEPOSIT_ID => uuid(),
+        api::backup::ID => uuid(),
+        api::backup::NAME | api::backup::LENGTH => string(),
         api::deposit::VERSION => whole(1, u32::MAX),
         "retry-after" | api::deposit::RETRIEVALS_LEFT => whole(0, u32::MAX),
         api::deposit::NOT_BEFORE | api::deposit::EXPIRES => format(KnownFormat::DateTime),

@@ -1,6 +1,7 @@
 //! Plain nouns: what the program speaks of, parsed into types that cannot be wrong. No I/O.
 
 pub mod audit;
+pub mod backup;
 pub mod client;
 pub mod deposit;
 pub mod filter;

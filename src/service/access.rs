@@ -52,10 +52,14 @@ pub enum Action {
     /// What the listeners show, and whose certificates count.
     TlsChange,
     AuditRead,
+    /// Which backups there are.
+    BackupRead,
+    /// Take a backup that a slot's secret opens.
+    BackupCreate,
 }
 
 impl Action {
-    pub const ALL: [Action; 28] = [
+    pub const ALL: [Action; 30] = [
         Self::Public,
         Self::Register,
         Self::OwnClient,
@@ -84,6 +88,8 @@ impl Action {
         Self::TlsRead,
         Self::TlsChange,
         Self::AuditRead,
+        Self::BackupRead,
+        Self::BackupCreate,
     ];
 }
 
@@ -286,6 +292,7 @@ fn only_reads(action: Action) -> bool {
             | SlotRead
             | TlsRead
             | AuditRead
+            | BackupRead
     )
 }
 

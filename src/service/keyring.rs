@@ -145,6 +145,12 @@ impl Keyring {
         self.open(|kek| envelope::open(kek, &system_aad(name), wrapped))
     }
 
+    /// The key of a purpose, and the version of the key-encryption key that it comes from.
+    pub fn key_for(&self, purpose: &str) -> Result<(u32, Key)> {
+        let kek = self.newest_kek()?;
+        Ok((kek.version, kdf::derive(&kek.key, purpose)))
+    }
+
     /// Seals for a purpose that has a key of its own.
     pub fn seal_for(&self, purpose: &str, aad: &Aad<'_>, plain: &[u8]) -> Result<Vec<u8>> {
         let kek = self.newest_kek()?;

@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod audit;
+pub mod backup;
 pub mod caller;
 pub mod client;
 pub mod deposit;
@@ -89,6 +90,7 @@ pub struct Service {
     /// Argon2 takes 64 MiB; two log-ins are checked at a time.
     passwords: Semaphore,
     feeds: deposit::Feeds,
+    backups: backup::UnderWay,
     /// What the listeners show; changed by one at a time.
     tls: Arc<tls::shown::Shown>,
     tls_turn: tokio::sync::Mutex<()>,
@@ -168,6 +170,7 @@ impl Service {
             metrics: metrics::Metrics::default(),
             passwords: Semaphore::new(2),
             feeds: deposit::Feeds::default(),
+            backups: backup::UnderWay::default(),
             tls: parts.tls,
             tls_turn: tokio::sync::Mutex::default(),
             tls_watch: tls::shown::Watch::default(),
@@ -267,6 +270,7 @@ impl Service {
     /// The first that a part met: each runs whatever became of those before it.
     pub async fn upkeep(&self) -> Result<()> {
         let now = clock::now();
+        self.report_backups();
         self.throttle.forget(now);
         self.paces.forget(now);
         let idle = now.plus(-self.settings.session_idle());
@@ -276,6 +280,7 @@ impl Service {
             self.store.drop_loose_parts().await.map(drop),
             self.empty_bin(now).await,
             self.sweep_removed_orgs().await,
+            self.forget_backups(now).await,
         ];
         parts.into_iter().collect()
     }

@@ -378,7 +378,7 @@ fn text(db: &Connection, name: &str) -> Result<Option<String>> {
         .optional()?)
 }
 
-fn number(db: &Connection, name: &str) -> Result<u64> {
+pub(super) fn number(db: &Connection, name: &str) -> Result<u64> {
     text(db, name)?
         .and_then(|value| value.parse().ok())
         .ok_or_else(unfinished)

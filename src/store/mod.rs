@@ -2,11 +2,13 @@
 //! leaves this room. One thread writes, a pool reads (docs/decisions/0002-store.md).
 
 mod access_log;
+mod backup;
 mod ballast;
 pub mod before;
 mod callers;
 mod checkpoint;
 mod client;
+pub mod copy;
 mod deposit;
 mod event;
 mod group;
@@ -137,6 +139,8 @@ pub struct Store {
     laying: deposit::Laying,
     answers: Key,
     dir: PathBuf,
+    /// strongroom.db, then access.db.
+    sources: [open::Source; 2],
 }
 
 impl Opened {
@@ -255,6 +259,7 @@ impl Opened {
             laying: deposit::Laying::default(),
             answers: keys.answers,
             dir: self.dir,
+            sources: [self.store, self.access],
         })
     }
 }

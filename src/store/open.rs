@@ -86,6 +86,13 @@ impl Source {
         &self.path
     }
 
+    /// Its write-ahead log.
+    pub fn log_path(&self) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push("-wal");
+        name.into()
+    }
+
     /// One more connection, that may write.
     pub fn writer(&self) -> Result<Connection> {
         self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)
@@ -99,7 +106,38 @@ impl Source {
         Ok(db)
     }
 
+    /// An empty file for a copy, which nobody relies on until it was read back: nothing is kept for a
+    /// crash.
+    pub fn blank(&self) -> Result<Connection> {
+        let db = self.keyed(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        db.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192;")?;
+        Ok(db)
+    }
+
+    /// A copy that nobody else has open, to read it through.
+    pub fn private(&self) -> Result<Connection> {
+        let db = self.keyed(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        db.execute_batch("PRAGMA locking_mode = EXCLUSIVE; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA cache_size = -8192;")?;
+        Ok(db)
+    }
+
     fn open(&self, flags: OpenFlags) -> Result<Connection> {
+        let db = self.keyed(flags)?;
+        db.busy_timeout(Duration::from_secs(10))?;
+        db.execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 67108864;
+             PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA cache_size = -8192;",
+        )
+        .map_err(|error| self.damaged(error))?;
+        db.set_prepared_statement_cache_capacity(128);
+        self.hold_to(&db, "journal_mode", "wal")?;
+        self.hold_to(&db, "synchronous", "2")?;
+        self.hold_to(&db, "cipher_hmac_algorithm", "HMAC_SHA256")?;
+        Ok(db)
+    }
+
+    /// Opened with the key, and nothing set but the form of its pages.
+    fn keyed(&self, flags: OpenFlags) -> Result<Connection> {
         #[allow(
             clippy::disallowed_methods,
             reason = "the only place that opens a database"
@@ -126,16 +164,6 @@ impl Source {
         // The first read tells whether the key fits.
         db.query_row("SELECT count(*) FROM sqlite_schema", (), |_| Ok(()))
             .map_err(|error| self.damaged(error))?;
-        db.busy_timeout(Duration::from_secs(10))?;
-        db.execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 67108864;
-             PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA cache_size = -8192;",
-        )
-        .map_err(|error| self.damaged(error))?;
-        db.set_prepared_statement_cache_capacity(128);
-        self.hold_to(&db, "journal_mode", "wal")?;
-        self.hold_to(&db, "synchronous", "2")?;
-        self.hold_to(&db, "cipher_hmac_algorithm", "HMAC_SHA256")?;
         Ok(db)
     }
 

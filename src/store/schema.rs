@@ -26,6 +26,7 @@ const STORE: &[(&str, &str)] = &[
         include_str!("migrations/0006_audit_segments.sql"),
     ),
     ("0007_quotas", include_str!("migrations/0007_quotas.sql")),
+    ("0008_backups", include_str!("migrations/0008_backups.sql")),
 ];
 /// Those of `access.db`.
 const ACCESS: &[(&str, &str)] = &[
@@ -144,6 +145,7 @@ mod tests {
     /// Every table of `strongroom.db`; a test refuses one that is missing here.
     const TABLES: &[(&str, Reach)] = &[
         ("audit_segments", Reach::Replicated),
+        ("backups", Reach::Local),
         ("checkpoints", Reach::Local),
         ("client_group_members", Reach::Replicated),
         ("client_groups", Reach::Replicated),

@@ -1190,6 +1190,64 @@ pub const CASES: &[Case] = &[
         "S1L",
     )
     .on("GS"),
+    // Backups.
+    case("GET", "/v1/backups", "/v1/backups", "", "SAU125L").on("GS"),
+    case(
+        "GET",
+        "/v1/backups/{id}",
+        "/v1/backups/018f3b5e-5b6a-7c3d-8e9f-0123456789ab",
+        "",
+        "SAU125L",
+    )
+    .on("GS"),
+    case(
+        "POST",
+        "/v1/backups/stream",
+        "/v1/backups/stream",
+        r#"{"cleartext":true}"#,
+        "SA1L",
+    )
+    .on("GS"),
+    case(
+        "POST",
+        "/v1/backups/verify",
+        "/v1/backups/verify",
+        "",
+        "SA1L",
+    )
+    .on("GS"),
+    case(
+        "POST",
+        "/v1/backups/{id}/verify",
+        "/v1/backups/018f3b5e-5b6a-7c3d-8e9f-0123456789ab/verify",
+        "",
+        "SA1L",
+    )
+    .on("GS"),
+    case(
+        "POST",
+        "/v1/backups/{id}/keep",
+        "/v1/backups/018f3b5e-5b6a-7c3d-8e9f-0123456789ab/keep",
+        r#"{"path":"/x"}"#,
+        "SA1L",
+    )
+    .on("GS"),
+    case(
+        "POST",
+        "/v1/backups/{id}/failed",
+        "/v1/backups/018f3b5e-5b6a-7c3d-8e9f-0123456789ab/failed",
+        r#"{"why":"x"}"#,
+        "SA1L",
+    )
+    .on("GS"),
+    case(
+        "POST",
+        "/v1/backups/{id}/removed",
+        "/v1/backups/018f3b5e-5b6a-7c3d-8e9f-0123456789ab/removed",
+        r#"{"why":"x"}"#,
+        "SA1L",
+    )
+    .on("GS"),
     // Slots.
     case("GET", "/v1/slots", "/v1/slots", "", "SAU125L").on("GS"),
     case(
