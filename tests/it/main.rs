@@ -22,6 +22,7 @@ mod kept;
 mod layers;
 mod lists;
 mod openpgp;
+mod openpgp_files;
 mod org_administrators;
 mod orgs;
 mod page;
