@@ -135,11 +135,11 @@ fn of_query(query: Option<&str>) -> Result<()> {
 /// The first byte chooses which request; what is read can be written, and reads as the same.
 pub fn json_body(bytes: &[u8]) -> Option<Error> {
     use api::{
-        client, deposit, group, org, seal, session, setting, slot, tls, token, user,
+        client, deposit, group, org, recipient, seal, session, setting, slot, tls, token, user,
         user_certificate,
     };
     let (which, body) = bytes.split_first()?;
-    match which % 34 {
+    match which % 35 {
         0 => round::<client::Register>(body),
         1 => round::<client::Decision>(body),
         2 => round::<org::AddOrg>(body),
@@ -173,7 +173,8 @@ pub fn json_body(bytes: &[u8]) -> Option<Error> {
         30 => round::<user::RemoveTotp>(body),
         31 => round::<user::ResetUser>(body),
         32 => round::<crate::model::role::Grant>(body),
-        _ => round::<crate::model::quota::SetQuota>(body),
+        33 => round::<crate::model::quota::SetQuota>(body),
+        _ => round::<recipient::AddRecipient>(body),
     }
 }
 

@@ -52,10 +52,13 @@ pub enum Action {
     /// What the listeners show, and whose certificates count.
     TlsChange,
     AuditRead,
+    RecipientRead,
+    /// To whom backups are encrypted.
+    RecipientChange,
 }
 
 impl Action {
-    pub const ALL: [Action; 28] = [
+    pub const ALL: [Action; 30] = [
         Self::Public,
         Self::Register,
         Self::OwnClient,
@@ -84,6 +87,8 @@ impl Action {
         Self::TlsRead,
         Self::TlsChange,
         Self::AuditRead,
+        Self::RecipientRead,
+        Self::RecipientChange,
     ];
 }
 
@@ -161,7 +166,7 @@ pub fn decide(who: &Identity, action: Action, target: &Target<'_>) -> Result<()>
 }
 
 /// What a session left open must not do: make users, tokens and slots, change what guards them, let
-/// everyone register, destroy an organization.
+/// everyone register, destroy an organization, name one more who opens every backup.
 fn wants_proof(action: Action) -> bool {
     use Action::*;
     matches!(
@@ -175,6 +180,7 @@ fn wants_proof(action: Action) -> bool {
             | Seal
             | OrgChange
             | OrgCode
+            | RecipientChange
     )
 }
 
@@ -286,6 +292,7 @@ fn only_reads(action: Action) -> bool {
             | SlotRead
             | TlsRead
             | AuditRead
+            | RecipientRead
     )
 }
 

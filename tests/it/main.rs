@@ -31,6 +31,7 @@ mod quotas;
 mod races;
 mod readers;
 mod readme;
+mod recipients;
 mod removal;
 mod sealing;
 mod segments;

@@ -13,6 +13,8 @@ use pgp::types::{
 
 use super::public_key::PublicKey;
 use crate::clock::Timestamp;
+use crate::model::id::RecipientId;
+use crate::model::recipient::{Recipient, RecipientKind};
 
 const LEAST_RSA_BITS: usize = 2_048;
 /// A key that was just made where the clock goes ahead of ours counts.
@@ -91,6 +93,27 @@ impl PublicKey {
                 Err(_) => None,
             },
             trouble: judged.err(),
+        }
+    }
+
+    /// As a recipient that someone is about to add.
+    pub fn recipient(&self, now: Timestamp) -> Recipient {
+        let standing = self.standing(now);
+        Recipient {
+            id: RecipientId::new(),
+            kind: RecipientKind::Openpgp,
+            recipient: self.fingerprint(),
+            label: String::new(),
+            user_ids: standing.user_ids,
+            subkeys: standing.subkeys,
+            added: now,
+            added_by: String::new(),
+            expires: standing.expires,
+            // That it has expired follows from its end.
+            trouble: standing
+                .trouble
+                .filter(|it| !matches!(it, Trouble::Expired(_)))
+                .map(|it| it.to_string()),
         }
     }
 
