@@ -26,6 +26,7 @@ use crate::model::filter::{Filter, Filterable};
 use crate::model::id::Fingerprint;
 use crate::model::org::Org;
 use crate::model::page::Cursor;
+use crate::model::recipient::Recipient;
 use crate::model::setting;
 use crate::model::token::Token;
 use crate::model::user::User;
@@ -68,7 +69,7 @@ pub const TARGETS: &[Target] = &[
     target("certificate", certificate, 8 << 10, &["-----BEGIN CERTIFICATE-----\n", "\n-----END CERTIFICATE-----\n", "\u{30}\u{80}", "\u{1}\u{1}\u{7f}", "\u{2}\u{1}\u{0}", "\u{3}\u{2}\u{0}", "\u{30}\u{84}"]),
     target("certificate_file", certificate_file, 8 << 10, &["-----BEGIN CERTIFICATE-----\n", "-----BEGIN PRIVATE KEY-----\n", "-----BEGIN ENCRYPTED PRIVATE KEY-----\n", "-----END PRIVATE KEY-----\n", "Proc-Type: 4,ENCRYPTED\n", "DEK-Info: AES-256-CBC,00\n", "\u{30}\u{80}", "\u{1}\u{1}\u{7f}"]),
     target("client_ca", client_ca, 8 << 10, &["-----BEGIN CERTIFICATE-----\n", "-----END CERTIFICATE-----\n", "-----BEGIN X509 CRL-----\n", "-----END X509 CRL-----\n", "\u{30}\u{80}"]),
-    target("openpgp_key", openpgp_key, 8 << 10, &["-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n", "\n=AAAA\n-----END PGP PUBLIC KEY BLOCK-----\n", "xsFNB", "Version: x\n"]),
+    target("openpgp_key", openpgp_key, 8 << 10, &["-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n", "\n=AAAA\n-----END PGP PUBLIC KEY BLOCK-----\n", "xsFNB", "Version: x\n", "-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n", "\u{1}\u{2}\u{1b}\u{c}"]),
     target("original_config", original_config, 4 << 10, &["{\"SSL_CERTIFICATE\": \"/a\",", "\"SSL_PRIVATE_KEY\": \"/k\"}", "\"SSL_PRIVATE_KEY_PASSWORD_SCRIPT\": \"/bin/echo", "ssl_certificate /c;", "ssl_certificate_key /k;", "ssl_verify_depth 99999999999;", "ssl_protocols TLSv1;", "ssl_ciphers HIGH;", "server {", "\\", "'", "\"", "#"]),
     target("filter", filter, 5 << 10, &[" and ", " or ", "not ", " in (", "((((((((", "'", "''", "label.a = ", "created > ", "-7d", "9223372036854775807", "-9223372036854775808", "1969-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59", "name ^ ", " ~ ", "\n", "size >= ", "ſ", "İ"]),
     target("cursor", cursor, 2 << 10, &["UwEIZGVwb3NpdHMA", "=", "__", "--"]),
@@ -222,18 +223,40 @@ pub fn client_ca(bytes: &[u8]) -> Seen {
     answer(authority.verify(&shown, now).err())
 }
 
+/// The server's own public half, and the keys of others, one or a ring of them.
 pub fn openpgp_key(bytes: &[u8]) -> Seen {
-    let Ok(text) = std::str::from_utf8(bytes) else {
-        return 0;
-    };
-    match openpgp::read_public(text) {
-        Ok(public) => {
+    let own = match std::str::from_utf8(bytes).map(openpgp::read_public) {
+        Ok(Ok(public)) => {
             let again = openpgp::read_public(&public.armored);
             assert!(again.is_ok_and(|again| again == public));
             1
         }
-        Err(error) => refused(&error),
+        Ok(Err(error)) => refused(&error),
+        Err(_) => 0,
+    };
+    match openpgp::Ring::read(bytes) {
+        Ok(ring) => mix(
+            own,
+            seen(&ring.keys.iter().map(one_key).collect::<Vec<_>>()),
+        ),
+        Err(error) => mix(own, refused(&error)),
     }
+}
+
+/// What is kept of a key is the same key, and is judged the same.
+fn one_key(key: &openpgp::PublicKey) -> bool {
+    const NOW: Timestamp = Timestamp(1_795_000_000 * Timestamp::SECOND);
+    let standing = key.standing(NOW);
+    let fits = openpgp::check(std::slice::from_ref(key), NOW).is_ok();
+    assert_eq!(fits, standing.trouble.is_none());
+    assert!(!fits || standing.expires.is_none_or(|end| end > NOW));
+    if let Ok(armored) = key.armored() {
+        let again = openpgp::PublicKey::parse(&armored)
+            .unwrap_or_else(|error| panic!("what is kept does not read again: {error}"));
+        assert_eq!(again.fingerprint(), key.fingerprint());
+        assert_eq!(again.standing(NOW), standing);
+    }
+    fits
 }
 
 /// The configuration files of the originals.
@@ -253,15 +276,16 @@ pub fn filter(bytes: &[u8]) -> Seen {
         return 0;
     };
     let texts: Vec<String> = texts.split('\n').map(str::to_owned).collect();
-    let answer = match list % 6 {
+    let answer = match list % 7 {
         0 => one_filter::<Deposit>(&texts),
         1 => one_filter::<Client>(&texts),
         2 => one_filter::<Org>(&texts),
         3 => one_filter::<User>(&texts),
         4 => one_filter::<Token>(&texts),
-        _ => one_filter::<ChainedEvent>(&texts),
+        5 => one_filter::<ChainedEvent>(&texts),
+        _ => one_filter::<Recipient>(&texts),
     };
-    mix(answer, u64::from(list % 6))
+    mix(answer, u64::from(list % 7))
 }
 
 fn one_filter<T: Filterable>(texts: &[String]) -> Seen {

@@ -9,6 +9,7 @@ pub mod error;
 pub mod group;
 pub mod org;
 pub mod org_key;
+pub mod recipient;
 pub mod role;
 pub mod seal;
 pub mod server;

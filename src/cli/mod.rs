@@ -11,6 +11,7 @@ mod connect;
 mod doctor;
 mod door;
 mod files;
+pub mod gpg_keyring;
 pub(crate) mod home;
 mod init;
 mod links;
@@ -136,6 +137,9 @@ enum Noun {
     /// API tokens: secrets for programs, with scopes and an end
     #[command(subcommand)]
     Token(noun::token::Verb),
+    /// Recipients: to whom backups are encrypted (age, SSH and OpenPGP keys)
+    #[command(subcommand)]
+    Recipient(noun::recipient::Verb),
     /// The audit log: who did what, and whether the log is whole
     #[command(subcommand)]
     Audit(noun::audit::Verb),
@@ -219,6 +223,7 @@ fn run(noun: Noun, context: &Context) -> Result<()> {
         Noun::User(verb) => online(noun::user::run(verb, context)),
         Noun::Role(verb) => online(noun::role::run(verb, context)),
         Noun::Token(verb) => online(noun::token::run(verb, context)),
+        Noun::Recipient(verb) => online(noun::recipient::run(verb, context)),
         Noun::Audit(verb) => online(noun::audit::run(verb, context)),
         Noun::Backup(verb) => online(noun::backup::run(verb, context)),
         Noun::Service(verb) => service::run(verb, &context.global, &context.out),
@@ -374,6 +379,13 @@ mod tests {
             "token add --label ci --scope read --scope metrics --expires +90d --user u",
             "token list",
             "token rm 018f3b5e-5b6a-7c3d-8e9f-0123456789ab",
+            "recipient add age1x --label ops",
+            "recipient add ssh-ed25519 AAAA ops@example.com",
+            "recipient add F",
+            "recipient import F.pub",
+            "recipient import --from-gpg ops@example.com",
+            "recipient list -F kind=openpgp",
+            "recipient rm 018f3b5e-5b6a-7c3d-8e9f-0123456789ab",
             "audit list -F action=deposit.get -F outcome=refused",
             "audit verify",
             "audit export",
@@ -418,6 +430,9 @@ mod tests {
             "org recovery-recipient acme",
             "token add --label x",
             "deposit list --label x",
+            "recipient add",
+            "recipient import",
+            "recipient import F --from-gpg x",
             "deposit put a F --max-retrievals 0",
             "deposit put a F --max-retrievals 9223372036854775808",
             "deposit put a F --single-use --max-retrievals 2",

@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::clock::Timestamp;
+use crate::crypto::agefile;
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 
@@ -62,7 +63,14 @@ fn exit_code(kind: Kind) -> u8 {
 /// Help and version (0), or what is wrong with the words that were typed (2).
 pub fn usage(error: &clap::Error) -> ExitCode {
     // A closed pipe is no reason to fail.
-    let _ = error.print();
+    let _ = match error.use_stderr() && agefile::is_secret(&error.to_string()) {
+        // A key that was pasted begins with hyphens, and reads as an unknown option.
+        true => writeln!(
+            io::stderr(),
+            "strongroom: an argument holds a secret key; secrets are never arguments, and this one stands in the shell's history now"
+        ),
+        false => error.print(),
+    };
     ExitCode::from(if error.use_stderr() { 2 } else { 0 })
 }
 

@@ -42,6 +42,19 @@ pub fn check_recipient(text: &str) -> Result<()> {
     recipient(text).map(|_| ())
 }
 
+/// Whether a text that was given for a recipient holds a secret key, of age or in PEM.
+pub fn is_secret(text: &str) -> bool {
+    let text = text.to_ascii_uppercase();
+    text.contains("AGE-SECRET-KEY-") || text.contains("PRIVATE KEY")
+}
+
+/// An SSH key without its comment, and the comment.
+pub fn ssh_parts(line: &str) -> (String, String) {
+    let mut words = line.split_whitespace();
+    let key: Vec<&str> = words.by_ref().take(2).collect();
+    (key.join(" "), words.collect::<Vec<_>>().join(" "))
+}
+
 /// Refuses a file that holds no identity.
 pub fn check_identity(identity_file_text: &Secret<Vec<u8>>) -> Result<()> {
     identities(identity_file_text.expose()).map(|_| ())
@@ -133,11 +146,11 @@ fn recipient(text: &str) -> Result<Box<dyn Recipient>> {
             format!("`{}` {why}", shown(text)),
         ))
     };
-    if text.to_ascii_uppercase().contains("AGE-SECRET-KEY-") {
-        // Not echoed: it is a secret.
+    if is_secret(text) {
+        // Not echoed.
         return Err(Error::invalid(
             "recipient",
-            "this is a secret key, not a recipient; treat it as exposed if it was shown to others",
+            "this is a secret key, not a recipient; what is encrypted to is its public half (age-keygen -y, or the .pub file beside it). Treat the secret as exposed if it was shown to others",
         ));
     }
     if text.len() > LONGEST_RECIPIENT {

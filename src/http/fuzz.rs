@@ -135,11 +135,11 @@ fn of_query(query: Option<&str>) -> Result<()> {
 /// The first byte chooses which request; what is read can be written, and reads as the same.
 pub fn json_body(bytes: &[u8]) -> Option<Error> {
     use api::{
-        backup, client, deposit, group, org, seal, session, setting, slot, tls, token, user,
-        user_certificate,
+        backup, client, deposit, group, org, recipient, seal, session, setting, slot, tls, token,
+        user, user_certificate,
     };
     let (which, body) = bytes.split_first()?;
-    match which % 37 {
+    match which % 38 {
         0 => round::<client::Register>(body),
         1 => round::<client::Decision>(body),
         2 => round::<org::AddOrg>(body),
@@ -176,6 +176,7 @@ pub fn json_body(bytes: &[u8]) -> Option<Error> {
         33 => round::<backup::CreateBackup>(body),
         34 => round::<backup::KeepBackup>(body),
         35 => round::<backup::BackupEnd>(body),
+        36 => round::<recipient::AddRecipient>(body),
         _ => round::<crate::model::quota::SetQuota>(body),
     }
 }

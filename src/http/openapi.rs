@@ -57,6 +57,8 @@ use crate::service::deposit::LONGEST_FEED;
     api::server::ServerInfo,
     api::server::Status,
     api::session::LogIn,
+    api::recipient::AddRecipient,
+    api::recipient::RecipientAdded,
     api::session::Prove,
     api::session::Session,
     api::setting::SetSetting,
@@ -113,10 +115,12 @@ use crate::service::deposit::LONGEST_FEED;
     crate::model::page::Page<crate::model::deposit::Deposit>,
     crate::model::page::Page<crate::model::group::Group>,
     crate::model::page::Page<crate::model::org::Org>,
+    crate::model::page::Page<crate::model::recipient::Recipient>,
     crate::model::page::Page<crate::model::token::Token>,
     crate::model::page::Page<crate::model::user::User>,
     crate::model::quota::QuotaUse,
     crate::model::quota::SetQuota,
+    crate::model::recipient::Recipient,
     crate::model::role::Grant,
     crate::model::user::User,
 )))]
@@ -254,8 +258,20 @@ fn id(route: &Route) -> String {
 /// The noun: of a path below an organization the last one.
 fn tag(route: &Route) -> &'static str {
     const NOUNS: &[&str] = &[
-        "groups", "deposits", "orgs", "clients", "users", "roles", "tokens", "sessions",
-        "settings", "slots", "tls", "audit", "backups",
+        "groups",
+        "deposits",
+        "orgs",
+        "clients",
+        "users",
+        "roles",
+        "tokens",
+        "recipients",
+        "sessions",
+        "settings",
+        "slots",
+        "tls",
+        "audit",
+        "backups",
     ];
     NOUNS
         .iter()

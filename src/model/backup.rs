@@ -51,7 +51,7 @@ impl std::str::FromStr for Form {
 /// One of those to whom a backup is encrypted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EncryptedTo {
-    pub kind: RecipientKind,
+    pub kind: EncryptedToKind,
     /// The recipient of age, or the fingerprint of the OpenPGP key.
     pub text: String,
     /// Whether its identity opens everything, without a slot's secret.
@@ -60,7 +60,7 @@ pub struct EncryptedTo {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum RecipientKind {
+pub enum EncryptedToKind {
     Age,
     Ssh,
     Openpgp,

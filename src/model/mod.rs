@@ -11,6 +11,7 @@ pub mod id;
 pub mod org;
 pub mod page;
 pub mod quota;
+pub mod recipient;
 pub mod role;
 pub mod setting;
 #[cfg(test)]

@@ -56,10 +56,13 @@ pub enum Action {
     BackupRead,
     /// Take a backup that a slot's secret opens.
     BackupCreate,
+    RecipientRead,
+    /// To whom backups are encrypted.
+    RecipientChange,
 }
 
 impl Action {
-    pub const ALL: [Action; 30] = [
+    pub const ALL: [Action; 32] = [
         Self::Public,
         Self::Register,
         Self::OwnClient,
@@ -90,6 +93,8 @@ impl Action {
         Self::AuditRead,
         Self::BackupRead,
         Self::BackupCreate,
+        Self::RecipientRead,
+        Self::RecipientChange,
     ];
 }
 
@@ -167,7 +172,7 @@ pub fn decide(who: &Identity, action: Action, target: &Target<'_>) -> Result<()>
 }
 
 /// What a session left open must not do: make users, tokens and slots, change what guards them, let
-/// everyone register, destroy an organization.
+/// everyone register, destroy an organization, name one more who opens every backup.
 fn wants_proof(action: Action) -> bool {
     use Action::*;
     matches!(
@@ -181,6 +186,7 @@ fn wants_proof(action: Action) -> bool {
             | Seal
             | OrgChange
             | OrgCode
+            | RecipientChange
     )
 }
 
@@ -293,6 +299,7 @@ fn only_reads(action: Action) -> bool {
             | TlsRead
             | AuditRead
             | BackupRead
+            | RecipientRead
     )
 }
 

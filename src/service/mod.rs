@@ -17,6 +17,7 @@ pub mod org;
 pub mod org_key;
 mod pace;
 pub mod quota;
+pub mod recipient;
 pub mod role;
 pub mod root;
 pub mod segment;

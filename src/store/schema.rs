@@ -27,6 +27,10 @@ const STORE: &[(&str, &str)] = &[
     ),
     ("0007_quotas", include_str!("migrations/0007_quotas.sql")),
     ("0008_backups", include_str!("migrations/0008_backups.sql")),
+    (
+        "0009_recipients",
+        include_str!("migrations/0009_recipients.sql"),
+    ),
 ];
 /// Those of `access.db`.
 const ACCESS: &[(&str, &str)] = &[
@@ -165,6 +169,7 @@ mod tests {
         ("org_keys", Reach::Replicated),
         ("orgs", Reach::Replicated),
         ("pending_parts", Reach::Local),
+        ("recipients", Reach::Replicated),
         ("recovery_codes", Reach::Replicated),
         ("removed_orgs", Reach::Replicated),
         ("second_factors", Reach::Replicated),
@@ -203,10 +208,13 @@ mod tests {
     }
 
     #[test]
-    fn migrations_are_numbered_by_their_place() {
-        for (at, (name, _)) in STORE.iter().enumerate() {
-            assert!(name.starts_with(&format!("{:04}_", at + 1)), "{name}");
-        }
+    fn migrations_are_numbered_in_their_order() {
+        let names = || STORE.iter().map(|(name, _)| *name);
+        assert!(names().zip(names().skip(1)).all(|(one, next)| one < next));
+        assert!(names().all(|name| {
+            name.split_once('_')
+                .is_some_and(|(number, _)| number.len() == 4)
+        }));
         let said = include_str!("../../docs/formats/store.md");
         assert!(said.starts_with(&format!(
             "# The store: strongroom.db (schema {}) ",

@@ -6,7 +6,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use super::Line;
 use crate::cli::door::{Context, Global};
-use crate::cli::noun::{ListArgs, audit, client, deposit, org, role, setting, slot, token, user};
+use crate::cli::noun::{
+    ListArgs, audit, client, deposit, org, recipient, role, setting, slot, token, user,
+};
 use crate::cli::{Printer, online};
 use crate::error::{Error, Result};
 use crate::model::id::shown;
@@ -55,6 +57,8 @@ enum Verb {
     ListUsers(ListArgs),
     /// API tokens
     ListTokens(ListArgs),
+    /// Recipients: to whom backups are encrypted
+    ListRecipients(ListArgs),
     /// Events of the audit, newest first
     ListEvents(ListArgs),
     /// Roles that users may have
@@ -153,6 +157,7 @@ async fn run(verb: Verb, context: &Context) -> Result<()> {
         }
         Verb::ListUsers(list) => user::run(user::Verb::List(list), context).await,
         Verb::ListTokens(list) => token::run(token::Verb::List(list), context).await,
+        Verb::ListRecipients(list) => recipient::run(recipient::Verb::List(list), context).await,
         Verb::ListEvents(list) => audit::run(audit::Verb::List(list), context).await,
         Verb::ListRoles => role::run(role::Verb::List, context).await,
         Verb::ListSlots => slot::run(slot::Verb::List, context).await,

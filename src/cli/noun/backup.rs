@@ -14,7 +14,7 @@ use crate::cli::client::{Call, Client};
 use crate::cli::door::Context;
 use crate::cli::{Printer, files};
 use crate::error::{Error, Kind, Result};
-use crate::model::backup::{Backup, EncryptedTo, RecipientKind};
+use crate::model::backup::{Backup, EncryptedTo, EncryptedToKind};
 
 /// A copy of a large store, and reading it through, take their time.
 const LONG: Duration = Duration::from_secs(4 * 3_600);
@@ -300,10 +300,10 @@ fn show(found: &Backup, out: &Printer) -> Result<()> {
     ];
     for it in &found.recipients {
         let kind = match it.kind {
-            RecipientKind::Age => "age",
-            RecipientKind::Ssh => "SSH",
-            RecipientKind::Openpgp => "OpenPGP",
-            RecipientKind::Drill => "this server, to verify it",
+            EncryptedToKind::Age => "age",
+            EncryptedToKind::Ssh => "SSH",
+            EncryptedToKind::Openpgp => "OpenPGP",
+            EncryptedToKind::Drill => "this server, to verify it",
         };
         fields.push(("encrypted to", format!("{} ({kind})", it.text)));
     }
@@ -327,7 +327,7 @@ fn opened_by(recipients: &[EncryptedTo]) -> String {
 fn names(recipients: &[EncryptedTo]) -> String {
     let asked = recipients
         .iter()
-        .filter(|it| it.kind != RecipientKind::Drill);
+        .filter(|it| it.kind != EncryptedToKind::Drill);
     let names: Vec<&str> = asked.map(|it| it.text.as_str()).collect();
     match names.is_empty() {
         true => "nobody (in the clear)".to_owned(),

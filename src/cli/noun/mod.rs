@@ -17,6 +17,7 @@ mod moment;
 pub mod org;
 mod org_key;
 mod quota;
+pub mod recipient;
 mod register;
 pub mod role;
 pub mod root;

@@ -9,6 +9,7 @@ mod legacy;
 mod org;
 mod org_key;
 mod quota;
+mod recipient;
 mod role;
 mod seal;
 mod server;
@@ -991,6 +992,32 @@ static OTHERS: &[Route] = &[
         Action::TokenChange,
         "Remove an API token",
         run!(token::remove),
+    )
+    .gives(NOTHING),
+    route(
+        Verb::Get,
+        "/v1/recipients",
+        Action::RecipientRead,
+        "To whom backups are encrypted",
+        run!(recipient::list),
+    )
+    .query(LIST)
+    .gives(json!(200, "Page_Recipient")),
+    route(
+        Verb::Post,
+        "/v1/recipients",
+        Action::RecipientChange,
+        "Add a recipient of backups: an age recipient, an SSH key or an OpenPGP public key",
+        run!(recipient::add),
+    )
+    .takes(Takes::Json("AddRecipient"))
+    .gives(json!(201, "RecipientAdded")),
+    route(
+        Verb::Delete,
+        "/v1/recipients/{id}",
+        Action::RecipientChange,
+        "Remove a recipient of backups; those that are made from then on are not encrypted to it",
+        run!(recipient::remove),
     )
     .gives(NOTHING),
     route(

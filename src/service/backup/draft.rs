@@ -18,7 +18,7 @@ use crate::crypto::{envelope, keygen};
 use crate::error::{Error, Result};
 use crate::folder::{self, Folder, failed};
 use crate::model::audit::{Chain, Checkpoint, Head, SignedCheckpoint};
-use crate::model::backup::{EncryptedTo, Form, RecipientKind};
+use crate::model::backup::{EncryptedTo, EncryptedToKind, Form};
 use crate::secret::{Key, Secret};
 use crate::service::Service;
 use crate::store;
@@ -192,14 +192,14 @@ fn encrypted_to(request: &CreateBackup, drill: &str, seal: &SealFile) -> Vec<Enc
         .collect();
     let asked = request.recipients.iter().map(|text| EncryptedTo {
         kind: match text.starts_with("ssh-") {
-            true => RecipientKind::Ssh,
-            false => RecipientKind::Age,
+            true => EncryptedToKind::Ssh,
+            false => EncryptedToKind::Age,
         },
         alone: recovery.contains(text),
         text: text.clone(),
     });
     let drill = EncryptedTo {
-        kind: RecipientKind::Drill,
+        kind: EncryptedToKind::Drill,
         text: drill.to_owned(),
         alone: false,
     };

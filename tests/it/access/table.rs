@@ -1148,6 +1148,22 @@ pub const CASES: &[Case] = &[
         "",
         ADMINISTRATORS,
     ),
+    // Recipients of backups.
+    case("GET", "/v1/recipients", "/v1/recipients", "", READERS),
+    case(
+        "POST",
+        "/v1/recipients",
+        "/v1/recipients",
+        r#"{"recipient":"age14jtxqen9ggxhmfcghth8ty849h9rlfdwtl47fl6da5mcjzlht33ql8fgjr"}"#,
+        ADMINISTRATORS,
+    ),
+    case(
+        "DELETE",
+        "/v1/recipients/{id}",
+        "/v1/recipients/018f3b5e-5b6a-7c3d-8e9f-0123456789ab",
+        "",
+        ADMINISTRATORS,
+    ),
     // Settings and audit.
     case("GET", "/v1/settings", "/v1/settings", "", READERS),
     case(

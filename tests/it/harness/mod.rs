@@ -7,6 +7,7 @@
 pub mod client;
 pub mod curl;
 pub mod disk;
+pub mod gnupg;
 pub mod measured;
 pub mod run;
 pub mod server;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 
 pub use self::client::Client;
 pub use self::curl::{Answer, Curl};
+pub use self::gnupg::Gnupg;
 pub use self::run::{Output, run, run_with, tool};
 pub use self::server::{Opens, Options, Server};
 
