@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::model::backup::{Backup, EncryptedTo, Form};
+use crate::model::id::RecipientId;
 
 /// Answers: which backup it is, what its file is to be called, and about how long it will be.
 pub const ID: &str = "strongroom-backup-id";
@@ -19,6 +20,10 @@ pub struct CreateBackup {
     /// Of age: `age1…`, `ssh-ed25519 …`, `ssh-rsa …`.
     #[serde(default)]
     pub recipients: Vec<String>,
+    /// Ids of recipients that the store has; all of OpenPGP, or none.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub stored: Vec<RecipientId>,
     /// Not encrypted as a whole; a slot's secret is still needed.
     #[serde(default)]
     pub cleartext: bool,

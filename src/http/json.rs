@@ -160,6 +160,7 @@ pub(super) const FIELDS: &[&str] = &[
     "secret",
     "signature",
     "slot",
+    "stored",
     "user",
     "value",
     "verify_depth",

@@ -13,17 +13,20 @@ use crate::error::{Error, Result};
 pub enum Form {
     /// Encrypted by age, to recipients.
     Age,
+    /// Encrypted by OpenPGP.
+    Gpg,
     /// Not encrypted as a whole.
     Clear,
 }
 
 impl Form {
-    pub const ALL: [Self; 2] = [Self::Age, Self::Clear];
+    pub const ALL: [Self; 3] = [Self::Age, Self::Gpg, Self::Clear];
 
     /// The word in JSON and in the store.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Age => "age",
+            Self::Gpg => "gpg",
             Self::Clear => "clear",
         }
     }
@@ -32,6 +35,7 @@ impl Form {
     pub fn ending(self) -> &'static str {
         match self {
             Self::Age => ".tar.age",
+            Self::Gpg => ".tar.gpg",
             Self::Clear => ".tar",
         }
     }

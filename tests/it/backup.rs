@@ -245,7 +245,7 @@ fn what_cannot_be_taken_says_why_and_leaves_nothing() {
     let blocked = blocked.to_str().unwrap();
     let empty = server.file("empty", "# nobody\n");
     let cases: [(&[&str], i32, &str); 7] = [
-        (&[], 2, "say who is to open it"),
+        (&[], 5, "nobody is named who is to open it"),
         (&["--recipient", "nobody"], 2, "is not a recipient"),
         (&["--recipient", identity], 2, "secret key"),
         (

@@ -10,9 +10,10 @@ use super::backup_file::{Draft, Folder};
 use crate::api::backup::{
     BackupEnd, Backups, CreateBackup, ID, KeepBackup, LENGTH, NAME, VerifiedBackup,
 };
+use crate::api::server::Status;
 use crate::cli::client::{Call, Client};
 use crate::cli::door::Context;
-use crate::cli::{Printer, files};
+use crate::cli::{Printer, files, gpg_keyring};
 use crate::error::{Error, Kind, Result};
 use crate::model::backup::{Backup, EncryptedTo, EncryptedToKind};
 
@@ -60,6 +61,10 @@ pub struct CreateArgs {
     /// A file with one recipient a line
     #[arg(long, value_name = "FILE")]
     pub recipients_file: Vec<PathBuf>,
+    /// Whose OpenPGP key opens it, instead: of the server's recipients, else of your gpg keyring; by
+    /// name, mail address, key id or fingerprint; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub gpg_recipient: Vec<String>,
     /// Do not encrypt it as a whole: who has the secret of a slot opens it
     #[arg(long)]
     pub cleartext: bool,
@@ -126,16 +131,22 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
 /// Takes one, and rolls older ones away.
 pub async fn create(args: &CreateArgs, context: &Context) -> Result<Backup> {
     let out = &context.out;
-    let request = CreateBackup {
-        recipients: recipients(args)?,
-        cleartext: args.cleartext,
-    };
+    let recipients = recipients(args)?;
     let folder = Folder::open(&match &args.output {
         Some(output) => output.clone(),
         None => context.data_dir().join("backups"),
     })?;
     let mut client = context.admin()?;
     let mut draft = folder.begin()?;
+    let mut stored = Vec::new();
+    for name in &args.gpg_recipient {
+        stored.push(gpg_keyring::resolve(&mut client, name).await?.id);
+    }
+    let request = CreateBackup {
+        recipients,
+        stored,
+        cleartext: args.cleartext,
+    };
     let (id, name) = write(&mut client, &request, &mut draft, out).await?;
     let kept = keep(&mut client, id, &name, draft, out).await;
     let backup = match kept {
@@ -180,13 +191,35 @@ async fn write(
     let length: u64 = length.unwrap_or(0);
     draft.check_room(length)?;
     let mut done = 0;
-    while let Some(piece) = answer.next().await? {
+    loop {
+        let piece = match answer.next().await {
+            Ok(Some(piece)) => piece,
+            Ok(None) => break,
+            Err(error) => {
+                out.progress_ends();
+                return Err(broken_off(client, error).await);
+            }
+        };
         draft.write(&piece)?;
         done += piece.len() as u64;
         out.progress(done, length);
     }
     out.progress_ends();
     Ok((id, name))
+}
+
+/// An answer that broke off does not say why; the server's health does.
+async fn broken_off(client: &mut Client, error: Error) -> Error {
+    let status = client.json::<Status>(Call::get("/v1/status")).await;
+    let said = status.ok().and_then(|status| {
+        let parts = status.health.subsystems.into_iter();
+        let mut backups = parts.filter(|it| it.name == "backups" && !it.reason.is_empty());
+        backups.next().map(|it| it.reason)
+    });
+    match said {
+        Some(reason) => Error::unavailable("backup_broke_off", reason).because(error),
+        None => error,
+    }
 }
 
 /// On the disk, read back, decrypted, named: in this order.

@@ -1,7 +1,10 @@
 //! A key that only ever opens what was just written, to see that it opens: small, made in milliseconds,
 //! without a password, since it is kept as an envelope.
 
-use pgp::composed::{EncryptionCaps, KeyType, SecretKeyParamsBuilder, SubkeyParamsBuilder};
+use pgp::composed::{
+    Deserializable, EncryptionCaps, KeyType, SecretKeyParamsBuilder, SignedSecretKey,
+    SubkeyParamsBuilder,
+};
 use pgp::crypto::ecc_curve::ECCCurve;
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::crypto::sym::SymmetricKeyAlgorithm;
@@ -46,4 +49,9 @@ pub fn generate_drill(user_id: &str, now: Timestamp) -> Result<Drill> {
         secret: key.to_bytes().map(Secret::new).map_err(unusable)?,
         public: PublicKey(key.to_public_key()),
     })
+}
+/// The public half of a secret key that [`generate_drill`] made.
+pub fn public_of(secret: &Secret<Vec<u8>>) -> Result<PublicKey> {
+    let key = SignedSecretKey::from_bytes(secret.expose().as_slice()).map_err(unusable)?;
+    Ok(PublicKey(key.to_public_key()))
 }

@@ -7,7 +7,7 @@ mod message;
 mod public_key;
 mod standing;
 
-pub use drill::{Drill, generate_drill};
+pub use drill::{Drill, generate_drill, public_of};
 pub use identity::{Made, Public, generate, public_half, read_public};
 pub use message::{Reader, Writer, check, encrypt, reader, writer};
 pub use public_key::{LONGEST, LONGEST_RING, PublicKey, Ring};

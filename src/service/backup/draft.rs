@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use crate::api::backup::CreateBackup;
+use super::audience::Audience;
 use crate::backup::Manifest;
 use crate::backup::manifest::{
     self, ACCESS, CONFIG, FORMAT, MOST_SMALL, MOST_TLS, OPENPGP, PURPOSE, READER, SEAL, STORE, TLS,
@@ -18,7 +18,7 @@ use crate::crypto::{envelope, keygen};
 use crate::error::{Error, Result};
 use crate::folder::{self, Folder, failed};
 use crate::model::audit::{Chain, Checkpoint, Head, SignedCheckpoint};
-use crate::model::backup::{EncryptedTo, EncryptedToKind, Form};
+use crate::model::backup::Form;
 use crate::secret::{Key, Secret};
 use crate::service::Service;
 use crate::store;
@@ -67,7 +67,7 @@ impl Draft {
     /// The key, the files and the slots are of one moment with the store's copy.
     pub fn make(
         service: &Service,
-        request: &CreateBackup,
+        audience: &Audience,
         drill: &str,
         now: Timestamp,
         goes_on: GoesOn<'_>,
@@ -93,14 +93,10 @@ impl Draft {
         for name in [ACCESS, STORE] {
             parts.push(Part::of_file(name, dir.0.join(name))?);
         }
-        let form = match request.cleartext {
-            true => Form::Clear,
-            false => Form::Age,
-        };
         let manifest = Manifest {
             members: parts.iter().map(|part| part.member.clone()).collect(),
             slots: slots_of(&slots),
-            recipients: encrypted_to(request, drill, &slots),
+            recipients: audience.told(drill, &slots),
             ..said(service, id, now, copied)?
         };
         let json = manifest.to_json()?;
@@ -109,7 +105,7 @@ impl Draft {
         let database_key = envelope::seal(&sealing.1, sealing.0, &aad, key.expose())?;
         Ok(Self {
             manifest,
-            form,
+            form: audience.form(),
             json,
             database_key,
             parts,
@@ -177,33 +173,6 @@ fn slots_of(seal: &SealFile) -> Vec<manifest::Slot> {
         label: it.label,
     };
     seal.slots().into_iter().map(slot).collect()
-}
-
-/// Those that were asked for, and the server's own. One that is also a recovery slot opens everything alone.
-fn encrypted_to(request: &CreateBackup, drill: &str, seal: &SealFile) -> Vec<EncryptedTo> {
-    if request.cleartext {
-        return Vec::new();
-    }
-    let recovery: Vec<String> = seal
-        .slots()
-        .iter()
-        .filter_map(|slot| slot.parameters.get("recipient")?.as_str())
-        .map(str::to_owned)
-        .collect();
-    let asked = request.recipients.iter().map(|text| EncryptedTo {
-        kind: match text.starts_with("ssh-") {
-            true => EncryptedToKind::Ssh,
-            false => EncryptedToKind::Age,
-        },
-        alone: recovery.contains(text),
-        text: text.clone(),
-    });
-    let drill = EncryptedTo {
-        kind: EncryptedToKind::Drill,
-        text: drill.to_owned(),
-        alone: false,
-    };
-    asked.chain([drill]).collect()
 }
 
 /// What the manifest says of the store.

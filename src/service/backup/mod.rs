@@ -1,6 +1,7 @@
 //! Backups: put together here, encrypted, and handed to whoever asked, who writes the file under his own
 //! rights and hands it back to be decrypted in full and checked. Only then does it count.
 
+mod audience;
 mod check;
 mod draft;
 mod leave;
@@ -15,14 +16,17 @@ use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
+use self::audience::Audience;
+use self::check::Identities;
 use self::draft::Draft;
+use self::leave::Drill;
 use super::access::{Action, Target};
 use super::caller::Context;
 use super::{Service, object, short_text, to_its_end};
 use crate::api::backup::{BackupEnd, Backups, CreateBackup, KeepBackup, VerifiedBackup};
 use crate::backup::{Manifest, manifest, write};
 use crate::clock::{self, Timestamp};
-use crate::crypto::agefile;
+use crate::crypto::{agefile, openpgp};
 use crate::error::{Error, Result};
 use crate::folder::Folder;
 use crate::model::audit::Object;
@@ -31,6 +35,7 @@ use crate::secret::Secret;
 
 /// The name under which the identity lies that the server opens its own backups with.
 const DRILL: &str = "drill";
+const DRILL_OPENPGP: &str = "drill_openpgp";
 /// The part of health that is about backups.
 const BOARD: &str = "backups";
 /// Another one is put together or leaves.
@@ -125,9 +130,9 @@ impl Service {
         const VERB: &str = "backup.create";
         let any = backup_object("", "");
         self.allow(ctx, Action::BackupCreate, &Target::Server, VERB, any)?;
-        check_request(&request)?;
+        let audience = Audience::of(self, &request, clock::now()).await?;
         self.store.room()?;
-        let identity = self.drill_identity().await?;
+        let drill = self.drill_of(&audience).await?;
         let turn = tokio::time::timeout(TURN, Arc::clone(&self.backups.turn).lock_owned());
         let turn = turn.await.map_err(|_| {
             Error::unavailable(
@@ -139,7 +144,7 @@ impl Service {
         let (to, pieces) = mpsc::channel(4);
         // Goes on if the caller does not wait, so that it is known what became of it.
         let (this, ctx) = (Arc::clone(self), ctx.clone());
-        let begun = to_its_end(async move { this.begin(ctx, request, &identity, turn, to).await });
+        let begun = to_its_end(async move { this.begin(ctx, audience, drill, turn, to).await });
         let (id, name, length) = begun.await?;
         Ok(Leaving {
             id,
@@ -153,22 +158,20 @@ impl Service {
     async fn begin(
         self: Arc<Self>,
         ctx: Context,
-        request: CreateBackup,
-        identity: &Secret<Vec<u8>>,
+        audience: Audience,
+        drill: Drill,
         turn: OwnedMutexGuard<()>,
         to: mpsc::Sender<Result<Vec<u8>>>,
     ) -> Result<(Uuid, String, u64)> {
-        let drill = agefile::recipient_of(identity)?;
-        let recipients = leave::recipients(&request, drill.clone());
         let (this, now) = (Arc::clone(&self), clock::now());
         let made = spawn_blocking(move || {
             let goes_on = |_, _| !to.is_closed();
-            let draft = Draft::make(&this, &request, &drill, now, &goes_on)?;
-            Ok::<_, Error>((draft, to))
+            let draft = Draft::make(&this, &audience, &drill.told(), now, &goes_on)?;
+            Ok::<_, Error>((draft, audience, drill, to))
         });
         let made = made.await.map_err(ended).and_then(|made| made);
-        let made = made.and_then(|(draft, to)| self.expect(&draft).map(|()| (draft, to)));
-        let (draft, to) = match made {
+        let made = made.and_then(|made| self.expect(&made.0).map(|()| made));
+        let (draft, audience, drill, to) = match made {
             Ok(made) => made,
             Err(error) => {
                 self.backup_fault(&ctx, "", &error.public).await;
@@ -181,7 +184,7 @@ impl Service {
         let handle = tokio::runtime::Handle::current();
         spawn_blocking(move || {
             let _turn = turn;
-            let left = leave::leave(&draft, &recipients, &to, &handle);
+            let left = leave::leave(&draft, audience, drill, &to, &handle);
             self.left(&ctx, id, left, &to, &handle);
         });
         Ok((id, name, length))
@@ -251,9 +254,12 @@ impl Service {
                 Stage::Left | Stage::Verified(_) => Ok((pending.binding, pending.form)),
             })?),
         };
-        let identity = self.drill_identity().await?;
+        let identities = Identities {
+            age: self.drill_identity().await?,
+            openpgp: self.drill_key().await?,
+        };
         let instance = self.facts.instance;
-        let checked = spawn_blocking(move || check::check(pieces, &identity, instance));
+        let checked = spawn_blocking(move || check::check(pieces, &identities, instance));
         let found = checked.await.map_err(ended)??;
         let (Some(id), Some((binding, form))) = (id, expected) else {
             return Ok(found.verified);
@@ -361,22 +367,56 @@ impl Service {
         self.store.backup(id)
     }
 
+    async fn drill_of(&self, audience: &Audience) -> Result<Drill> {
+        Ok(match audience {
+            Audience::Age(_) | Audience::Nobody => {
+                Drill::Age(agefile::recipient_of(&self.drill_identity().await?)?)
+            }
+            Audience::Openpgp(_) => {
+                Drill::Openpgp(Box::new(openpgp::public_of(&self.drill_key().await?)?))
+            }
+        })
+    }
+
     /// What opens each of this server's backups, to prove that they open.
     async fn drill_identity(&self) -> Result<Secret<Vec<u8>>> {
-        if let Some(kept) = self.store.system_key(DRILL)? {
-            return self.keyring.open_system(DRILL, &kept.wrapped);
+        self.drill_secret(DRILL, || {
+            let (identity, recipient) = agefile::generate_identity();
+            let identity = Secret::new(identity.expose().as_bytes().to_vec());
+            Ok((identity, recipient))
+        })
+        .await
+    }
+
+    /// The same of those that are encrypted by OpenPGP.
+    async fn drill_key(&self) -> Result<Secret<Vec<u8>>> {
+        let user_id = format!("Strongroom {} (verification)", self.facts.config.fqdn);
+        self.drill_secret(DRILL_OPENPGP, || {
+            let made = openpgp::generate_drill(&user_id, clock::now())?;
+            Ok((made.secret, made.public.fingerprint()))
+        })
+        .await
+    }
+
+    /// A secret of the store; made when it is first asked for.
+    async fn drill_secret(
+        &self,
+        name: &str,
+        make: impl FnOnce() -> Result<(Secret<Vec<u8>>, String)>,
+    ) -> Result<Secret<Vec<u8>>> {
+        if let Some(kept) = self.store.system_key(name)? {
+            return self.keyring.open_system(name, &kept.wrapped);
         }
-        let (identity, recipient) = agefile::generate_identity();
-        let identity = Secret::new(identity.expose().as_bytes().to_vec());
-        let made = backup_object("drill_key", recipient);
+        let (secret, public) = make()?;
+        let made = backup_object("drill_key", public);
         match self
-            .keep_system_key(DRILL, &identity, "backup.drill_key", made)
+            .keep_system_key(name, &secret, "backup.drill_key", made)
             .await
         {
-            Ok(()) => Ok(identity),
+            Ok(()) => Ok(secret),
             // Two at once: the first one's counts.
-            Err(error) => match self.store.system_key(DRILL)? {
-                Some(kept) => self.keyring.open_system(DRILL, &kept.wrapped),
+            Err(error) => match self.store.system_key(name)? {
+                Some(kept) => self.keyring.open_system(name, &kept.wrapped),
                 None => Err(error),
             },
         }
@@ -451,25 +491,6 @@ fn lies_beside(root: &Path, path: &str) -> bool {
         (Some(of), Some(root)) => of == root,
         _ => Path::new(path).starts_with(root),
     }
-}
-
-fn check_request(request: &CreateBackup) -> Result<()> {
-    if request.cleartext && !request.recipients.is_empty() {
-        return Err(Error::invalid(
-            "cleartext",
-            "a backup is for recipients or in the clear, not both",
-        ));
-    }
-    if !request.cleartext && request.recipients.is_empty() {
-        return Err(Error::invalid(
-            "recipients",
-            "say who is to open it: a recipient of age (--recipient age1…, or an SSH public key), or --cleartext for none but a slot's secret",
-        ));
-    }
-    request
-        .recipients
-        .iter()
-        .try_for_each(|it| agefile::check_recipient(it))
 }
 
 fn detail(backup: &Backup) -> String {
