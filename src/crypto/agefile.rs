@@ -2,7 +2,7 @@
 //! `age` 1.0 and later, in binary or armoured. Recipients are age's own (`age1…`) and SSH keys
 //! (`ssh-ed25519`, `ssh-rsa`); or a file has a passphrase, and then nothing else.
 
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 
 use age::armor::ArmoredReader;
 use age::secrecy::{ExposeSecret, SecretString};
@@ -10,6 +10,7 @@ use age::stream::{StreamReader, StreamWriter};
 use age::{DecryptError, Decryptor, Encryptor, Identity, IdentityFile, Recipient};
 use zeroize::Zeroizing;
 
+use super::headed::{Headed, headed};
 use crate::error::{Error, Kind, Result};
 use crate::model::id::shown;
 use crate::secret::Secret;
@@ -18,6 +19,8 @@ use crate::secret::Secret;
 const LONGEST_RECIPIENT: usize = 4_096;
 /// Identity files are a few lines long.
 const LONGEST_IDENTITY: usize = 1 << 20;
+/// Of as many recipients, each an SSH key of 4,096 bits; and what a reader takes beyond it.
+const LONGEST_HEADER: usize = 256 << 10;
 /// scrypt with N = 2^18, as `age -p` writes it: 256 MiB, about a second.
 const SCRYPT_WRITTEN: u8 = 18;
 /// 1 GiB, as the most that any file may make us take.
@@ -27,6 +30,8 @@ const LONGEST_PASSPHRASE: usize = 1_024;
 const MOST_RECIPIENTS: usize = 256;
 
 pub use age::stream::StreamWriter as Writer;
+/// What `reader` reads through.
+pub type Reader<R> = StreamReader<BufReader<Headed<R>>>;
 
 const MAGIC: &[u8] = b"age-encryption.org/";
 const ARMOR: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE-----";
@@ -137,7 +142,7 @@ pub fn decrypt(identity_file_text: &Secret<Vec<u8>>, ciphertext: &[u8]) -> Resul
             "this is not an age file; if it was stored without encryption, fetch it with --raw",
         ));
     }
-    let decryptor = Decryptor::new_buffered(ArmoredReader::new(ciphertext)).map_err(refused)?;
+    let decryptor = header(ArmoredReader::new(ciphertext))?;
     for_a_key(&decryptor)?;
     let mut reader = decryptor
         .decrypt(identities.iter().map(|it| it.as_ref()))
@@ -165,9 +170,9 @@ pub fn recipient_of(identity_file_text: &Secret<Vec<u8>>) -> Result<String> {
 ///
 /// # Errors
 /// As `decrypt`; later ones come as read errors.
-pub fn reader<R: Read>(identity_file_text: &Secret<Vec<u8>>, from: R) -> Result<StreamReader<R>> {
+pub fn reader<R: Read>(identity_file_text: &Secret<Vec<u8>>, from: R) -> Result<Reader<R>> {
     let identities = identities(identity_file_text.expose())?;
-    let decryptor = Decryptor::new(from).map_err(refused)?;
+    let decryptor = header(from)?;
     for_a_key(&decryptor)?;
     decryptor
         .decrypt(identities.iter().map(|it| it.as_ref()))
@@ -178,10 +183,10 @@ pub fn reader<R: Read>(identity_file_text: &Secret<Vec<u8>>, from: R) -> Result<
 ///
 /// # Errors
 /// `wrong_passphrase`; `needs_identity` where the file is encrypted to keys; and those of `decrypt`.
-pub fn passphrase_reader<R: Read>(passphrase: &Secret<String>, from: R) -> Result<StreamReader<R>> {
+pub fn passphrase_reader<R: Read>(passphrase: &Secret<String>, from: R) -> Result<Reader<R>> {
     let mut identity = age::scrypt::Identity::new(taken(passphrase)?);
     identity.set_max_work_factor(SCRYPT_READ);
-    let decryptor = Decryptor::new(from).map_err(refused)?;
+    let decryptor = header(from)?;
     if !decryptor.is_scrypt() {
         return Err(Error::denied(
             "needs_identity",
@@ -197,6 +202,14 @@ pub fn passphrase_reader<R: Read>(passphrase: &Secret<String>, from: R) -> Resul
             ),
             why => refused(why),
         })
+}
+
+/// Its header, however long that says it is.
+fn header<R: Read>(from: R) -> Result<Decryptor<BufReader<Headed<R>>>> {
+    let (from, limit) = headed(from, LONGEST_HEADER);
+    let decryptor = Decryptor::new_buffered(BufReader::new(from)).map_err(refused)?;
+    limit.lift();
+    Ok(decryptor)
 }
 
 /// # Errors
@@ -369,7 +382,7 @@ mod tests {
         Secret::new(text.to_owned())
     }
 
-    fn read(reader: Result<StreamReader<&[u8]>>) -> Result<Vec<u8>> {
+    fn read(reader: Result<Reader<&[u8]>>) -> Result<Vec<u8>> {
         let mut plain = Vec::new();
         reader?
             .read_to_end(&mut plain)
@@ -444,6 +457,40 @@ mod tests {
                 .unwrap();
             assert!(error.public.contains(&format!("2^{dear}")), "{error}");
         }
+    }
+
+    #[test]
+    fn a_header_that_does_not_end_is_left_before_it_takes_the_memory() {
+        /// As much of it as anyone wants.
+        struct Endless(usize);
+        impl Read for Endless {
+            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                assert!(self.0 < 2 * LONGEST_HEADER, "it read on");
+                let line = [b"-> ", &[b'x'; 996][..], b"\n"].concat();
+                let mut from = b"age-encryption.org/v1\n"
+                    .iter()
+                    .chain(line.iter().cycle())
+                    .skip(self.0);
+                buffer.fill_with(|| from.next().copied().unwrap_or(0));
+                self.0 += buffer.len();
+                Ok(buffer.len())
+            }
+        }
+        assert_eq!(code(reader(&secret(IDENTITY), Endless(0))), "age_damaged");
+        assert_eq!(
+            code(passphrase_reader(&passphrase("x"), Endless(0))),
+            "age_damaged"
+        );
+        // Nothing that we write comes near it.
+        let rsa = include_str!("../../tests/data/age/ssh_ed25519.pub").trim();
+        let many = vec![rsa.to_owned(); MOST_RECIPIENTS];
+        let file = encrypt(&many, &[7; 300_000]).unwrap();
+        let mut plain = Vec::new();
+        reader(&secret(SSH_IDENTITY), &file[..])
+            .unwrap()
+            .read_to_end(&mut plain)
+            .unwrap();
+        assert!(plain == [7; 300_000]);
     }
 
     #[test]
