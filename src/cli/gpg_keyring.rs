@@ -11,7 +11,7 @@ use super::client::{Call, Client};
 use super::print::clean;
 use crate::api::recipient::{AddRecipient, RecipientAdded};
 use crate::clock;
-use crate::crypto::openpgp::{LONGEST_RING, Ring};
+use crate::crypto::openpgp::{LONGEST_RING, PublicKey, Ring};
 use crate::error::{Error, Kind, Result};
 use crate::model::id::shown;
 use crate::model::recipient::{Name, Recipient, named, unclear};
@@ -21,6 +21,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Of what gpg says, so much is passed on.
 const LONGEST_WORDS: u64 = 600;
 
+/// What became of a key of the caller's keyring.
+pub enum Taken {
+    Added(Recipient),
+    /// It was a recipient, and says something new of itself.
+    Renewed(Recipient),
+    Known(Recipient),
+}
+
 /// The OpenPGP recipient that `name` means: one that was imported, else a key of the caller's gpg
 /// keyring, which is imported then.
 ///
@@ -28,30 +36,35 @@ const LONGEST_WORDS: u64 = 600;
 /// None is meant, or several, or one that nothing can be encrypted to.
 pub async fn resolve(client: &mut Client, name: &str) -> Result<Recipient> {
     let now = clock::now();
-    let known = recipients(client).await?;
-    if let Some(found) = named(name, &known, now)? {
+    if let Some(found) = named(name, &recipients(client).await?, now)? {
         return Ok(found.clone());
     }
-    let ring = one(name)?;
-    let Some(key) = ring.keys.first() else {
-        return Err(Error::internal("a ring of one key without a key"));
-    };
-    let it = key.recipient(now);
-    if it.why_not(now).is_some() {
-        return Err(unclear(name, &[&it], now));
+    let (Taken::Added(it) | Taken::Renewed(it) | Taken::Known(it)) =
+        take(client, name, None).await?;
+    match it.why_not(now) {
+        None => Ok(it),
+        Some(_) => Err(unclear(name, &[&it], now)),
     }
+}
+
+/// Makes the one key that `name` means in the caller's keyring a recipient, whatever was imported before.
+///
+/// # Errors
+/// It means none or several, or a new one that nothing can be encrypted to.
+pub async fn take(client: &mut Client, name: &str, label: Option<String>) -> Result<Taken> {
+    let key = one(name)?;
     let request = AddRecipient {
         recipient: key.armored()?,
-        label: None,
+        label,
     };
     let call = Call::new(Method::POST, "/v1/recipients").json(&request)?;
     match client.json::<RecipientAdded>(call).await {
-        Ok(added) => Ok(added.recipient),
-        // By another name, or by someone else meanwhile.
+        Ok(added) if added.renewed => Ok(Taken::Renewed(added.recipient)),
+        Ok(added) => Ok(Taken::Added(added.recipient)),
         Err(why) if why.code == "recipient_known" => {
-            let known = recipients(client).await?;
-            let same = known.into_iter().find(|one| one.recipient == it.recipient);
-            same.ok_or(why)
+            let mut known = recipients(client).await?.into_iter();
+            let same = known.find(|it| it.recipient == key.fingerprint());
+            same.map(Taken::Known).ok_or(why)
         }
         Err(why) => Err(why),
     }
@@ -69,20 +82,16 @@ pub async fn recipients(client: &mut Client) -> Result<Vec<Recipient>> {
 }
 
 /// The one key that a name means in the caller's keyring, in whatever state it is.
-///
-/// # Errors
-/// gpg is not there or does not answer; it has no such key, or several.
-pub fn one(name: &str) -> Result<Ring> {
-    let mut ring = export(name)?;
-    match (ring.keys.len(), ring.left.pop()) {
-        (1, _) => Ok(ring),
-        (0, Some(why)) => Err(why),
-        _ => {
-            let now = clock::now();
-            let found: Vec<Recipient> = ring.keys.iter().map(|key| key.recipient(now)).collect();
-            Err(unclear(name, &found.iter().collect::<Vec<_>>(), now))
-        }
+fn one(name: &str) -> Result<PublicKey> {
+    let Ring { mut keys, mut left } = export(name)?;
+    match (keys.len(), keys.pop(), left.pop()) {
+        (1, Some(key), _) => return Ok(key),
+        (_, None, Some(why)) => return Err(why),
+        (_, last, _) => keys.extend(last),
     }
+    let now = clock::now();
+    let found: Vec<Recipient> = keys.iter().map(|key| key.recipient(now)).collect();
+    Err(unclear(name, &found.iter().collect::<Vec<_>>(), now))
 }
 
 /// What `gpg --export` has for a name, as whoever calls this program.

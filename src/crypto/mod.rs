@@ -7,6 +7,7 @@
 pub mod agefile;
 pub mod chain;
 pub mod envelope;
+mod headed;
 pub mod kdf;
 pub mod keygen;
 pub mod openpgp;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod access;
+mod age_files;
 mod audit;
 mod backup;
 mod bad_input;

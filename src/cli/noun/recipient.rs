@@ -10,7 +10,7 @@ use crate::api::recipient::{AddRecipient, RecipientAdded};
 use crate::cli::client::{Call, Client};
 use crate::cli::door::Context;
 use crate::cli::files::{self, LONGEST_SMALL_FILE};
-use crate::cli::gpg_keyring;
+use crate::cli::gpg_keyring::{self, Taken};
 use crate::cli::print::Printer;
 use crate::crypto::agefile;
 use crate::crypto::openpgp::Ring;
@@ -90,8 +90,17 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
         Verb::Import {
             from_gpg, label, ..
         } => {
-            let ring = gpg_keyring::one(&from_gpg.unwrap_or_default())?;
-            import(&mut client, ring, label.as_deref()).await?.tell(out)
+            let name = from_gpg.unwrap_or_default();
+            let mut outcome = Outcome::default();
+            match gpg_keyring::take(&mut client, &name, label).await? {
+                Taken::Added(it) => outcome.added.push(it),
+                Taken::Renewed(it) => outcome.renewed.push(it),
+                Taken::Known(it) => outcome.known.push(format!(
+                    "{} is a recipient already; nothing was changed",
+                    it.told()
+                )),
+            }
+            outcome.tell(out)
         }
         Verb::List(list) => {
             let columns = &["id", "kind", "recipient", "label", "expires", "trouble"];
@@ -110,11 +119,23 @@ fn row(out: &Printer, it: &Recipient) -> Vec<String> {
     vec![
         it.id.to_string(),
         it.kind.as_str().to_owned(),
-        it.recipient.clone(),
+        short(&it.recipient),
         label.clone(),
         out.maybe_time(it.expires),
         it.why_not(crate::clock::now()).unwrap_or_default(),
     ]
+}
+
+/// An SSH key on RSA fills ten lines; --json has all of it.
+fn short(recipient: &str) -> String {
+    const WHOLE: usize = 100;
+    match (
+        recipient.get(..24),
+        recipient.get(recipient.len().saturating_sub(24)..),
+    ) {
+        (Some(begin), Some(end)) if recipient.len() > WHOLE => format!("{begin}…{end}"),
+        _ => recipient.to_owned(),
+    }
 }
 
 /// Recipients out of words, or out of the files that they name.

@@ -14,6 +14,7 @@ use pgp::crypto::sym::SymmetricKeyAlgorithm;
 use pgp::types::{Password, Seipdv1ReadMode};
 use rand::rngs::OsRng;
 
+use super::super::headed::headed;
 use super::public_key::PublicKey;
 use super::standing::Part;
 use super::unusable;
@@ -23,6 +24,8 @@ use crate::secret::Secret;
 
 /// Of one message; its header has up to half a kilobyte for each.
 const MOST_RECIPIENTS: usize = 256;
+/// All that lies before the body: for whom it is, and what a reader takes beyond it.
+const LONGEST_HEADER: usize = 1 << 20;
 /// How deep compressed and signed parts may lie within each other.
 const DEEPEST: usize = 4;
 
@@ -195,6 +198,7 @@ pub struct Reader(Message<'static>);
 /// `no_identity_matches`, `openpgp_damaged`; later ones come as read errors.
 pub fn reader(secret: &Secret<Vec<u8>>, from: impl Read + Send + 'static) -> Result<Reader> {
     let key = SignedSecretKey::from_bytes(secret.expose().as_slice()).map_err(unusable)?;
+    let (from, limit) = headed(from, LONGEST_HEADER);
     let (message, _) =
         Message::from_reader(BufReader::new(Silent(from))).map_err(|why| damaged(&why))?;
     if !message.is_encrypted() {
@@ -227,7 +231,10 @@ pub fn reader(secret: &Secret<Vec<u8>>, from: impl Read + Send + 'static) -> Res
     }
     match message.is_compressed() || message.is_encrypted() {
         true => Err(damaged(&"parts within parts")),
-        false => Ok(Reader(message)),
+        false => {
+            limit.lift();
+            Ok(Reader(message))
+        }
     }
 }
 
@@ -258,5 +265,72 @@ impl<R> fmt::Debug for Silent<R> {
 impl<R: Read> Read for Silent<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pgp::composed::{EncryptionCaps, KeyType, SecretKeyParamsBuilder, SubkeyParamsBuilder};
+    use pgp::ser::Serialize as _;
+    use pgp::types::KeyVersion;
+
+    use super::super::Trouble;
+    use super::*;
+    use crate::clock;
+
+    /// A key of a kind that GnuPG 2.2 does not make.
+    fn made(version: KeyVersion) -> (Secret<Vec<u8>>, PublicKey) {
+        let mut encrypting = SubkeyParamsBuilder::default();
+        encrypting
+            .version(version)
+            .key_type(KeyType::X25519)
+            .can_encrypt(EncryptionCaps::All);
+        let mut key = SecretKeyParamsBuilder::default();
+        key.version(version)
+            .key_type(KeyType::Ed25519)
+            .can_certify(true)
+            .primary_user_id("Someone".to_owned())
+            .subkey(encrypting.build().unwrap());
+        let key = key.build().unwrap().generate(OsRng).unwrap();
+        let secret = Secret::new(key.to_bytes().unwrap());
+        (secret, PublicKey(key.to_public_key()))
+    }
+
+    #[test]
+    fn a_key_on_x25519_is_encrypted_to_and_one_of_version_6_is_refused_by_name() {
+        let (secret, public) = made(KeyVersion::V4);
+        let mut file = Vec::new();
+        encrypt(&[public], clock::now(), &b"plain"[..], &mut file).unwrap();
+        let mut plain = Vec::new();
+        let mut opened = reader(&secret, io::Cursor::new(file)).unwrap();
+        opened.read_to_end(&mut plain).unwrap();
+        assert_eq!(plain, b"plain");
+        let (_, newer) = made(KeyVersion::V6);
+        let trouble = newer.standing(clock::now()).trouble;
+        assert_eq!(
+            trouble,
+            Some(Trouble::Algorithm("version 6 of OpenPGP keys".to_owned()))
+        );
+    }
+
+    #[test]
+    fn a_header_that_does_not_end_is_left_before_it_takes_the_memory() {
+        struct Endless(usize, Vec<u8>);
+        impl Read for Endless {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                assert!(self.0 < 2 * LONGEST_HEADER, "it read on");
+                let mut from = self.1.iter().cycle().skip(self.0 % self.1.len());
+                buffer.fill_with(|| from.next().copied().unwrap_or(0));
+                self.0 += buffer.len();
+                Ok(buffer.len())
+            }
+        }
+        let (secret, public) = made(KeyVersion::V4);
+        let mut file = Vec::new();
+        encrypt(&[public], clock::now(), &b""[..], &mut file).unwrap();
+        // The packet that says for whom it is, over and over.
+        let first = file[..2 + usize::from(file[1])].to_vec();
+        let refused = reader(&secret, Endless(0, first)).err();
+        assert_eq!(refused.unwrap().code, "openpgp_damaged");
     }
 }

@@ -128,21 +128,33 @@ impl Ring {
             return Err(wrong("is longer than 1 MiB; export fewer keys at once"));
         }
         let mut ring = Self::default();
-        match std::str::from_utf8(bytes) {
-            Ok(text) if text.contains(BEGIN_SECRET) => return Err(secret()),
-            Ok(text) if text.contains(BEGIN) => {
-                for at in text.match_indices(BEGIN).map(|(at, _)| at) {
-                    match dearmor(&text.as_bytes()[at..]) {
-                        Ok(binary) => ring.take(&binary)?,
-                        Err(why) => ring.left.push(why),
-                    }
-                }
+        // Around armored keys there may be words in any encoding.
+        let text = String::from_utf8_lossy(bytes);
+        if text.contains(BEGIN_SECRET) {
+            return Err(secret());
+        }
+        if !text.contains(BEGIN) {
+            ring.take(bytes)?;
+        }
+        for (at, _) in text.match_indices(BEGIN) {
+            ring.room()?;
+            match dearmor(&text.as_bytes()[at..]) {
+                Ok(binary) => ring.take(&binary)?,
+                Err(why) => ring.left.push(why),
             }
-            _ => ring.take(bytes)?,
         }
         match ring.keys.is_empty() && ring.left.is_empty() {
             true => Err(wrong("holds no OpenPGP public key")),
             false => Ok(ring),
+        }
+    }
+
+    /// # Errors
+    /// It is full.
+    fn room(&self) -> Result<()> {
+        match self.keys.len() + self.left.len() {
+            ..MOST_KEYS => Ok(()),
+            _ => Err(wrong("holds more than 256 keys; export fewer at once")),
         }
     }
 
@@ -153,11 +165,8 @@ impl Ring {
         }
         let keys = SignedPublicKey::from_bytes_many(binary)
             .map_err(|why| wrong("cannot be read as OpenPGP").because(why.to_string()))?;
-        // One more than there may be, so that a ring that has too many is told from one that is full.
-        for key in keys.take(MOST_KEYS + 1) {
-            if self.keys.len() + self.left.len() >= MOST_KEYS {
-                return Err(wrong("holds more than 256 keys; export fewer at once"));
-            }
+        for key in keys {
+            self.room()?;
             let read = key.map_err(|why| {
                 wrong("holds what is no whole OpenPGP public key of a kind that is read here")
                     .because(why.to_string())
