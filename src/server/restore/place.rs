@@ -24,11 +24,13 @@ const KEPT: usize = 2;
 /// What may lie in a folder that holds no server yet.
 const OURS: &[&str] = &[
     "attempts.json",
+    "attempts.new",
     "audit",
     "backups",
     "log",
     "lost+found",
     "node.json",
+    "node.new",
     "run",
 ];
 
@@ -48,8 +50,8 @@ impl Place {
     /// Looks, and takes a folder that is there.
     pub fn of(folder: Folder) -> Result<Self> {
         let root = folder.root();
-        let metadata = match fs::metadata(root) {
-            Ok(metadata) if metadata.is_dir() => metadata,
+        match fs::metadata(root) {
+            Ok(metadata) if metadata.is_dir() => {}
             Ok(_) => {
                 return Err(Error::invalid(
                     "data_dir",
@@ -70,9 +72,7 @@ impl Place {
                 });
             }
             Err(error) => return Err(folder::failed("read", root, error)),
-        };
-        let own = os::effective_uid();
-        let owner = (own == 0 && metadata.uid() != 0).then(|| (metadata.uid(), metadata.gid()));
+        }
         if !folder.live().exists() {
             check_ours(&folder)?;
         }
@@ -92,7 +92,7 @@ impl Place {
             instance: seal.or(node.as_ref().map(|node| node.instance)),
             node,
             holds,
-            owner,
+            owner: other_owner(&folder)?,
             folder,
         })
     }
@@ -268,11 +268,27 @@ pub fn settle(folder: &Folder, now: Timestamp) -> Result<()> {
     let unfinished = folder.unfinished();
     if mark.exists() {
         if unfinished.exists() {
+            if folder.node().exists() {
+                // It still has what opens what is put away; once it is settled, it may not.
+                let copy = unfinished.join("node.json");
+                folder::copy(&folder.node(), &copy)?;
+                if let Some(owner) = other_owner(folder)? {
+                    folder::give(&copy, owner)?;
+                }
+            }
             folder::rename(&unfinished, &folder.previous(now))?;
         }
         return folder::remove(&mark);
     }
     folder::remove_folder(&unfinished)
+}
+
+/// To whom a folder belongs that root works on.
+fn other_owner(folder: &Folder) -> Result<Option<(u32, u32)>> {
+    let root = folder.root();
+    let metadata = fs::metadata(root).map_err(|error| folder::failed("read", root, error))?;
+    let other = os::effective_uid() == 0 && metadata.uid() != 0;
+    Ok(other.then(|| (metadata.uid(), metadata.gid())))
 }
 
 /// A folder in which somebody else keeps something is none of ours.

@@ -5,7 +5,7 @@ use crate::backup::manifest::{Manifest, damaged};
 use crate::backup::read::{Opener, Small};
 use crate::crypto::seal::{MIN_KEY_FILE, SlotSecret};
 use crate::error::{Error, Result};
-use crate::model::backup::RecipientKind;
+use crate::model::backup::EncryptedToKind;
 use crate::model::id::SlotId;
 use crate::secret::Key;
 use crate::service::drill;
@@ -97,7 +97,7 @@ fn missing(manifest: &Manifest, why: &str) -> Error {
     let alone: Vec<String> = manifest
         .recipients
         .iter()
-        .filter(|recipient| recipient.alone && recipient.kind != RecipientKind::Drill)
+        .filter(|recipient| recipient.alone && recipient.kind != EncryptedToKind::Drill)
         .map(|recipient| crate::model::id::shown(&recipient.text))
         .collect();
     let alone = match alone.is_empty() {

@@ -6,12 +6,17 @@ mod wrong;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::Value;
+use strongroom::backup::manifest::PURPOSE;
+use strongroom::clock;
+use strongroom::crypto::{envelope, kdf};
+use strongroom::service::drill::{Openers, drill};
 
 use crate::harness::backup::{Wish, age_of, tar_of};
-use crate::harness::store::open;
-use crate::harness::{Client, Opens, Options, Output, Server};
+use crate::harness::store::{kek, open};
+use crate::harness::{Client, Opens, Options, Output, Server, run};
 
 /// A server that ran, with deposits in it; stopped. Also a client of it.
 fn filled() -> (Server, Client) {
@@ -240,6 +245,7 @@ fn a_backup_from_before_the_root_key_was_made_anew_comes_back() {
         "--yes",
     ];
     server.cli(&rotate).ok();
+    server.cli(&["org", "add", "initech"]).ok();
     server.stop();
     let asked = restore(&server, &file, &[]).fails(2);
     asked.says(&["cannot be read"]);
@@ -249,6 +255,21 @@ fn a_backup_from_before_the_root_key_was_made_anew_comes_back() {
     restore(&server, &file, &["--yes"]).ok();
     assert_eq!(node(&server)["database_key_next"], Value::Null);
     server.serve();
+    everything_is_there(&server, &mut client);
+    server.stop();
+
+    // What was kept still opens, with the node.json in it.
+    let (live, kept) = (server.data.join("live"), previous(&server).pop().unwrap());
+    fs::rename(&live, server.path("away")).unwrap();
+    fs::rename(&kept, &live).unwrap();
+    fs::rename(live.join("node.json"), server.data.join("node.json")).unwrap();
+    server.serve();
+    everything_is_there(&server, &mut client);
+    server.cli(&["org", "show", "initech"]).ok();
+    server.stop();
+    restore(&server, &file, &["--yes"]).ok();
+    server.serve();
+    server.cli(&["org", "show", "initech"]).fails(4);
     everything_is_there(&server, &mut client);
     server.cli(&rotate).ok();
     server.restart();
@@ -408,6 +429,87 @@ fn under_another_name_clients_go_on_and_a_clone_is_a_stranger() {
         )
         .unwrap();
     assert_eq!(held, "1");
+}
+
+/// What a server does with its own backups, with the keys that it has.
+#[test]
+fn a_drill_reads_everything_and_leaves_nothing() {
+    let (server, _) = filled();
+    let folder = server.path("drill");
+    let run = |tar: &[u8]| {
+        let kek = kek(&server);
+        let own = kdf::derive(&kek, PURPOSE);
+        let openers = Openers {
+            backup: &|aad, sealed| envelope::open(&own, aad, sealed),
+            store: &|aad, sealed| envelope::open(&kek, aad, sealed),
+        };
+        let drilled = drill(tar, &folder, &openers, clock::now());
+        assert!(!folder.exists(), "something is left");
+        drilled
+    };
+    let tar = tar_of(&server, &Wish::default());
+    let drilled = run(&tar).unwrap();
+    assert_eq!(drilled.org_keys, 2);
+    assert_eq!(drilled.bytes, tar.len() as u64);
+    assert_eq!(drilled.manifest.counts["deposits"], 3);
+    let inside = Wish {
+        self_contained: true,
+        ..Wish::default()
+    };
+    run(&tar_of(&server, &inside)).unwrap();
+    let spoilt = Wish {
+        spoil: "UPDATE org_keys SET wrapped = randomblob(length(wrapped))",
+        ..Wish::default()
+    };
+    assert_eq!(
+        run(&tar_of(&server, &spoilt)).err().unwrap().code,
+        "backup_damaged"
+    );
+    assert_eq!(
+        run(&tar[..tar.len() / 2]).err().unwrap().code,
+        "backup_damaged"
+    );
+    let (other, _) = filled();
+    assert_eq!(
+        run(&tar_of(&other, &Wish::default())).err().unwrap().code,
+        "backup_damaged"
+    );
+}
+
+/// As root, in a folder of the server's own account.
+#[test]
+fn what_root_restores_belongs_to_the_folders_account() {
+    if strongroom::os::effective_uid() != 0 {
+        return;
+    }
+    let (server, _) = filled();
+    let file = server.file("b.tar", tar_of(&server, &Wish::default()));
+    run(Command::new("chown")
+        .args(["-R", "65534:65534"])
+        .arg(&server.data))
+    .ok();
+    restore(&server, &file, &["--yes"]).ok();
+    let found = run(Command::new("find")
+        .arg(&server.data)
+        .args(["!", "-user", "65534"]));
+    assert_eq!(found.ok().text(), "");
+    let empty = server.path("empty");
+    fs::create_dir(&empty).unwrap();
+    run(Command::new("chown").arg("65534:65534").arg(&empty)).ok();
+    let key = server.path("key");
+    let args = [
+        "restore",
+        text(&file),
+        "--key-file",
+        text(&key),
+        "--data-dir",
+        text(&empty),
+    ];
+    run(server.command().args(args)).ok();
+    let found = run(Command::new("find")
+        .arg(&empty)
+        .args(["!", "-user", "65534"]));
+    assert_eq!(found.ok().text(), "");
 }
 
 /// The code of a refusal with `--json`.
