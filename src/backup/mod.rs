@@ -2,7 +2,9 @@
 //! Who asks for it, where it lies and what becomes of older ones is not known here.
 
 pub mod manifest;
+pub mod peel;
 pub mod read;
+pub mod unpack;
 pub mod write;
 
 pub use manifest::Manifest;

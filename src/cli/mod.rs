@@ -18,6 +18,7 @@ mod links;
 mod noun;
 mod print;
 mod refusal;
+mod restore;
 mod rollback;
 mod sent;
 mod serve;
@@ -97,6 +98,13 @@ enum Noun {
     /// Before a new program changes the store's schema it makes a copy of the store; this puts the copy in
     /// its place, and keeps what it replaces. Says what is lost, and asks. No server may run on the folder.
     Rollback(rollback::Args),
+    /// Make a server of a backup, or put a backup in the place of what a folder holds
+    ///
+    /// Everything is unpacked and checked first, beside what is there; then it takes its place in one step, and
+    /// what it replaces is kept as live.prev-TIME, the newest two. A backup needs the identity that it is encrypted
+    /// to, and what opens one of its server's slots; a recovery slot's identity is enough alone. One that holds its root key
+    /// gets a new slot from --passphrase-file or --key-file. No server may run on the folder.
+    Restore(restore::Args),
     /// Check, print or change strongroom.toml: what is needed before the store opens
     #[command(subcommand)]
     Config(config::Verb),
@@ -210,6 +218,7 @@ fn run(noun: Noun, context: &Context) -> Result<()> {
         Noun::Status => online(noun::status::run(context)),
         Noun::Doctor(args) => doctor::run(args, &context.global, &context.out),
         Noun::Rollback(args) => rollback::run(args, &context.global, &context.out),
+        Noun::Restore(args) => restore::run(args, &context.global, &context.out),
         Noun::Config(verb) => config::run(verb, context),
         Noun::Setting(verb) => online(noun::setting::run(verb, context)),
         Noun::Seal => online(noun::seal::seal(context)),
@@ -272,6 +281,8 @@ mod tests {
             "--json status --data-dir D",
             "doctor --passphrase-file F",
             "rollback --key-file F --yes",
+            "restore B --identity I --passphrase-file F --as new --fqdn h --yes",
+            "restore - --slot-identity I --slot 018f3b5e-5b6a-7c3d-8e9f-0123456789ab --as clone",
             "config check",
             "config show",
             "config import /var/lib/keytrustee/.keytrustee/keytrustee.conf --other-name --dry-run",

@@ -151,6 +151,11 @@ impl Keyring {
         Ok((kek.version, kdf::derive(&kek.key, purpose)))
     }
 
+    /// Opens what lies under the key-encryption key itself.
+    pub fn open_at(&self, aad: &Aad<'_>, wrapped: &[u8]) -> Result<Secret<Vec<u8>>> {
+        self.open(|kek| envelope::open(kek, aad, wrapped))
+    }
+
     /// Seals for a purpose that has a key of its own.
     pub fn seal_for(&self, purpose: &str, aad: &Aad<'_>, plain: &[u8]) -> Result<Vec<u8>> {
         let kek = self.newest_kek()?;

@@ -7,6 +7,7 @@ pub mod backup;
 pub mod caller;
 pub mod client;
 pub mod deposit;
+pub mod drill;
 pub mod gate;
 pub mod group;
 pub mod health;

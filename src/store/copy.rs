@@ -140,7 +140,8 @@ fn copy_of<T>(
     Ok(what)
 }
 
-fn said(db: &Connection, access: Head, access_schema: usize) -> Result<Copied> {
+/// Rows, by the name of the table.
+pub(super) fn counts(db: &Connection) -> Result<BTreeMap<String, u64>> {
     let count = |sql: &str| -> Result<u64> {
         Ok(db
             .query_row(sql, (), |row| row.get::<_, i64>(0))?
@@ -153,10 +154,13 @@ fn said(db: &Connection, access: Head, access_schema: usize) -> Result<Copied> {
         ("clients", "SELECT coalesce(sum(clients), 0) FROM orgs"),
         ("deposits", "SELECT coalesce(sum(deposits), 0) FROM orgs"),
     ];
-    let counts = counts
+    counts
         .into_iter()
         .map(|(table, sql)| Ok((table.to_owned(), count(sql)?)))
-        .collect::<Result<_>>()?;
+        .collect()
+}
+
+fn said(db: &Connection, access: Head, access_schema: usize) -> Result<Copied> {
     let newest_deposit: Option<i64> = db.query_row(
         "SELECT max((SELECT max(modified) FROM deposits WHERE org = orgs.id)) FROM orgs",
         (),
@@ -172,7 +176,7 @@ fn said(db: &Connection, access: Head, access_schema: usize) -> Result<Copied> {
         access,
         checkpoint: event::newest_checkpoint(db)?,
         newest_deposit: newest_deposit.map(Timestamp),
-        counts,
+        counts: counts(db)?,
     })
 }
 

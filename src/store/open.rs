@@ -73,6 +73,28 @@ impl Source {
         Ok(db)
     }
 
+    /// Encrypts the file anew, in place: nothing of it is written anywhere else, so cut off it is lost.
+    ///
+    /// # Errors
+    /// `store_damaged` where a page is not as it was written.
+    pub fn rekey(&self, to: &Key) -> Result<()> {
+        let db = self.keyed(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        // A log would hold every page a second time.
+        for mode in ["delete", "off"] {
+            db.pragma_update(None, "journal_mode", mode)
+                .map_err(|error| self.damaged(error))?;
+            self.hold_to(&db, "journal_mode", mode)?;
+        }
+        let hex = Zeroizing::new(hex::encode(to.expose()));
+        let rekey = Zeroizing::new(format!("PRAGMA rekey = \"x'{}'\";", hex.as_str()));
+        db.execute_batch(&rekey)
+            .map_err(|error| self.damaged(error))?;
+        db.close().map_err(|(_, error)| error)?;
+        std::fs::File::open(&self.path)
+            .and_then(|file| file.sync_all())
+            .map_err(|error| crate::folder::failed("sync", &self.path, error))
+    }
+
     /// The same file in another folder.
     pub fn elsewhere(&self, dir: &Path) -> Self {
         Self::new(dir, self.file, &self.key)
@@ -205,7 +227,11 @@ impl Source {
             Some(rusqlite::ErrorCode::DatabaseCorrupt) => {
                 format!("{} is damaged; restore a backup", self.path.display())
             }
-            _ => format!("{} cannot be used: {}", self.path.display(), reason(&error)),
+            // The disk's fault, or the system's.
+            _ => {
+                let text = format!("{} cannot be used: {}", self.path.display(), reason(&error));
+                return Error::unavailable("store_unreadable", text).because(error);
+            }
         };
         Error::unavailable("store_damaged", text).because(error)
     }

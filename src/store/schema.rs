@@ -74,6 +74,11 @@ impl Standing {
     }
 }
 
+/// The newest schema that this program knows.
+pub fn known(file: File) -> usize {
+    file.migrations().len()
+}
+
 /// Which schema a file has, and which this program knows.
 ///
 /// # Errors

@@ -19,6 +19,7 @@ const OFFLINE: &[&str] = &[
     "cli/config.rs",
     "cli/doctor.rs",
     "cli/init.rs",
+    "cli/restore.rs",
     "cli/rollback.rs",
     "cli/serve.rs",
 ];
@@ -31,7 +32,7 @@ fn may_import(file: &str) -> Vec<&'static str> {
         "error" | "os" => vec![],
         "secret" => vec!["os"],
         "clock" => vec!["error"],
-        "folder" => vec!["error", "secret", "os"],
+        "folder" => vec!["error", "secret", "clock", "os"],
         "model" => vec!["error", "secret", "clock"],
         "api" | "config" => vec!["error", "secret", "clock", "model"],
         "crypto" => with(&[BASE]),

@@ -35,6 +35,7 @@ mod readers;
 mod readme;
 mod recipients;
 mod removal;
+mod restore;
 mod sealing;
 mod segments;
 mod sessions;

@@ -4,6 +4,7 @@
 // A part that only some tests need is no dead code.
 #![allow(dead_code, unused_imports)]
 
+pub mod backup;
 pub mod client;
 pub mod curl;
 pub mod disk;
