@@ -2,15 +2,18 @@
 
 pub mod audit;
 pub mod client;
+pub mod cron;
 pub mod deposit;
 pub mod filter;
 pub mod group;
 pub mod health;
 pub mod id;
+pub mod job;
 pub mod org;
 pub mod page;
 pub mod quota;
 pub mod role;
+pub mod schedule;
 pub mod setting;
 #[cfg(test)]
 mod testing;

@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::folder::{self, Folder};
 use crate::model::health::ServerState;
 use crate::model::id::SlotId;
+use crate::sched::Sched;
 use crate::secret::Key;
 use crate::service::caller::Context;
 use crate::service::gate::{Gate, Knock};
@@ -223,6 +224,7 @@ impl House {
         self.gate.open(&service);
         self.board.server(ServerState::Serving);
         Ok(Running {
+            sched: Some(Sched::start(&service)),
             service,
             house: self,
             renewal,

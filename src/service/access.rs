@@ -52,10 +52,15 @@ pub enum Action {
     /// What the listeners show, and whose certificates count.
     TlsChange,
     AuditRead,
+    /// Jobs and lanes.
+    JobRead,
+    JobChange,
+    ScheduleRead,
+    ScheduleChange,
 }
 
 impl Action {
-    pub const ALL: [Action; 28] = [
+    pub const ALL: [Action; 32] = [
         Self::Public,
         Self::Register,
         Self::OwnClient,
@@ -84,6 +89,10 @@ impl Action {
         Self::TlsRead,
         Self::TlsChange,
         Self::AuditRead,
+        Self::JobRead,
+        Self::JobChange,
+        Self::ScheduleRead,
+        Self::ScheduleChange,
     ];
 }
 
@@ -263,7 +272,7 @@ fn role_allows(role: Role, action: Action) -> bool {
         ),
         Role::OrgAdministrator => matches!(
             action,
-            OrgRead | OrgCode | OrgContacts | ClientRead | ClientChange | DepositRead
+            OrgRead | OrgCode | OrgContacts | ClientRead | ClientChange | DepositRead | JobRead
         ),
         Role::KeyOperator => matches!(action, OrgRead | DepositRead | DepositFetch | DepositChange),
         Role::Auditor => only_reads(action),
@@ -286,6 +295,8 @@ fn only_reads(action: Action) -> bool {
             | SlotRead
             | TlsRead
             | AuditRead
+            | JobRead
+            | ScheduleRead
     )
 }
 

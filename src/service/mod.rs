@@ -9,6 +9,7 @@ pub mod deposit;
 pub mod gate;
 pub mod group;
 pub mod health;
+pub mod job;
 pub mod keyring;
 mod metrics;
 pub mod openpgp;
@@ -18,6 +19,7 @@ mod pace;
 pub mod quota;
 pub mod role;
 pub mod root;
+pub mod schedule;
 pub mod segment;
 pub mod server;
 pub mod session;
@@ -31,6 +33,7 @@ pub mod user;
 pub mod user_certificate;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, Semaphore};
@@ -42,7 +45,7 @@ use crate::crypto::{self, chain::Signer};
 use crate::error::{Error, Kind, Result};
 use crate::folder::Folder;
 use crate::model::audit::{Event, Object, Outcome};
-use crate::model::id::{Fingerprint, InstanceId, OrgId};
+use crate::model::id::{BootId, Fingerprint, InstanceId, OrgId};
 use crate::model::page::{self, Cursor, Direction, Page, Part};
 use crate::secret::Key;
 use crate::store::{Change, Once, QUOTA_BYTES, QUOTA_OBJECTS, Rows, Start, Store};
@@ -75,8 +78,11 @@ pub struct Service {
     root: tokio::sync::RwLock<()>,
     /// Held by whoever seals under an organization's key, until the store has it: a newer key waits.
     sealing_turn: tokio::sync::RwLock<()>,
-    /// Told when an organization's key was made anew.
-    rotating: Arc<Notify>,
+    /// This process, as it holds jobs.
+    boot: BootId,
+    /// Told when there may be a job to begin.
+    jobs_asked: Arc<Notify>,
+    schedules_version: std::sync::atomic::AtomicU64,
     /// Held by whoever walks the audit from its beginning; events leave when nobody does.
     segment_turn: tokio::sync::RwLock<()>,
     segments_asked: Arc<Notify>,
@@ -158,7 +164,9 @@ impl Service {
             beside: parts.beside,
             root: tokio::sync::RwLock::default(),
             sealing_turn: tokio::sync::RwLock::default(),
-            rotating: Arc::default(),
+            boot: BootId::new(),
+            jobs_asked: Arc::default(),
+            schedules_version: std::sync::atomic::AtomicU64::default(),
             segment_turn: tokio::sync::RwLock::default(),
             segments_asked: Arc::default(),
             segment_fault: std::sync::Mutex::default(),
@@ -269,15 +277,49 @@ impl Service {
         let now = clock::now();
         self.throttle.forget(now);
         self.paces.forget(now);
-        let idle = now.plus(-self.settings.session_idle());
-        let parts = [
-            self.prune_answers(now).await,
-            self.store.prune_sessions(idle).await.map(drop),
-            self.store.drop_loose_parts().await.map(drop),
-            self.empty_bin(now).await,
-            self.sweep_removed_orgs().await,
-        ];
+        let parts = [self.empty_bin(now).await, self.sweep_removed_orgs().await];
         parts.into_iter().collect()
+    }
+
+    /// Drops what is kept for a time alone, part by part; `each` is asked before each of them.
+    ///
+    /// # Errors
+    /// The first that a part met, after the others were tried.
+    pub async fn prune(&self, each: impl Fn() -> Result<()>) -> Result<()> {
+        let now = clock::now();
+        let idle = now.plus(-self.settings.session_idle());
+        each()?;
+        let answers = self.prune_answers(now).await;
+        each()?;
+        let sessions = self.store.prune_sessions(idle).await.map(drop);
+        let parts = self.store.drop_loose_parts().await.map(drop);
+        each()?;
+        let jobs = self.prune_jobs(now).await;
+        answers.and(sessions).and(parts).and(jobs)
+    }
+
+    /// Reads every page of both files of the store; what is wrong with them, line by line. `still` is
+    /// asked now and then, and ends it.
+    pub async fn check_store(&self, still: impl Fn() -> Result<()>) -> Result<Vec<String>> {
+        const LOOK: Duration = Duration::from_millis(500);
+        let mut found = Vec::new();
+        for mut checking in self.store.check_pages()? {
+            loop {
+                still()?;
+                if let Ok(faults) = tokio::time::timeout(LOOK, checking.ended()).await {
+                    found.extend(faults?);
+                    break;
+                }
+            }
+        }
+        if let Some(first) = found.first() {
+            self.board.red(
+                "store",
+                &format!("the store is damaged: {first}"),
+                "stop the server, run `strongroom doctor`, restore a backup",
+            );
+        }
+        Ok(found)
     }
 
     async fn prune_answers(&self, now: Timestamp) -> Result<()> {

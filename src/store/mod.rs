@@ -5,6 +5,7 @@ mod access_log;
 mod ballast;
 pub mod before;
 mod callers;
+mod check;
 mod checkpoint;
 mod client;
 mod deposit;
@@ -12,6 +13,7 @@ mod event;
 mod group;
 mod idempotency;
 mod inbox;
+mod job;
 mod list;
 mod meta;
 mod open;
@@ -24,6 +26,7 @@ pub mod planted;
 mod quota;
 mod readers;
 mod rotation;
+mod schedule;
 mod schema;
 mod segment;
 mod session;
@@ -51,11 +54,13 @@ pub use deposit::{
     Stored, Unsealed, Which,
 };
 pub use event::{ChainState, ExportedCheckpoint, Head, Walked};
+pub use job::{Claim, Ended, Held, JobRow, LaneCounts, NewJob, Reached};
 pub use list::{Rows, Start};
 pub use meta::{First, Rewrap, Wrapped, WrappedKey};
 pub use org::{NewOrg, OrgRow, removed as org_removed};
 pub use quota::{BYTES as QUOTA_BYTES, OBJECTS as QUOTA_OBJECTS};
 pub use rotation::{Rotation, StepKeys};
+pub use schedule::ScheduleRow;
 pub use segment::LeftSegment;
 pub use session::{NewSession, SessionRow};
 pub use token::{NewToken, TokenRow};
@@ -90,6 +95,8 @@ enum Touches {
     Anything,
     /// Deposits and what hangs on them; no client, organization's name or user.
     Deposits,
+    /// Jobs, schedules and their events alone.
+    Jobs,
 }
 
 /// An idempotency key, as its caller's own.
@@ -137,6 +144,8 @@ pub struct Store {
     laying: deposit::Laying,
     answers: Key,
     dir: PathBuf,
+    /// To open the files once more.
+    sources: [open::Source; 2],
 }
 
 impl Opened {
@@ -255,6 +264,7 @@ impl Opened {
             laying: deposit::Laying::default(),
             answers: keys.answers,
             dir: self.dir,
+            sources: [self.store, self.access],
         })
     }
 }

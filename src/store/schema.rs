@@ -26,6 +26,7 @@ const STORE: &[(&str, &str)] = &[
         include_str!("migrations/0006_audit_segments.sql"),
     ),
     ("0007_quotas", include_str!("migrations/0007_quotas.sql")),
+    ("0008_jobs", include_str!("migrations/0008_jobs.sql")),
 ];
 /// Those of `access.db`.
 const ACCESS: &[(&str, &str)] = &[
@@ -157,6 +158,8 @@ mod tests {
         ("events", Reach::Replicated),
         ("grants", Reach::Replicated),
         ("idempotency", Reach::Replicated),
+        ("job_logs", Reach::Local),
+        ("jobs", Reach::Local),
         ("key_rotations", Reach::Local),
         ("meta", Reach::Local),
         ("migrations", Reach::Local),
@@ -165,6 +168,8 @@ mod tests {
         ("pending_parts", Reach::Local),
         ("recovery_codes", Reach::Replicated),
         ("removed_orgs", Reach::Replicated),
+        ("schedule_runs", Reach::Local),
+        ("schedules", Reach::Replicated),
         ("second_factors", Reach::Replicated),
         ("sessions", Reach::Local),
         ("settings", Reach::Replicated),

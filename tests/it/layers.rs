@@ -11,7 +11,7 @@ const BASE: &[&str] = &[
     "error", "clock", "secret", "config", "os", "folder", "model", "api",
 ];
 const ENGINES: &[&str] = &["crypto", "store"];
-const UPPER: &[&str] = &["service", "http", "server", "cli", "fuzz"];
+const UPPER: &[&str] = &["service", "http", "sched", "server", "cli", "fuzz"];
 
 /// Commands that work on a folder themselves.
 const OFFLINE: &[&str] = &[
@@ -36,8 +36,8 @@ fn may_import(file: &str) -> Vec<&'static str> {
         "crypto" => with(&[BASE]),
         "store" => with(&[BASE, &["crypto"]]),
         "service" => with(&[BASE, ENGINES]),
-        "http" => with(&[BASE, &["service"]]),
-        "server" => with(&[BASE, ENGINES, &["service", "http"]]),
+        "http" | "sched" => with(&[BASE, &["service"]]),
+        "server" => with(&[BASE, ENGINES, &["service", "http", "sched"]]),
         "fuzz" => with(&[BASE, ENGINES, UPPER]),
         "cli" if OFFLINE.contains(&file) => with(&[BASE, ENGINES, UPPER]),
         "cli" => with(&[BASE, &["crypto"]]),

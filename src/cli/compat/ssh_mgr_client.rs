@@ -6,7 +6,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use super::Line;
 use crate::cli::door::{Context, Global};
-use crate::cli::noun::{ListArgs, audit, client, deposit, org, role, setting, slot, token, user};
+use crate::cli::noun::{
+    ListArgs, audit, client, deposit, job, org, role, schedule, setting, slot, token, user,
+};
 use crate::cli::{Printer, online};
 use crate::error::{Error, Result};
 use crate::model::id::shown;
@@ -55,6 +57,16 @@ enum Verb {
     ListUsers(ListArgs),
     /// API tokens
     ListTokens(ListArgs),
+    /// Jobs: work that goes on behind a command
+    ListJobs(ListArgs),
+    /// Cancel the jobs that wait, and print how many; those that run go on
+    CancelJobs {
+        /// Only those that this holds for; several must all hold
+        #[arg(short = 'F', long = "filter", value_name = "FILTER")]
+        filters: Vec<String>,
+    },
+    /// Schedules: when which kind of job is made
+    ListSchedules(ListArgs),
     /// Events of the audit, newest first
     ListEvents(ListArgs),
     /// Roles that users may have
@@ -153,6 +165,9 @@ async fn run(verb: Verb, context: &Context) -> Result<()> {
         }
         Verb::ListUsers(list) => user::run(user::Verb::List(list), context).await,
         Verb::ListTokens(list) => token::run(token::Verb::List(list), context).await,
+        Verb::ListJobs(list) => job::run(job::Verb::List { org: None, list }, context).await,
+        Verb::CancelJobs { filters } => job::cancel_waiting(filters, context).await,
+        Verb::ListSchedules(list) => schedule::run(schedule::Verb::List(list), context).await,
         Verb::ListEvents(list) => audit::run(audit::Verb::List(list), context).await,
         Verb::ListRoles => role::run(role::Verb::List, context).await,
         Verb::ListSlots => slot::run(slot::Verb::List, context).await,
