@@ -83,6 +83,19 @@ pub struct Schedule {
     pub last_due: Option<Timestamp>,
 }
 
+impl Schedule {
+    /// What it makes and when, as an event says it.
+    pub fn in_words(&self) -> String {
+        let paused = if self.paused { ", paused" } else { "" };
+        format!(
+            "{} at {} ({}){paused}",
+            self.kind.as_str(),
+            self.cron.as_str(),
+            self.zone
+        )
+    }
+}
+
 impl Filterable for Schedule {
     const FIELDS: &'static [Field] = &[
         Field {

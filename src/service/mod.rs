@@ -52,6 +52,7 @@ use crate::store::{Change, Once, QUOTA_BYTES, QUOTA_OBJECTS, Rows, Start, Store}
 use access::{Action, Target};
 use caller::{Context, Identity};
 use health::Board;
+use job::JobRun;
 
 /// What a list takes.
 #[derive(Clone, Debug, Default)]
@@ -298,20 +299,24 @@ impl Service {
         answers.and(sessions).and(parts).and(jobs)
     }
 
-    /// Reads every page of both files of the store; what is wrong with them, line by line. `still` is
-    /// asked now and then, and ends it.
-    pub async fn check_store(&self, still: impl Fn() -> Result<()>) -> Result<Vec<String>> {
+    /// Reads every page of the store's files, one after the other; what is wrong with them, line by
+    /// line.
+    pub async fn check_store(&self, run: &mut JobRun) -> Result<Vec<String>> {
         const LOOK: Duration = Duration::from_millis(500);
+        let files = self.store.files();
         let mut found = Vec::new();
-        for mut checking in self.store.check_pages()? {
+        for file in 0..files {
+            run.progress(file as u64, files as u64, "files").await?;
+            let mut checking = self.store.check_pages(file)?;
             loop {
-                still()?;
+                run.check()?;
                 if let Ok(faults) = tokio::time::timeout(LOOK, checking.ended()).await {
                     found.extend(faults?);
                     break;
                 }
             }
         }
+        run.progress(files as u64, files as u64, "files").await?;
         if let Some(first) = found.first() {
             self.board.red(
                 "store",

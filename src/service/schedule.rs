@@ -15,7 +15,7 @@ use crate::model::id::JobId;
 use crate::model::job::{Job, JobKind};
 use crate::model::page::{Page, Part};
 use crate::model::schedule::{BUILT_IN, Schedule, ScheduleName};
-use crate::store::{NewJob, Rows, ScheduleRow, Start};
+use crate::store::{NewJob, Rows, ScheduleEdit, ScheduleRow, Start};
 
 const LIST: &str = "schedules";
 /// The part of health that is about them.
@@ -114,7 +114,7 @@ impl Service {
         };
         let name = new.name.clone();
         let mut change = self.change(ctx, VERB, of(&name), now);
-        change.event.detail = detail(&new);
+        change.event.detail = new.in_words();
         self.store.add_schedule(change, new).await?;
         self.schedules_changed(&name)
     }
@@ -134,27 +134,33 @@ impl Service {
                 "there is nothing to change; give `cron`, `zone` or both",
             ));
         }
-        let mut to = self.store.schedule(name)?.schedule;
-        to.cron = request.cron.unwrap_or(to.cron);
-        to.zone = request.zone.unwrap_or(to.zone);
-        self.schedule_to(ctx, VERB, to).await
+        let edit = ScheduleEdit {
+            cron: request.cron,
+            zone: request.zone,
+            paused: None,
+        };
+        self.schedule_to(ctx, VERB, name, edit).await
     }
 
     pub async fn schedule_pause(&self, ctx: &Context, name: &ScheduleName) -> Result<Schedule> {
         const VERB: &str = "schedule.pause";
         self.may_schedule(ctx, VERB, name)?;
-        let mut to = self.store.schedule(name)?.schedule;
-        to.paused = true;
-        self.schedule_to(ctx, VERB, to).await
+        let edit = ScheduleEdit {
+            paused: Some(true),
+            ..ScheduleEdit::default()
+        };
+        self.schedule_to(ctx, VERB, name, edit).await
     }
 
     /// What it missed while it was paused is not made up for.
     pub async fn schedule_resume(&self, ctx: &Context, name: &ScheduleName) -> Result<Schedule> {
         const VERB: &str = "schedule.resume";
         self.may_schedule(ctx, VERB, name)?;
-        let mut to = self.store.schedule(name)?.schedule;
-        to.paused = false;
-        self.schedule_to(ctx, VERB, to).await
+        let edit = ScheduleEdit {
+            paused: Some(false),
+            ..ScheduleEdit::default()
+        };
+        self.schedule_to(ctx, VERB, name, edit).await
     }
 
     pub async fn schedule_remove(&self, ctx: &Context, name: &ScheduleName) -> Result<()> {
@@ -195,13 +201,17 @@ impl Service {
         self.allow(ctx, Action::ScheduleChange, &Target::Server, verb, of(name))
     }
 
-    async fn schedule_to(&self, ctx: &Context, verb: &str, to: Schedule) -> Result<Schedule> {
-        let (now, name) = (clock::now(), to.name.clone());
-        let mut change = self.change(ctx, verb, of(&name), now);
-        change.event.detail = detail(&to);
-        let to = Schedule { since: now, ..to };
-        self.store.change_schedule(change, to).await?;
-        self.schedules_changed(&name)
+    async fn schedule_to(
+        &self,
+        ctx: &Context,
+        verb: &str,
+        name: &ScheduleName,
+        edit: ScheduleEdit,
+    ) -> Result<Schedule> {
+        let change = self.change(ctx, verb, of(name), clock::now());
+        let store = &self.store;
+        store.edit_schedule(change, name.clone(), edit).await?;
+        self.schedules_changed(name)
     }
 
     fn schedules_changed(&self, name: &ScheduleName) -> Result<Schedule> {
@@ -299,8 +309,4 @@ impl Service {
         self.board.green(BOARD);
         Ok(())
     }
-}
-
-fn detail(it: &Schedule) -> String {
-    format!("{} at {} ({})", it.kind.as_str(), it.cron.as_str(), it.zone)
 }

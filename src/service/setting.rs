@@ -234,7 +234,6 @@ impl Service {
             self.segments_asked.notify_one();
         }
         if setting.name == setting::BACKEND_MAXIMUM_PROCESSES {
-            self.settle_lanes().await?;
             self.jobs_asked.notify_one();
         }
         Ok(self.settings.view(setting))

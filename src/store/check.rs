@@ -30,26 +30,31 @@ impl Drop for PageCheck {
 }
 
 impl Store {
-    /// Begins to check both files.
-    pub fn check_pages(&self) -> Result<Vec<PageCheck>> {
-        let mut checks = Vec::new();
-        for source in &self.sources {
-            let db = source.reader(PAGES_KIB)?;
-            let interrupt = db.get_interrupt_handle();
-            let (reply, found) = oneshot::channel();
-            let name = source.file().name();
-            let check = move || {
-                let faults = meta::page_faults(&db).map(|faults| {
-                    let lines = faults.into_iter().map(|line| format!("{name}: {line}"));
-                    lines.collect()
-                });
-                drop(db);
-                let _ = reply.send(faults);
-            };
-            // Not waited for: it holds up nobody's end.
-            drop(spawn("check", check)?);
-            checks.push(PageCheck { found, interrupt });
-        }
-        Ok(checks)
+    /// How many files there are to check.
+    pub fn files(&self) -> usize {
+        self.sources.len()
+    }
+
+    /// Begins to check one of the files, the first being 0.
+    pub fn check_pages(&self, file: usize) -> Result<PageCheck> {
+        let source = self
+            .sources
+            .get(file)
+            .ok_or_else(|| Error::internal("the store has fewer files"))?;
+        let db = source.reader(PAGES_KIB)?;
+        let interrupt = db.get_interrupt_handle();
+        let (reply, found) = oneshot::channel();
+        let name = source.file().name();
+        let check = move || {
+            let faults = meta::page_faults(&db).map(|faults| {
+                let lines = faults.into_iter().map(|line| format!("{name}: {line}"));
+                lines.collect()
+            });
+            drop(db);
+            let _ = reply.send(faults);
+        };
+        // Not waited for: it holds up nobody's end.
+        drop(spawn("check", check)?);
+        Ok(PageCheck { found, interrupt })
     }
 }

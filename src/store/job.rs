@@ -213,6 +213,16 @@ fn still_holds(db: &Connection, held: Held) -> Result<JobRow> {
     holds.then_some(row).ok_or_else(fenced)
 }
 
+/// The lanes that are drained, on this node.
+fn drained(db: &Connection) -> Result<Vec<String>> {
+    let words: Option<String> = db
+        .prepare_cached("SELECT value FROM meta WHERE name = 'drained'")?
+        .query_row((), |row| row.get(0))
+        .optional()?;
+    let words = words.unwrap_or_default();
+    Ok(words.split_ascii_whitespace().map(str::to_owned).collect())
+}
+
 /// Ends a job that nobody runs, or asks its worker to.
 fn cancel(tx: &Tx<'_>, row: &JobRow, by: &str, now: Timestamp) -> Result<()> {
     let id = row.job.id;
@@ -354,6 +364,28 @@ impl Store {
         })
     }
 
+    pub fn is_drained(&self, lane: Lane) -> Result<bool> {
+        self.readers
+            .point(|db| Ok(drained(db)?.contains(&lane.as_str().to_owned())))
+    }
+
+    /// Drains these lanes beside those that are; none: all are open again.
+    pub async fn set_drained(&self, change: Change, lanes: &'static [Lane]) -> Result<()> {
+        self.change_that(Touches::Jobs, change, 64, move |tx, event| {
+            let mut words = drained(tx.db)?;
+            match lanes {
+                [] => words.clear(),
+                some => words.extend(some.iter().map(|lane| lane.as_str().to_owned())),
+            }
+            words.sort_unstable();
+            words.dedup();
+            event.detail = words.join(" ");
+            tx.db.execute("INSERT INTO meta (name, value) VALUES ('drained', ?1) ON CONFLICT (name) DO UPDATE SET value = excluded.value", [&event.detail])?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Whether a job waits for its time.
     pub fn jobs_wait(&self) -> Result<bool> {
         self.readers.point(|db| {
@@ -414,11 +446,13 @@ impl Store {
     pub async fn claim_job(&self, claim: Claim) -> Result<Option<JobRow>> {
         self.upkeep(Touches::Jobs, 512, move |tx| {
             let lane = claim.lane.as_str();
+            // It may have been drained since the worker asked.
+            let held = claim.held || drained(tx.db)?.iter().any(|word| word == lane);
             let running: i64 = tx
                 .db
                 .prepare_cached("SELECT count(*) FROM jobs WHERE state = 'running' AND lane = ?1")?
                 .query_row([lane], |row| row.get(0))?;
-            if !claim.held && usize::try_from(running).is_ok_and(|running| running >= claim.most) {
+            if !held && usize::try_from(running).is_ok_and(|running| running >= claim.most) {
                 return Ok(None);
             }
             let id: Option<[u8; 16]> = tx

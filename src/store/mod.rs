@@ -60,7 +60,7 @@ pub use meta::{First, Rewrap, Wrapped, WrappedKey};
 pub use org::{NewOrg, OrgRow, removed as org_removed};
 pub use quota::{BYTES as QUOTA_BYTES, OBJECTS as QUOTA_OBJECTS};
 pub use rotation::{Rotation, StepKeys};
-pub use schedule::ScheduleRow;
+pub use schedule::{ScheduleEdit, ScheduleRow};
 pub use segment::LeftSegment;
 pub use session::{NewSession, SessionRow};
 pub use token::{NewToken, TokenRow};

@@ -6,6 +6,7 @@ use super::job::{self, NewJob, write_line};
 use super::{Change, Store, Touches};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
+use crate::model::cron::{Cron, ZoneName};
 use crate::model::id::JobId;
 use crate::model::job::{Job, JobKind, JobState};
 use crate::model::schedule::{MOST, Schedule, ScheduleName, is_built_in};
@@ -21,6 +22,14 @@ pub struct ScheduleRow {
     pub schedule: Schedule,
     /// JSON.
     pub parameters: String,
+}
+
+/// What of a schedule is to be another.
+#[derive(Default)]
+pub struct ScheduleEdit {
+    pub cron: Option<Cron>,
+    pub zone: Option<ZoneName>,
+    pub paused: Option<bool>,
 }
 
 const SELECT: &str = "SELECT s.name, s.kind, s.cron, s.zone, s.paused, s.created, s.since, r.due, r.job, j.state, s.parameters FROM schedules s
@@ -146,13 +155,23 @@ impl Store {
         .await
     }
 
-    /// Changes when it comes, and whether.
+    /// Changes when it comes, and whether. Times before that are none of its own any more.
     ///
     /// # Errors
     /// `NotFound`.
-    pub async fn change_schedule(&self, change: Change, to: Schedule) -> Result<()> {
-        self.change_that(Touches::Jobs, change, 512, move |tx, _| {
-            there(tx.db, &to.name)?;
+    pub async fn edit_schedule(
+        &self,
+        change: Change,
+        name: ScheduleName,
+        edit: ScheduleEdit,
+    ) -> Result<()> {
+        let now = change.event.time;
+        self.change_that(Touches::Jobs, change, 512, move |tx, event| {
+            let mut to = there(tx.db, &name)?.schedule;
+            to.cron = edit.cron.unwrap_or(to.cron);
+            to.zone = edit.zone.unwrap_or(to.zone);
+            to.paused = edit.paused.unwrap_or(to.paused);
+            event.detail = to.in_words();
             tx.db.execute(
                 "UPDATE schedules SET cron = ?2, zone = ?3, paused = ?4, since = ?5 WHERE name = ?1",
                 (
@@ -160,7 +179,7 @@ impl Store {
                     to.cron.as_str(),
                     to.zone.as_str(),
                     to.paused,
-                    to.since.0,
+                    now.0,
                 ),
             )?;
             Ok(())

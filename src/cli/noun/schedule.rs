@@ -18,9 +18,13 @@ pub enum Verb {
     /// All schedules, with their next times
     List(ListArgs),
     /// One schedule, with its next five times
-    Show { name: ScheduleName },
+    Show {
+        /// As `schedule list` shows it
+        name: ScheduleName,
+    },
     /// Add a schedule, and show its next five times
     Add {
+        /// A letter or digit, then letters, digits, `.`, `_` or `-`; 64 at most
         name: ScheduleName,
         /// Minute, hour, day of month, month, day of week, as in crontab(5); or @hourly and the like
         #[arg(long, value_name = "LINE", allow_hyphen_values = true)]
@@ -34,6 +38,7 @@ pub enum Verb {
     },
     /// Change when a schedule comes
     Edit {
+        /// As `schedule list` shows it
         name: ScheduleName,
         /// As `schedule add` takes it
         #[arg(long, value_name = "LINE", allow_hyphen_values = true)]
@@ -43,13 +48,23 @@ pub enum Verb {
         tz: Option<ZoneName>,
     },
     /// Remove a schedule; its jobs stay. Those that are built in can only be paused
-    Rm { name: ScheduleName },
+    Rm {
+        /// As `schedule list` shows it
+        name: ScheduleName,
+    },
     /// Let a schedule rest
-    Pause { name: ScheduleName },
+    Pause {
+        /// As `schedule list` shows it
+        name: ScheduleName,
+    },
     /// Let a paused schedule go on; what it missed is not made up for
-    Resume { name: ScheduleName },
+    Resume {
+        /// As `schedule list` shows it
+        name: ScheduleName,
+    },
     /// Make a schedule's job now
     Run {
+        /// As `schedule list` shows it
         name: ScheduleName,
         /// Until the job is over; exit 1 if it fails
         #[arg(long)]

@@ -10,7 +10,7 @@ const MOST_LINES: usize = 50;
 
 pub(super) async fn run(run: &mut JobRun) -> Result<String> {
     let service = Arc::clone(run.service());
-    let faults = service.check_store(|| run.check()).await?;
+    let faults = service.check_store(run).await?;
     for line in faults.iter().take(MOST_LINES) {
         run.say(line.as_str()).await?;
     }

@@ -14,7 +14,7 @@ use super::caller::Context;
 use super::{ListQuery, Service, by_id, object, paged, position};
 use crate::api::job::{CancelJobs, JobShown, JobsCancelled, LaneShown, Lanes, SetDrain};
 use crate::clock::{self, Timestamp};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::audit::Object;
 use crate::model::filter::Filter;
 use crate::model::id::{JobId, OrgId};
@@ -131,13 +131,26 @@ impl Service {
             .and_then(|()| self.somewhere(ctx, action))
             .inspect_err(|error| self.refused(ctx, verb, tried(), error))?;
         let row = self.store.job(id)?;
-        let org = row.org.and(row.job.target.parse::<OrgName>().ok());
+        let org = self.org_of_job(&row)?;
         let target = org.as_ref().map_or(Target::Server, Target::Org);
         if access::decide(&ctx.identity, Action::JobRead, &target).is_err() {
-            return Err(Error::not_found(format!("no job has the id {id}")));
+            let hidden = Error::not_found(format!("no job has the id {id}"));
+            self.refused(ctx, verb, tried(), &hidden);
+            return Err(hidden);
         }
         self.allow(ctx, action, &target, verb, tried())?;
         Ok(row)
+    }
+
+    /// The organization that a job is about; none where that is gone, and another has its name perhaps.
+    fn org_of_job(&self, row: &JobRow) -> Result<Option<OrgName>> {
+        let Some((org, Ok(name))) = row.org.map(|org| (org, row.job.target.parse())) else {
+            return Ok(None);
+        };
+        match self.store.org(&name) {
+            Err(error) if error.kind == Kind::NotFound => Ok(None),
+            found => Ok(Some(name).filter(|_| found.is_ok_and(|it| it.org.id == org))),
+        }
     }
 
     pub async fn job_cancel(&self, ctx: &Context, id: JobId) -> Result<Job> {
@@ -205,8 +218,8 @@ impl Service {
 
     /// Lets no further job begin, over restarts, until `resume`. What runs goes on.
     pub async fn drain(&self, ctx: &Context, request: SetDrain) -> Result<Lanes> {
-        let drained = match request.all {
-            true => &Lane::ALL[..],
+        let drained: &[Lane] = match request.all {
+            true => &Lane::ALL,
             false => &[Lane::Management],
         };
         self.set_drained(ctx, "server.drain", drained).await
@@ -216,6 +229,7 @@ impl Service {
         self.set_drained(ctx, "server.resume", &[]).await
     }
 
+    /// Drains these lanes, too; none: no lane any more.
     async fn set_drained(
         &self,
         ctx: &Context,
@@ -224,18 +238,14 @@ impl Service {
     ) -> Result<Lanes> {
         let server = || object("server", self.facts.instance, &self.facts.config.fqdn);
         self.allow(ctx, Action::JobChange, &Target::Server, verb, server())?;
-        let mut change = self.change(ctx, verb, server(), clock::now());
-        let words: Vec<&str> = lanes.iter().map(|lane| lane.as_str()).collect();
-        change.event.detail = words.join(" ");
-        self.store.set_drained(change, words.join(" ")).await?;
-        self.settle_lanes().await?;
+        let change = self.change(ctx, verb, server(), clock::now());
+        self.store.set_drained(change, lanes).await?;
         self.jobs_asked.notify_one();
         self.lanes_shown()
     }
 
     fn standing(&self, lane: Lane) -> Result<Standing> {
-        let drained = self.store.drained()?;
-        let drained = drained.split(' ').any(|word| word == lane.as_str());
+        let drained = self.store.is_drained(lane)?;
         let most = match lane {
             Lane::Management => self.settings.maximum_processes(),
             Lane::Upkeep => MOST_UPKEEP,
