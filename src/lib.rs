@@ -23,6 +23,7 @@ pub mod service;
 
 // edges
 pub mod http;
+pub mod sched;
 
 // root
 pub mod server;

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
+use crate::model::id::JobId;
+use crate::model::job::JobState;
 use crate::model::org::OrgName;
 
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -29,4 +31,7 @@ pub struct KeyRotation {
     pub first_failed: Option<String>,
     /// It went through; because of what does not open, the older keys stay.
     pub ended: bool,
+    /// The job that works on it.
+    pub job: Option<JobId>,
+    pub job_state: Option<JobState>,
 }

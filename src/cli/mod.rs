@@ -10,6 +10,7 @@ pub(crate) mod config_import;
 mod connect;
 mod doctor;
 mod door;
+mod feed;
 mod files;
 pub mod gpg_keyring;
 pub(crate) mod home;
@@ -154,6 +155,16 @@ enum Noun {
     /// Backups: taken while it serves, encrypted, and each one proven to open
     #[command(subcommand)]
     Backup(noun::backup::Verb),
+    /// Jobs: work that goes on behind a command, such as making a key anew
+    #[command(subcommand)]
+    Job(noun::job::Verb),
+    /// Schedules: when which kind of job is made
+    #[command(subcommand)]
+    Schedule(noun::schedule::Verb),
+    /// Let no further job begin, wait for those that run, and report
+    Drain(noun::job::DrainArgs),
+    /// Let jobs begin again after `drain`
+    Resume,
     /// Make links by which old commands are found, such as keytrustee-orgtool
     ///
     /// Nothing that this program did not make is replaced; what it made is brought up to date.
@@ -235,6 +246,10 @@ fn run(noun: Noun, context: &Context) -> Result<()> {
         Noun::Recipient(verb) => online(noun::recipient::run(verb, context)),
         Noun::Audit(verb) => online(noun::audit::run(verb, context)),
         Noun::Backup(verb) => online(noun::backup::run(verb, context)),
+        Noun::Job(verb) => online(noun::job::run(verb, context)),
+        Noun::Schedule(verb) => online(noun::schedule::run(verb, context)),
+        Noun::Drain(args) => online(noun::job::drain(args, context)),
+        Noun::Resume => online(noun::job::resume(context)),
         Noun::Service(verb) => service::run(verb, &context.global, &context.out),
         Noun::InstallLinks(args) => links::run(args, &context.out),
         // Parsed and run in `main`, since it has a line of its own.
@@ -369,6 +384,22 @@ mod tests {
             &format!("client group add-member web-servers {hex} --org acme"),
             &format!("client group remove-member web-servers {hex} --org acme"),
             "deposit grant a 5",
+            "job list -F state=running --org acme",
+            "job show 018f3b5e-5b6a-7c3d-8e9f-0123456789ab",
+            "job watch 018f3b5e-5b6a-7c3d-8e9f-0123456789ab",
+            "job cancel 018f3b5e-5b6a-7c3d-8e9f-0123456789ab",
+            "job retry 018f3b5e-5b6a-7c3d-8e9f-0123456789ab",
+            "job release 018f3b5e-5b6a-7c3d-8e9f-0123456789ab",
+            "drain --all",
+            "resume",
+            "schedule list",
+            "schedule show a",
+            "schedule add a --cron @hourly --tz Europe/Berlin --kind pruning",
+            "schedule edit a --cron @daily --tz UTC",
+            "schedule rm a --yes",
+            "schedule pause a",
+            "schedule resume a",
+            "schedule run a --wait",
             "deposit versions a",
             "deposit rm a",
             "deposit undelete a",

@@ -135,11 +135,11 @@ fn of_query(query: Option<&str>) -> Result<()> {
 /// The first byte chooses which request; what is read can be written, and reads as the same.
 pub fn json_body(bytes: &[u8]) -> Option<Error> {
     use api::{
-        backup, client, deposit, group, org, recipient, seal, session, setting, slot, tls, token,
-        user, user_certificate,
+        backup, client, deposit, group, job, org, recipient, schedule, seal, session, setting,
+        slot, tls, token, user, user_certificate,
     };
     let (which, body) = bytes.split_first()?;
-    match which % 38 {
+    match which % 42 {
         0 => round::<client::Register>(body),
         1 => round::<client::Decision>(body),
         2 => round::<org::AddOrg>(body),
@@ -177,6 +177,10 @@ pub fn json_body(bytes: &[u8]) -> Option<Error> {
         34 => round::<backup::KeepBackup>(body),
         35 => round::<backup::BackupEnd>(body),
         36 => round::<recipient::AddRecipient>(body),
+        37 => round::<job::CancelJobs>(body),
+        38 => round::<job::SetDrain>(body),
+        39 => round::<schedule::AddSchedule>(body),
+        40 => round::<schedule::EditSchedule>(body),
         _ => round::<crate::model::quota::SetQuota>(body),
     }
 }

@@ -3,6 +3,7 @@
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::api;
+use crate::api::deposit::LAST_EVENT_ID;
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::model::deposit::{Encryption, LabelKey, LabelValue, Labels, MOST_RETRIEVALS, SetPolicy};
@@ -317,6 +318,19 @@ pub(super) fn matters(name: &HeaderName) -> bool {
     let name = name.as_str();
     matches!(name, "if-match" | "if-none-match" | "content-type")
         || (name.starts_with("strongroom-") && name != api::session::CSRF)
+}
+
+/// The event after which a feed goes on.
+pub(super) fn last_event(map: &HeaderMap) -> Result<Option<u64>> {
+    let Some(id) = text(map, LAST_EVENT_ID)? else {
+        return Ok(None);
+    };
+    id.parse().map(Some).map_err(|_| {
+        Error::invalid(
+            LAST_EVENT_ID,
+            format!("the header {LAST_EVENT_ID} takes the id of an event, a number"),
+        )
+    })
 }
 
 #[cfg(test)]

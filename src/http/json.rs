@@ -116,6 +116,7 @@ fn rule(path: &str, message: &str) -> (String, String) {
 /// against the schemas.
 pub(super) const FIELDS: &[&str] = &[
     "accept_old_seal",
+    "all",
     "auth_code",
     "bytes",
     "certificate",
@@ -126,15 +127,18 @@ pub(super) const FIELDS: &[&str] = &[
     "client",
     "code",
     "contacts",
+    "cron",
     "current_password",
     "days",
     "description",
     "disabled",
     "expires",
+    "filters",
     "grants",
     "group",
     "key",
     "key_password",
+    "kind",
     "label",
     "labels",
     "max_retrievals",
@@ -165,6 +169,7 @@ pub(super) const FIELDS: &[&str] = &[
     "value",
     "verify_depth",
     "why",
+    "zone",
 ];
 
 #[cfg(test)]

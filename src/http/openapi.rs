@@ -45,6 +45,12 @@ use crate::service::deposit::LONGEST_FEED;
     api::error::ErrorBody,
     api::group::AddGroup,
     api::group::GroupWithMembers,
+    api::job::CancelJobs,
+    api::job::JobNews,
+    api::job::JobShown,
+    api::job::JobsCancelled,
+    api::job::Lanes,
+    api::job::SetDrain,
     api::org::AddContacts,
     api::org::AddOrg,
     api::org::OrgWithCode,
@@ -54,6 +60,8 @@ use crate::service::deposit::LONGEST_FEED;
     api::org_key::KeyRotation,
     api::org_key::OrgKey,
     api::role::Roles,
+    api::schedule::AddSchedule,
+    api::schedule::EditSchedule,
     api::server::ServerInfo,
     api::server::Status,
     api::session::LogIn,
@@ -109,19 +117,23 @@ use crate::service::deposit::LONGEST_FEED;
     crate::model::client::Client,
     crate::model::deposit::Deposit,
     crate::model::group::Group,
+    crate::model::job::Job,
     crate::model::org::Org,
     crate::model::page::Page<crate::model::audit::ChainedEvent>,
     crate::model::page::Page<crate::model::client::Client>,
     crate::model::page::Page<crate::model::deposit::Deposit>,
     crate::model::page::Page<crate::model::group::Group>,
+    crate::model::page::Page<crate::model::job::Job>,
     crate::model::page::Page<crate::model::org::Org>,
     crate::model::page::Page<crate::model::recipient::Recipient>,
+    crate::model::page::Page<crate::model::schedule::Schedule>,
     crate::model::page::Page<crate::model::token::Token>,
     crate::model::page::Page<crate::model::user::User>,
     crate::model::quota::QuotaUse,
     crate::model::quota::SetQuota,
     crate::model::recipient::Recipient,
     crate::model::role::Grant,
+    crate::model::schedule::Schedule,
     crate::model::user::User,
 )))]
 struct Schemas;
@@ -173,12 +185,14 @@ const TEXTS: &[(&str, &str)] = &[
     ("GroupName", GROUP),
     ("UserName", USER),
     ("Contact", CONTACT),
+    ("ScheduleName", SCHEDULE),
     ("Fingerprint", FINGERPRINT),
 ];
 const CONTACT: &str = "^[!-+\\--?A-~]+@[!-+\\--?A-~]+$";
 const ORG: &str = "^[A-Za-z0-9_-]{1,64}$";
 const DEPOSIT: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$";
 const GROUP: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$";
+const SCHEDULE: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$";
 const USER: &str = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$";
 const FINGERPRINT: &str = "^[0-9a-f]{64}$";
 
@@ -272,6 +286,10 @@ fn tag(route: &Route) -> &'static str {
         "tls",
         "audit",
         "backups",
+        "jobs",
+        "lanes",
+        "drain",
+        "schedules",
     ];
     NOUNS
         .iter()
@@ -386,7 +404,7 @@ fn answer(gives: &Gives) -> utoipa::openapi::Response {
     let Gives(code, content, headers) = *gives;
     let mut response = ResponseBuilder::new().description(match code {
         201 => "Made.",
-        202 => "Taken on; it waits for an approval.",
+        202 => "Taken on; it is not done yet.",
         204 => "Done.",
         _ => "So it is.",
     });

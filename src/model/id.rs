@@ -81,6 +81,14 @@ uuid_id!(
     SlotId
 );
 uuid_id!(
+    /// A job, over all its attempts.
+    JobId
+);
+uuid_id!(
+    /// One process of the server, from its start to its end.
+    BootId
+);
+uuid_id!(
     /// One request, in logs, answers and the audit.
     RequestId
 );

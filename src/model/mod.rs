@@ -3,16 +3,19 @@
 pub mod audit;
 pub mod backup;
 pub mod client;
+pub mod cron;
 pub mod deposit;
 pub mod filter;
 pub mod group;
 pub mod health;
 pub mod id;
+pub mod job;
 pub mod org;
 pub mod page;
 pub mod quota;
 pub mod recipient;
 pub mod role;
+pub mod schedule;
 pub mod setting;
 #[cfg(test)]
 mod testing;

@@ -67,7 +67,7 @@ pub const ALL: &[Setting] = &[
         name: BACKEND_MAXIMUM_PROCESSES,
         default: "20",
         takes: Takes::Number(0, 1_000, "jobs"),
-        description: "host and management jobs at once; 0 holds them. Kept for them: this version has no such jobs yet",
+        description: "jobs on hosts and keys at once; 0 holds them. Takes effect at once: what runs goes on",
     },
     Setting {
         name: CLIENT_PENDING_HOURS,

@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::folder::{self, Folder};
 use crate::model::health::ServerState;
 use crate::model::id::SlotId;
+use crate::sched::Sched;
 use crate::secret::Key;
 use crate::service::backup;
 use crate::service::caller::Context;
@@ -228,6 +229,7 @@ impl House {
         self.gate.open(&service);
         self.board.server(ServerState::Serving);
         Ok(Running {
+            sched: Some(Sched::start(&service)),
             service,
             house: self,
             renewal,

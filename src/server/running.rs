@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::http::Serving;
 use crate::http::health::HealthServing;
 use crate::model::id::SlotId;
+use crate::sched::Sched;
 use crate::service::Service;
 use crate::service::caller::Context;
 
@@ -20,12 +21,12 @@ use crate::service::caller::Context;
 const MINUTE: Duration = Duration::from_secs(60);
 /// Between two looks at the disk and the access log.
 const LOOK: Duration = Duration::from_secs(5);
-/// Minutes between checkpoints of the audit.
-const CHECKPOINT_MINUTES: u32 = 60;
 
 /// What a serving server keeps at hand.
 pub(super) struct Running {
     pub(super) service: Arc<Service>,
+    /// There until it is stopped.
+    pub(super) sched: Option<Sched>,
     pub(super) house: House,
     pub(super) renewal: tls::Renewal,
     pub(super) sealing: Arc<Notify>,
@@ -59,7 +60,6 @@ impl Running {
     pub(super) async fn until_stopped(&mut self, signals: &mut Signals) -> Why {
         let mut minutes = tokio::time::interval(MINUTE);
         let mut looks = tokio::time::interval(LOOK);
-        let mut minute: u32 = 0;
         loop {
             tokio::select! {
                 () = self.house.failing.happened() => return Why::Failed,
@@ -74,15 +74,14 @@ impl Running {
                     }
                 }
                 _ = minutes.tick() => {
-                    self.look_after(minute).await;
-                    minute = minute.wrapping_add(1);
+                    self.look_after().await;
                 }
             }
         }
     }
 
     /// Each minute. What does not come through is said and tried again.
-    async fn look_after(&mut self, minute: u32) {
+    async fn look_after(&mut self) {
         let said = |what: &str, outcome: Result<()>| {
             if let Err(error) = outcome {
                 log::warn!(error = format!("{error:?}").as_str(); "{what} did not come through");
@@ -100,10 +99,6 @@ impl Running {
         said("upkeep", self.service.upkeep().await);
         said("the certificate's renewal", self.renew().await);
         self.service.show_again().await;
-        if minute > 0 && minute.is_multiple_of(CHECKPOINT_MINUTES) {
-            let own = Service::own_context();
-            said("the hourly checkpoint", self.service.checkpoint(&own).await);
-        }
     }
 
     async fn renew(&mut self) -> Result<()> {
@@ -156,11 +151,15 @@ pub(super) async fn note_start(service: &Service, unnoted: &mut Option<Begun>) -
 /// What was taken on is finished; then the last checkpoint, the store's queues, the health listener.
 pub(super) async fn end(
     serving: Serving,
-    running: Option<Running>,
+    mut running: Option<Running>,
     sealing: bool,
     health: HealthServing,
 ) -> Result<()> {
     serving.ended().await;
+    // After the requests: none of them makes a job any more.
+    if let Some(sched) = running.as_mut().and_then(|it| it.sched.take()) {
+        sched.stop().await;
+    }
     let failing = running
         .as_ref()
         .map_or_else(Failing::default, |it| it.house.failing.clone());

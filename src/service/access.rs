@@ -59,10 +59,15 @@ pub enum Action {
     RecipientRead,
     /// To whom backups are encrypted.
     RecipientChange,
+    /// Jobs and lanes.
+    JobRead,
+    JobChange,
+    ScheduleRead,
+    ScheduleChange,
 }
 
 impl Action {
-    pub const ALL: [Action; 32] = [
+    pub const ALL: [Action; 36] = [
         Self::Public,
         Self::Register,
         Self::OwnClient,
@@ -95,6 +100,10 @@ impl Action {
         Self::BackupCreate,
         Self::RecipientRead,
         Self::RecipientChange,
+        Self::JobRead,
+        Self::JobChange,
+        Self::ScheduleRead,
+        Self::ScheduleChange,
     ];
 }
 
@@ -275,7 +284,7 @@ fn role_allows(role: Role, action: Action) -> bool {
         ),
         Role::OrgAdministrator => matches!(
             action,
-            OrgRead | OrgCode | OrgContacts | ClientRead | ClientChange | DepositRead
+            OrgRead | OrgCode | OrgContacts | ClientRead | ClientChange | DepositRead | JobRead
         ),
         Role::KeyOperator => matches!(action, OrgRead | DepositRead | DepositFetch | DepositChange),
         Role::Auditor => only_reads(action),
@@ -300,6 +309,8 @@ fn only_reads(action: Action) -> bool {
             | AuditRead
             | BackupRead
             | RecipientRead
+            | JobRead
+            | ScheduleRead
     )
 }
 

@@ -11,7 +11,7 @@ use super::access::{Action, Target};
 use super::caller::{Context, Identity, Listener};
 use super::health::Board;
 use super::openpgp::{self, OpenPgp};
-use super::org_key;
+
 use super::tls::shown::Shown;
 use super::{Facts, Service, limited, object, segment, session, slot};
 use crate::api::seal::{Unseal, Unsealed};
@@ -93,10 +93,6 @@ impl Gate {
         tokio::spawn(segment::leave_all(
             Arc::downgrade(service),
             service.segments_asked(),
-        ));
-        tokio::spawn(org_key::rotate_all(
-            Arc::downgrade(service),
-            service.rotating(),
         ));
     }
 

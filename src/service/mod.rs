@@ -11,6 +11,7 @@ pub mod drill;
 pub mod gate;
 pub mod group;
 pub mod health;
+pub mod job;
 pub mod keyring;
 mod metrics;
 pub mod openpgp;
@@ -21,6 +22,7 @@ pub mod quota;
 pub mod recipient;
 pub mod role;
 pub mod root;
+pub mod schedule;
 pub mod segment;
 pub mod server;
 pub mod session;
@@ -34,6 +36,7 @@ pub mod user;
 pub mod user_certificate;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, Semaphore};
@@ -45,13 +48,14 @@ use crate::crypto::{self, chain::Signer};
 use crate::error::{Error, Kind, Result};
 use crate::folder::Folder;
 use crate::model::audit::{Event, Object, Outcome};
-use crate::model::id::{Fingerprint, InstanceId, OrgId};
+use crate::model::id::{BootId, Fingerprint, InstanceId, OrgId};
 use crate::model::page::{self, Cursor, Direction, Page, Part};
 use crate::secret::Key;
 use crate::store::{Change, Once, QUOTA_BYTES, QUOTA_OBJECTS, Rows, Start, Store};
 use access::{Action, Target};
 use caller::{Context, Identity};
 use health::Board;
+use job::JobRun;
 
 /// What a list takes.
 #[derive(Clone, Debug, Default)]
@@ -78,8 +82,11 @@ pub struct Service {
     root: tokio::sync::RwLock<()>,
     /// Held by whoever seals under an organization's key, until the store has it: a newer key waits.
     sealing_turn: tokio::sync::RwLock<()>,
-    /// Told when an organization's key was made anew.
-    rotating: Arc<Notify>,
+    /// This process, as it holds jobs.
+    boot: BootId,
+    /// Told when there may be a job to begin.
+    jobs_asked: Arc<Notify>,
+    schedules_version: std::sync::atomic::AtomicU64,
     /// Held by whoever walks the audit from its beginning; events leave when nobody does.
     segment_turn: tokio::sync::RwLock<()>,
     segments_asked: Arc<Notify>,
@@ -162,7 +169,9 @@ impl Service {
             beside: parts.beside,
             root: tokio::sync::RwLock::default(),
             sealing_turn: tokio::sync::RwLock::default(),
-            rotating: Arc::default(),
+            boot: BootId::new(),
+            jobs_asked: Arc::default(),
+            schedules_version: std::sync::atomic::AtomicU64::default(),
             segment_turn: tokio::sync::RwLock::default(),
             segments_asked: Arc::default(),
             segment_fault: std::sync::Mutex::default(),
@@ -275,16 +284,57 @@ impl Service {
         self.report_backups();
         self.throttle.forget(now);
         self.paces.forget(now);
-        let idle = now.plus(-self.settings.session_idle());
         let parts = [
-            self.prune_answers(now).await,
-            self.store.prune_sessions(idle).await.map(drop),
-            self.store.drop_loose_parts().await.map(drop),
             self.empty_bin(now).await,
             self.sweep_removed_orgs().await,
             self.forget_backups(now).await,
         ];
         parts.into_iter().collect()
+    }
+
+    /// Drops what is kept for a time alone, part by part; `each` is asked before each of them.
+    ///
+    /// # Errors
+    /// The first that a part met, after the others were tried.
+    pub async fn prune(&self, each: impl Fn() -> Result<()>) -> Result<()> {
+        let now = clock::now();
+        let idle = now.plus(-self.settings.session_idle());
+        each()?;
+        let answers = self.prune_answers(now).await;
+        each()?;
+        let sessions = self.store.prune_sessions(idle).await.map(drop);
+        let parts = self.store.drop_loose_parts().await.map(drop);
+        each()?;
+        let jobs = self.prune_jobs(now).await;
+        answers.and(sessions).and(parts).and(jobs)
+    }
+
+    /// Reads every page of the store's files, one after the other; what is wrong with them, line by
+    /// line.
+    pub async fn check_store(&self, run: &mut JobRun) -> Result<Vec<String>> {
+        const LOOK: Duration = Duration::from_millis(500);
+        let files = self.store.files();
+        let mut found = Vec::new();
+        for file in 0..files {
+            run.progress(file as u64, files as u64, "files").await?;
+            let mut checking = self.store.check_pages(file)?;
+            loop {
+                run.check()?;
+                if let Ok(faults) = tokio::time::timeout(LOOK, checking.ended()).await {
+                    found.extend(faults?);
+                    break;
+                }
+            }
+        }
+        run.progress(files as u64, files as u64, "files").await?;
+        if let Some(first) = found.first() {
+            self.board.red(
+                "store",
+                &format!("the store is damaged: {first}"),
+                "stop the server, run `strongroom doctor`, restore a backup",
+            );
+        }
+        Ok(found)
     }
 
     async fn prune_answers(&self, now: Timestamp) -> Result<()> {

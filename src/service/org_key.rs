@@ -1,56 +1,28 @@
 //! An organization's key, made anew while it serves. The newer key seals from the moment that its
-//! change is in the store; what lies under older ones is sealed anew in the background, goes on after a
-//! restart, and stays readable throughout. When nothing lies under them any more, the older keys go.
+//! change is in the store; what lies under older ones is sealed anew by a job, goes on after a restart,
+//! and stays readable throughout. When nothing lies under them any more, the older keys go.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use serde_json::json;
 
 use super::access::{Action, Target};
 use super::caller::Context;
+use super::job::JobRun;
 use super::{Service, object, once, org_object, to_its_end};
 use crate::api::org_key::{KeyRotation, OrgKey};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
+use crate::model::id::OrgId;
+use crate::model::job::{JobKind, JobState};
 use crate::model::org::OrgName;
-use crate::store::{Rotation, StepKeys};
+use crate::store::{NewJob, Rotation, StepKeys};
 
-/// After a step that did not come through.
-const AGAIN: Duration = Duration::from_secs(10);
-
-/// Works off rotations as long as the server runs, and keeps it from nothing.
-pub async fn rotate_all(service: Weak<Service>, begun: Arc<Notify>) {
-    let mut resumed = false;
-    loop {
-        let Some(open) = service.upgrade() else {
-            return;
-        };
-        let began = Instant::now();
-        let step = match resumed {
-            true => open.rotation_step().await,
-            false => open.resume_rotations().await,
-        };
-        drop(open);
-        resumed |= step.is_ok();
-        match step {
-            // Others have as much time as it took.
-            Ok(true) => tokio::time::sleep(began.elapsed().min(AGAIN)).await,
-            Ok(false) => begun.notified().await,
-            Err(error) => {
-                log::warn!(error:? = error; "deposits are not sealed anew; trying again");
-                let _ = tokio::time::timeout(AGAIN, begun.notified()).await;
-            }
-        }
-    }
-}
+/// The longest pause between two steps.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 impl Service {
-    /// Told when there is a rotation to work off.
-    pub fn rotating(&self) -> Arc<Notify> {
-        Arc::clone(&self.rotating)
-    }
-
     pub async fn org_key(&self, ctx: &Context, name: &OrgName) -> Result<OrgKey> {
         let org = object("org", "", name);
         self.allow(ctx, Action::OrgRead, &Target::Org(name), "org.key", org)?;
@@ -72,6 +44,8 @@ impl Service {
                 failed: it.failed,
                 first_failed: it.first_failed,
                 ended: it.ended,
+                job: it.job.map(|(id, _)| id),
+                job_state: it.job.map(|(_, state)| state),
             }),
         })
     }
@@ -103,6 +77,7 @@ impl Service {
         let now = clock::now();
         let mut change = self.change(ctx, verb, org_object(row.id, name), now);
         change.event.detail = format!("key {version}");
+        let job = self.rotation_job(ctx, row.id, name, version)?;
         let answer = OrgKey {
             org: name.clone(),
             version,
@@ -114,55 +89,121 @@ impl Service {
                 failed: 0,
                 first_failed: None,
                 ended: false,
+                job: Some(job.id),
+                job_state: Some(JobState::Queued),
             }),
         };
-        let begun = self
-            .store
-            .begin_rotation(change, row.id, key, answer)
-            .await?;
+        let begun = self.store.begin_rotation(change, key, job, answer).await?;
         self.keyring.newest_is(row.id, version);
-        self.rotating.notify_one();
+        self.jobs_asked.notify_one();
         Ok(begun)
     }
 
-    /// Whatever was lost of a rotation, its older keys are to go.
-    async fn resume_rotations(&self) -> Result<bool> {
+    fn rotation_job(
+        &self,
+        ctx: &Context,
+        org: OrgId,
+        name: &OrgName,
+        version: u32,
+    ) -> Result<NewJob> {
+        let parameters = json!({ "version": version });
+        self.new_job(ctx, JobKind::OrgKeyRotation, Some((org, name)), &parameters)
+    }
+
+    /// Whatever was lost of a rotation, or of its job, its older keys are to go.
+    pub async fn resume_rotations(&self) -> Result<()> {
         let resumed = self.store.resume_rotations(clock::now()).await?;
         if resumed > 0 {
             log::info!(organizations = resumed; "older keys are there without a rotation; it begins again");
         }
-        Ok(true)
-    }
-
-    /// One step of the oldest rotation; false if there is none.
-    async fn rotation_step(&self) -> Result<bool> {
         let rotations = self.store.rotations(None)?;
         self.report_rotations(&rotations);
-        let Some(rotation) = rotations.into_iter().find(|it| !it.ended) else {
-            return Ok(false);
-        };
-        self.store.room()?;
-        let keys = self.step_keys(&rotation)?;
-        if self.store.rotation_step(rotation.org, keys).await? {
-            return Ok(true);
-        }
         let own = Self::own_context();
-        let org = org_object(rotation.org, &rotation.org_name);
-        let change = self.change(&own, "org.key_rotated", org, clock::now());
-        let ended = self.store.end_rotation(change, rotation).await;
-        match ended {
-            // A newer one has begun meanwhile, or the organization is gone.
-            Err(error) if error.kind == Kind::NotFound => Ok(true),
-            ended => ended.map(|()| true),
+        let mut jobs = Vec::new();
+        for it in rotations
+            .iter()
+            .filter(|it| !it.ended && it.job.is_none_or(|(_, state)| state == JobState::Succeeded))
+        {
+            jobs.push(self.rotation_job(&own, it.org, &it.org_name.parse()?, it.version)?);
         }
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        self.store.make_rotation_jobs(jobs).await?;
+        self.jobs_asked.notify_one();
+        Ok(())
+    }
+
+    /// The job: step by step, until nothing lies under an older key.
+    pub async fn rotate_org_key(&self, run: &mut JobRun) -> Result<String> {
+        let org = run.org()?;
+        loop {
+            run.check()?;
+            let began = Instant::now();
+            let rotations = self.store.rotations(None)?;
+            self.report_rotations(&rotations);
+            let rotation = rotations.into_iter().find(|it| it.org == org && !it.ended);
+            let Some(rotation) = rotation else {
+                return Ok("nothing is to be sealed anew".to_owned());
+            };
+            if run.job().parameters["version"] != rotation.version {
+                return Ok("a newer key has its own job".to_owned());
+            }
+            let (done, total) = (rotation.done, rotation.total);
+            run.progress(done, total, "deposits").await?;
+            self.store.room()?;
+            let keys = self.step_keys(&rotation)?;
+            if self.store.rotation_step(org, keys).await? {
+                // Others have as much time as it took.
+                tokio::time::sleep(began.elapsed().min(LONGEST_PAUSE)).await;
+                continue;
+            }
+            if let Some(outcome) = self.rotation_ended(rotation).await? {
+                run.progress(total, total, "deposits").await?;
+                return Ok(outcome);
+            }
+        }
+    }
+
+    /// None: a newer rotation has begun meanwhile, or the organization is gone.
+    async fn rotation_ended(&self, rotation: Rotation) -> Result<Option<String>> {
+        let (org, version, failed) = (rotation.org, rotation.version, rotation.failed);
+        let own = Self::own_context();
+        let object = org_object(org, &rotation.org_name);
+        let change = self.change(&own, "org.key_rotated", object, clock::now());
+        match self.store.end_rotation(change, rotation).await {
+            Err(error) if error.kind == Kind::NotFound => return Ok(None),
+            ended => ended?,
+        }
+        self.report_rotations(&self.store.rotations(None)?);
+        Ok(Some(match failed {
+            0 => format!("all lies under key {version}; the older ones are destroyed"),
+            some => format!(
+                "all but {some} versions lies under key {version}; those do not open, and the older keys stay"
+            ),
+        }))
     }
 
     /// Says on the board whose rotation met what does not open.
-    fn report_rotations(&self, rotations: &[Rotation]) {
+    pub(super) fn report_rotations(&self, rotations: &[Rotation]) {
         const BOARD: &str = "organization keys";
-        match rotations.iter().find(|it| it.failed > 0) {
-            None => self.board.green(BOARD),
-            Some(it) => self.board.amber(
+        let given_up = |it: &&Rotation| {
+            !it.ended
+                && it.job.is_some_and(|(_, state)| {
+                    matches!(state, JobState::Failed | JobState::Cancelled)
+                })
+        };
+        match (rotations.iter().find(|it| it.failed > 0), rotations.iter().find(given_up)) {
+            (None, None) => self.board.green(BOARD),
+            (None, Some(it)) => self.board.amber(
+                BOARD,
+                &format!("what lies under older keys of {} is not sealed anew: its job failed, or was cancelled", it.org_name),
+                &match it.job {
+                    Some((id, _)) => format!("`strongroom job show {id}`, then `strongroom job retry {id}`"),
+                    None => "`strongroom org rotate-key` again".to_owned(),
+                },
+            ),
+            (Some(it), _) => self.board.amber(
                 BOARD,
                 &format!(
                     "{} versions of deposits in {} do not open, `{}` among them: their disk or row is damaged",

@@ -25,6 +25,7 @@ pub struct Live {
     audit_keep_mib: AtomicU64,
     pending_hours: AtomicI64,
     session_idle: AtomicI64,
+    maximum_processes: AtomicUsize,
     apply: Apply,
     /// One change at a time.
     turn: tokio::sync::Mutex<()>,
@@ -43,6 +44,7 @@ impl Live {
             audit_keep_mib: AtomicU64::new(0),
             pending_hours: AtomicI64::new(0),
             session_idle: AtomicI64::new(0),
+            maximum_processes: AtomicUsize::new(0),
             apply,
             turn: tokio::sync::Mutex::default(),
         };
@@ -77,6 +79,9 @@ impl Live {
                 .store(number.unsigned_abs(), Ordering::Relaxed),
             setting::CLIENT_PENDING_HOURS => self.pending_hours.store(number, Ordering::Relaxed),
             setting::SESSION_IDLE_MINUTES => self.session_idle.store(number, Ordering::Relaxed),
+            setting::BACKEND_MAXIMUM_PROCESSES => self
+                .maximum_processes
+                .store(usize::try_from(number).unwrap_or(0), Ordering::Relaxed),
             _ => (self.apply)(setting.name, &value)?,
         }
         self.values
@@ -122,6 +127,11 @@ impl Live {
     /// In microseconds.
     pub fn pending(&self) -> i64 {
         self.pending_hours.load(Ordering::Relaxed) * Timestamp::HOUR
+    }
+
+    /// Jobs on hosts and keys at once; 0 holds them.
+    pub fn maximum_processes(&self) -> usize {
+        self.maximum_processes.load(Ordering::Relaxed)
     }
 
     /// In microseconds.
@@ -222,6 +232,9 @@ impl Service {
         kept?;
         if [setting::AUDIT_KEEP_DAYS, setting::AUDIT_KEEP_MIB].contains(&setting.name) {
             self.segments_asked.notify_one();
+        }
+        if setting.name == setting::BACKEND_MAXIMUM_PROCESSES {
+            self.jobs_asked.notify_one();
         }
         Ok(self.settings.view(setting))
     }

@@ -6,6 +6,7 @@ mod backup;
 mod ballast;
 pub mod before;
 mod callers;
+mod check;
 mod checkpoint;
 mod client;
 pub mod copy;
@@ -14,6 +15,7 @@ mod event;
 mod group;
 mod idempotency;
 mod inbox;
+mod job;
 mod list;
 mod meta;
 mod open;
@@ -28,6 +30,7 @@ mod readers;
 mod recipient;
 mod restored;
 mod rotation;
+mod schedule;
 mod schema;
 mod segment;
 mod session;
@@ -55,6 +58,7 @@ pub use deposit::{
     Stored, Unsealed, Which,
 };
 pub use event::{ChainState, ExportedCheckpoint, Head, Walked};
+pub use job::{Claim, Ended, Held, JobRow, LaneCounts, NewJob, Reached};
 pub use list::{Rows, Start};
 pub use meta::{First, Rewrap, Wrapped, WrappedKey};
 pub use org::{NewOrg, OrgRow, removed as org_removed};
@@ -62,6 +66,7 @@ pub use quota::{BYTES as QUOTA_BYTES, OBJECTS as QUOTA_OBJECTS};
 pub use recipient::NewRecipient;
 pub use restored::{Contents, Taken, Unwrap, known_schemas, rekey};
 pub use rotation::{Rotation, StepKeys};
+pub use schedule::{ScheduleEdit, ScheduleRow};
 pub use segment::LeftSegment;
 pub use session::{NewSession, SessionRow};
 pub use token::{NewToken, TokenRow};
@@ -96,6 +101,8 @@ enum Touches {
     Anything,
     /// Deposits and what hangs on them; no client, organization's name or user.
     Deposits,
+    /// Jobs, schedules and their events alone.
+    Jobs,
 }
 
 /// An idempotency key, as its caller's own.

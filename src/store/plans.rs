@@ -105,6 +105,7 @@ async fn list_everything(store: &Store) {
         store.recipients(start.clone(), any(), 10).await.unwrap();
         for org in [None, Some(org)] {
             store.clients(org, start.clone(), any(), 10).await.unwrap();
+            store.jobs(org, start.clone(), any(), 10).await.unwrap();
         }
         store.deposits_by_id(start, any(), 10).await.unwrap();
     }

@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::deposit::{Which, body_aad};
+use super::job::{self, NewJob};
 use super::{Change, Store, Touches, WrappedKey};
 use crate::clock::Timestamp;
 use crate::crypto::envelope;
 use crate::error::{Error, Result};
 use crate::model::deposit::DepositName;
-use crate::model::id::{DepositId, OrgId};
+use crate::model::id::{DepositId, JobId, OrgId};
+use crate::model::job::{Job, JobState};
 use crate::secret::Locked;
 
 /// A step ends at so many versions or bytes, so that others have their turn.
@@ -35,6 +37,8 @@ pub struct Rotation {
     pub first_failed: Option<String>,
     /// It went through; what did not open keeps the older keys.
     pub ended: bool,
+    /// The job that works on it.
+    pub job: Option<(JobId, JobState)>,
 }
 
 /// The keys that a step needs.
@@ -65,21 +69,24 @@ struct Row {
 }
 
 impl Store {
-    /// A newer key for an organization; its rotation begins, or begins again.
+    /// A newer key for an organization; its rotation begins, or begins again, and with it the job.
     ///
     /// # Errors
     /// `Conflict` if another rotation was quicker.
     pub async fn begin_rotation<T>(
         &self,
         change: Change,
-        org: OrgId,
         key: WrappedKey,
+        job: NewJob,
         answer: T,
     ) -> Result<T>
     where
         T: serde::Serialize + serde::de::DeserializeOwned + Send + 'static,
     {
         let time = change.event.time;
+        let org = job
+            .org
+            .ok_or_else(|| Error::internal("a rotation without an organization"))?;
         self.change(change, key.wrapped.len(), move |tx, _| {
             let added = tx.db.execute(
                 "INSERT OR IGNORE INTO org_keys (org, version, wrapped, created) SELECT id, ?2, ?3, ?4 FROM orgs WHERE id = ?1",
@@ -95,6 +102,7 @@ impl Store {
                 "INSERT OR REPLACE INTO key_rotations SELECT id, ?2, '', 0, 0, deposits, ?3, 0, '', 0 FROM orgs WHERE id = ?1",
                 (org.as_bytes(), key.version, time.0),
             )?;
+            job::insert(tx.db, &job)?;
             Ok(answer)
         })
         .await
@@ -119,10 +127,31 @@ impl Store {
         .await
     }
 
+    /// Makes the jobs of rotations that have none: jobs do not leave the node. One that was cancelled or
+    /// failed is left to whoever decides about it. Returns those that were made.
+    pub async fn make_rotation_jobs(&self, jobs: Vec<NewJob>) -> Result<Vec<Job>> {
+        self.upkeep(Touches::Jobs, 512, move |tx| {
+            let mut made = Vec::new();
+            for new in &jobs {
+                let there = tx
+                    .db
+                    .prepare_cached("SELECT 1 FROM jobs WHERE org = ?1 AND kind = ?2 AND parameters = ?3 AND state <> 'succeeded'")?
+                    .exists((new.org.map(|org| *org.as_bytes()), new.kind.as_str(), &new.parameters))?;
+                if !there {
+                    made.push(job::insert(tx.db, new)?);
+                }
+            }
+            Ok(made)
+        })
+        .await
+    }
+
     /// The rotations that are not at their end, of one organization or of all.
     pub fn rotations(&self, org: Option<OrgId>) -> Result<Vec<Rotation>> {
         self.readers.point(|db| {
-            let mut statement = db.prepare_cached("SELECT r.org, r.version, r.done, r.total, r.started, o.name, r.failed, r.first, r.ended FROM key_rotations r JOIN orgs o ON o.id = r.org WHERE ?1 IS NULL OR r.org = ?1 ORDER BY r.started")?;
+            let mut statement = db.prepare_cached("SELECT r.org, r.version, r.done, r.total, r.started, o.name, r.failed, r.first, r.ended, j.id, j.state FROM key_rotations r JOIN orgs o ON o.id = r.org
+                LEFT JOIN jobs j ON j.id = (SELECT max(id) FROM jobs WHERE org = r.org AND kind = 'org_key_rotation')
+                WHERE ?1 IS NULL OR r.org = ?1 ORDER BY r.started")?;
             let rows = statement.query_map([org.map(|org| *org.as_bytes())], |row| {
                 Ok(Rotation {
                     org: OrgId(uuid::Uuid::from_bytes(row.get(0)?)),
@@ -135,6 +164,13 @@ impl Store {
                     failed: row.get::<_, i64>(6)?.unsigned_abs(),
                     first_failed: Some(row.get::<_, String>(7)?).filter(|name| !name.is_empty()),
                     ended: row.get(8)?,
+                    job: match (row.get::<_, Option<[u8; 16]>>(9)?, row.get::<_, Option<String>>(10)?) {
+                        (Some(id), Some(state)) => JobState::ALL
+                            .into_iter()
+                            .find(|it| it.as_str() == state)
+                            .map(|state| (JobId(uuid::Uuid::from_bytes(id)), state)),
+                        _ => None,
+                    },
                 })
             })?;
             Ok(rows.collect::<Result<_, _>>()?)

@@ -31,6 +31,7 @@ const STORE: &[(&str, &str)] = &[
         "0009_recipients",
         include_str!("migrations/0009_recipients.sql"),
     ),
+    ("0010_jobs", include_str!("migrations/0010_jobs.sql")),
 ];
 /// Those of `access.db`.
 const ACCESS: &[(&str, &str)] = &[
@@ -168,6 +169,8 @@ mod tests {
         ("events", Reach::Replicated),
         ("grants", Reach::Replicated),
         ("idempotency", Reach::Replicated),
+        ("job_logs", Reach::Local),
+        ("jobs", Reach::Local),
         ("key_rotations", Reach::Local),
         ("meta", Reach::Local),
         ("migrations", Reach::Local),
@@ -177,6 +180,8 @@ mod tests {
         ("recipients", Reach::Replicated),
         ("recovery_codes", Reach::Replicated),
         ("removed_orgs", Reach::Replicated),
+        ("schedule_runs", Reach::Local),
+        ("schedules", Reach::Replicated),
         ("second_factors", Reach::Replicated),
         ("sessions", Reach::Local),
         ("settings", Reach::Replicated),

@@ -12,7 +12,7 @@ const BASE: &[&str] = &[
 ];
 const ENGINES: &[&str] = &["crypto", "store"];
 const DURABILITY: &[&str] = &["backup"];
-const UPPER: &[&str] = &["service", "http", "server", "cli", "fuzz"];
+const UPPER: &[&str] = &["service", "http", "sched", "server", "cli", "fuzz"];
 
 /// Commands that work on a folder themselves.
 const OFFLINE: &[&str] = &[
@@ -39,8 +39,8 @@ fn may_import(file: &str) -> Vec<&'static str> {
         "store" => with(&[BASE, &["crypto"]]),
         "backup" => with(&[BASE, ENGINES]),
         "service" => with(&[BASE, ENGINES, DURABILITY]),
-        "http" => with(&[BASE, &["service"]]),
-        "server" => with(&[BASE, ENGINES, DURABILITY, &["service", "http"]]),
+        "http" | "sched" => with(&[BASE, &["service"]]),
+        "server" => with(&[BASE, ENGINES, DURABILITY, &["service", "http", "sched"]]),
         "fuzz" => with(&[BASE, ENGINES, DURABILITY, UPPER]),
         "cli" if OFFLINE.contains(&file) => with(&[BASE, ENGINES, DURABILITY, UPPER]),
         "cli" => with(&[BASE, &["crypto"]]),

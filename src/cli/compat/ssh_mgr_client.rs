@@ -7,7 +7,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use super::Line;
 use crate::cli::door::{Context, Global};
 use crate::cli::noun::{
-    ListArgs, audit, client, deposit, org, recipient, role, setting, slot, token, user,
+    ListArgs, audit, client, deposit, job, org, recipient, role, schedule, setting, slot, token,
+    user,
 };
 use crate::cli::{Printer, online};
 use crate::error::{Error, Result};
@@ -59,6 +60,16 @@ enum Verb {
     ListTokens(ListArgs),
     /// Recipients: to whom backups are encrypted
     ListRecipients(ListArgs),
+    /// Jobs: work that goes on behind a command
+    ListJobs(ListArgs),
+    /// Cancel the jobs that wait, and print how many; those that run go on
+    CancelJobs {
+        /// Only those that this holds for; several must all hold
+        #[arg(short = 'F', long = "filter", value_name = "FILTER")]
+        filters: Vec<String>,
+    },
+    /// Schedules: when which kind of job is made
+    ListSchedules(ListArgs),
     /// Events of the audit, newest first
     ListEvents(ListArgs),
     /// Roles that users may have
@@ -158,6 +169,9 @@ async fn run(verb: Verb, context: &Context) -> Result<()> {
         Verb::ListUsers(list) => user::run(user::Verb::List(list), context).await,
         Verb::ListTokens(list) => token::run(token::Verb::List(list), context).await,
         Verb::ListRecipients(list) => recipient::run(recipient::Verb::List(list), context).await,
+        Verb::ListJobs(list) => job::run(job::Verb::List { org: None, list }, context).await,
+        Verb::CancelJobs { filters } => job::cancel_waiting(filters, context).await,
+        Verb::ListSchedules(list) => schedule::run(schedule::Verb::List(list), context).await,
         Verb::ListEvents(list) => audit::run(audit::Verb::List(list), context).await,
         Verb::ListRoles => role::run(role::Verb::List, context).await,
         Verb::ListSlots => slot::run(slot::Verb::List, context).await,

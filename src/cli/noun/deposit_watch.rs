@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use crate::api::deposit::{DepositChange, LAST_EVENT_ID};
 use crate::cli::client::Call;
 use crate::cli::door::Context;
-use crate::error::{Error, Kind, Result};
+use crate::cli::feed::Feed;
+use crate::error::{Kind, Result};
 
 /// How long a server that is away is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
-const LONGEST: usize = 4 << 20;
 
 #[derive(clap::Args, Debug)]
 pub struct WatchArgs {
@@ -20,19 +20,13 @@ pub struct WatchArgs {
 
 pub async fn watch(args: WatchArgs, context: &Context) -> Result<()> {
     let mut door = context.own(false)?;
-    let mut feed = Feed {
-        id: args.after,
-        line: Vec::new(),
-        data: None,
-    };
+    let mut feed = Feed::after(args.after);
     let mut away: Option<Instant> = None;
     loop {
         let mut call = Call::get("/v1/watch/deposits");
-        if let Some(id) = feed.id {
+        if let Some(id) = feed.begin() {
             call = call.header(LAST_EVENT_ID, id.to_string());
         }
-        feed.line.clear();
-        feed.data = None;
         let take = |piece: &[u8]| {
             away = None;
             feed.take(piece, &mut |id, change| show(context, id, change))
@@ -70,78 +64,4 @@ fn show(context: &Context, id: u64, change: &DepositChange) -> Result<()> {
         change.name,
         version.unwrap_or_default()
     ))
-}
-
-/// Server-sent events, read piece by piece.
-struct Feed {
-    /// Of the last event that came whole.
-    id: Option<u64>,
-    line: Vec<u8>,
-    data: Option<String>,
-}
-
-impl Feed {
-    fn take(
-        &mut self,
-        piece: &[u8],
-        each: &mut impl FnMut(u64, &DepositChange) -> Result<()>,
-    ) -> Result<()> {
-        let odd = |what: &str| Error::new(Kind::Internal, "answer", format!("the feed {what}"));
-        for byte in piece {
-            if *byte != b'\n' {
-                self.line.push(*byte);
-                if self.line.len() > LONGEST {
-                    return Err(odd("has a line that is too long"));
-                }
-                continue;
-            }
-            let line = String::from_utf8_lossy(&std::mem::take(&mut self.line)).into_owned();
-            match line.split_once(": ") {
-                Some(("id", id)) => {
-                    let id = id.parse().map_err(|_| odd("has an id that is no number"))?;
-                    self.id = Some(id);
-                }
-                Some(("data", data)) => self.data = Some(data.to_owned()),
-                _ if line.is_empty() => {
-                    if let Some(data) = self.data.take() {
-                        let change = serde_json::from_str(&data)
-                            .map_err(|error| odd("has an event of another form").because(error))?;
-                        each(self.id.unwrap_or(0), &change)?;
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn events_come_in_pieces_of_any_size() {
-        let id = "018f3b5e-5b6a-7c3d-8e9f-0123456789ab";
-        let text = format!(
-            "id: 4\n\n:\n\nid: 5\nevent: deposit\ndata: {{\"change\":\"deposit.rm\",\"id\":\"{id}\",\"name\":\"a/b\",\"time\":\"2026-11-22T08:00:00Z\",\"deposit\":null}}\n\nid: 9\n\n"
-        );
-        for size in [1, 7, text.len()] {
-            let mut feed = Feed {
-                id: None,
-                line: Vec::new(),
-                data: None,
-            };
-            let mut seen = Vec::new();
-            for piece in text.as_bytes().chunks(size) {
-                let mut each = |id, change: &DepositChange| {
-                    seen.push((id, change.change.clone()));
-                    Ok(())
-                };
-                feed.take(piece, &mut each).unwrap();
-            }
-            assert_eq!(seen, [(5, "deposit.rm".to_owned())]);
-            assert_eq!(feed.id, Some(9));
-        }
-    }
 }

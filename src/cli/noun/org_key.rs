@@ -9,6 +9,7 @@ use crate::cli::client::{Call, Client};
 use crate::cli::door::Context;
 use crate::cli::print::Printer;
 use crate::error::{Error, Result};
+use crate::model::job::JobState;
 use crate::model::org::OrgName;
 
 const LOOK: Duration = Duration::from_millis(200);
@@ -28,7 +29,23 @@ pub(super) async fn rotate(
         key.version
     ));
     let mut said = None;
+    let mut held = false;
     while let (true, Some(rotation)) = (wait, key.rotation.clone().filter(|it| !it.ended)) {
+        match (rotation.job_state, rotation.job) {
+            (Some(JobState::Held), _) if !held => {
+                held = true;
+                out.talk("its job is held: the server is drained, or backend.maximum_processes is 0; this waits until it is not");
+            }
+            (Some(JobState::Failed | JobState::Cancelled), Some(job)) => {
+                return Err(Error::conflict(
+                    "rotation_stopped",
+                    format!(
+                        "its job failed or was cancelled; `strongroom job show {job}` says why, and `strongroom job retry {job}` goes on"
+                    ),
+                ));
+            }
+            _ => {}
+        }
         if said != Some(rotation.done) {
             out.talk(&format!(
                 "sealed anew: {} of {} deposits",

@@ -8,7 +8,7 @@ use super::super::body::AnswerRoom;
 use super::super::call::Call;
 use super::super::{headers, reply};
 use crate::api::deposit::{
-    DEPOSIT_ID, ENCRYPTION, EXPIRES, LAST_EVENT_ID, NOT_BEFORE, RETRIEVALS_LEFT, VERSION, Versions,
+    DEPOSIT_ID, ENCRYPTION, EXPIRES, NOT_BEFORE, RETRIEVALS_LEFT, VERSION, Versions,
 };
 use crate::error::{Error, Result};
 use crate::model::deposit::{ANY_TYPE, Deposit, Encryption};
@@ -176,15 +176,7 @@ pub(super) async fn undelete(call: Call) -> Result<Response> {
 }
 
 pub(super) async fn watch(call: Call) -> Result<Response> {
-    let after = match headers::text(&call.headers, LAST_EVENT_ID)? {
-        None => None,
-        Some(id) => Some(id.parse::<u64>().map_err(|_| {
-            Error::invalid(
-                LAST_EVENT_ID,
-                format!("the header {LAST_EVENT_ID} takes the id of an event, a number"),
-            )
-        })?),
-    };
+    let after = headers::last_event(&call.headers)?;
     let seconds = call.query.number("wait", LONGEST_FEED)?;
     let pieces = call
         .service()

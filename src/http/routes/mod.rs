@@ -5,12 +5,14 @@ mod backup;
 mod client;
 mod deposit;
 mod group;
+mod job;
 mod legacy;
 mod org;
 mod org_key;
 mod quota;
 mod recipient;
 mod role;
+mod schedule;
 mod seal;
 mod server;
 mod session;
@@ -1330,6 +1332,158 @@ static OTHERS: &[Route] = &[
     .on(NEAR)
     .takes(Takes::Json("BackupEnd"))
     .gives(json!(200, "Backup")),
+    route(
+        Verb::Get,
+        "/v1/jobs",
+        Action::JobRead,
+        "The jobs, in the order they were made",
+        run!(job::list),
+    )
+    .query(LIST_IN_ORG)
+    .gives(json!(200, "Page_Job")),
+    route(
+        Verb::Post,
+        "/v1/jobs/cancel",
+        Action::JobChange,
+        "Cancel the jobs that wait; those that run go on",
+        run!(job::cancel_waiting),
+    )
+    .takes(Takes::MaybeJson("CancelJobs"))
+    .gives(json!(200, "JobsCancelled")),
+    route(
+        Verb::Get,
+        "/v1/jobs/{id}",
+        Action::JobRead,
+        "One job, with its log",
+        run!(job::show),
+    )
+    .gives(json!(200, "JobShown")),
+    route(
+        Verb::Post,
+        "/v1/jobs/{id}/cancel",
+        Action::JobChange,
+        "Cancel a job; one that runs ends before its next step",
+        run!(job::cancel),
+    )
+    .gives(json!(200, "Job")),
+    route(
+        Verb::Post,
+        "/v1/jobs/{id}/retry",
+        Action::JobChange,
+        "Try a job again that failed or was cancelled",
+        run!(job::retry),
+    )
+    .gives(json!(200, "Job")),
+    route(
+        Verb::Post,
+        "/v1/jobs/{id}/release",
+        Action::JobChange,
+        "Let a held job run although its lane is held",
+        run!(job::release),
+    )
+    .gives(json!(200, "Job")),
+    route(
+        Verb::Get,
+        "/v1/watch/jobs/{id}",
+        Action::JobRead,
+        "A job as it goes, as server-sent events (JobNews), until it is over or for a minute",
+        run!(job::watch),
+    )
+    .headers(&[LAST_EVENT_ID])
+    .query(&["wait"])
+    .gives(&[Gives(200, Content::Text("text/event-stream"), &[])]),
+    route(
+        Verb::Get,
+        "/v1/lanes",
+        Action::JobRead,
+        "Whether jobs begin, and how many run and wait",
+        run!(job::lanes),
+    )
+    .gives(json!(200, "Lanes")),
+    route(
+        Verb::Post,
+        "/v1/drain",
+        Action::JobChange,
+        "Let no further job begin until resumed",
+        run!(job::drain),
+    )
+    .takes(Takes::MaybeJson("SetDrain"))
+    .gives(json!(200, "Lanes")),
+    route(
+        Verb::Post,
+        "/v1/resume",
+        Action::JobChange,
+        "Let jobs begin again",
+        run!(job::resume),
+    )
+    .gives(json!(200, "Lanes")),
+    route(
+        Verb::Get,
+        "/v1/schedules",
+        Action::ScheduleRead,
+        "The schedules, with their next times",
+        run!(schedule::list),
+    )
+    .query(LIST)
+    .gives(json!(200, "Page_Schedule")),
+    route(
+        Verb::Post,
+        "/v1/schedules",
+        Action::ScheduleChange,
+        "Add a schedule",
+        run!(schedule::add),
+    )
+    .takes(Takes::Json("AddSchedule"))
+    .gives(json!(201, "Schedule")),
+    route(
+        Verb::Get,
+        "/v1/schedules/{schedule}",
+        Action::ScheduleRead,
+        "One schedule, with its next times",
+        run!(schedule::show),
+    )
+    .gives(json!(200, "Schedule")),
+    route(
+        Verb::Patch,
+        "/v1/schedules/{schedule}",
+        Action::ScheduleChange,
+        "Change when a schedule comes",
+        run!(schedule::edit),
+    )
+    .takes(Takes::Json("EditSchedule"))
+    .gives(json!(200, "Schedule")),
+    route(
+        Verb::Delete,
+        "/v1/schedules/{schedule}",
+        Action::ScheduleChange,
+        "Remove a schedule that is not built in",
+        run!(schedule::remove),
+    )
+    .gives(NOTHING),
+    route(
+        Verb::Post,
+        "/v1/schedules/{schedule}/pause",
+        Action::ScheduleChange,
+        "Let a schedule rest",
+        run!(schedule::pause),
+    )
+    .gives(json!(200, "Schedule")),
+    route(
+        Verb::Post,
+        "/v1/schedules/{schedule}/resume",
+        Action::ScheduleChange,
+        "Let a paused schedule go on",
+        run!(schedule::resume),
+    )
+    .gives(json!(200, "Schedule")),
+    route(
+        Verb::Post,
+        "/v1/schedules/{schedule}/run",
+        Action::ScheduleChange,
+        "Make a schedule's job now",
+        run!(schedule::run),
+    )
+    .gives(json!(202, "Job")),
     route(
         Verb::Get,
         "/v1/audit",

@@ -29,7 +29,7 @@ const MOST_OF_ONE: usize = 8;
 /// is gone.
 pub const LONGEST: u32 = 60;
 /// Between two signs of life.
-const QUIET: Duration = Duration::from_secs(10);
+pub(in crate::service) const QUIET: Duration = Duration::from_secs(10);
 const BATCH: usize = 200;
 /// What is told at once, in bytes; one change may go beyond.
 const PIECE: usize = 64 << 10;
@@ -54,16 +54,21 @@ pub struct Feeds {
 }
 
 /// A feed's place, until it ends.
-struct Place {
+pub(in crate::service) struct Place {
     _room: OwnedSemaphorePermit,
     caller: String,
     callers: Arc<Mutex<HashMap<String, usize>>>,
 }
 
 impl Feeds {
+    /// Told when the server stops.
+    pub(in crate::service) fn end(&self) -> watch::Receiver<bool> {
+        self.end.subscribe()
+    }
+
     /// # Errors
     /// `too_many_feeds`.
-    fn place(&self, caller: String) -> Result<Place> {
+    pub(in crate::service) fn place(&self, caller: String) -> Result<Place> {
         let full = |text: String| Error::new(Kind::Limited, "too_many_feeds", text).after(5);
         let room = Arc::clone(&self.room).try_acquire_owned().map_err(|_| {
             full(format!(
@@ -216,7 +221,7 @@ impl Service {
 
     /// A client that was disabled or removed since, or whose organization has ended, is not; nor a user
     /// who was disabled or whose rights are others, with his tokens.
-    pub(super) fn is_still_let_in(&self, ctx: &Context) -> Result<bool> {
+    pub(in crate::service) fn is_still_let_in(&self, ctx: &Context) -> Result<bool> {
         let unchanged = |name: &UserName, grants: &[Grant]| -> Result<bool> {
             let row = self.store.user_if_any(name)?;
             Ok(row.is_some_and(|row| !row.user.disabled && row.user.grants == grants))

@@ -320,6 +320,27 @@ impl Service {
         }
     }
 
+    /// The ends of all certificates that this server shows or trusts, one a line.
+    pub fn certificate_ends(&self) -> Result<Vec<String>> {
+        let mut lines = Vec::new();
+        for (port, listener) in [("clients", Listener::Client), ("GUI", Listener::Gui)] {
+            let shown = self.tls.certificate(listener)?.info;
+            lines.push(format!(
+                "the {port} listener shows {}, until {}",
+                shown.subject, shown.not_after
+            ));
+        }
+        if let Some(authority) = self.tls.authority() {
+            lines.extend(authority.certificates().iter().map(|it| {
+                format!(
+                    "the authority of API users {} ends {}",
+                    it.subject, it.not_after
+                )
+            }));
+        }
+        Ok(lines)
+    }
+
     /// Says on the board how the certificates are that nobody renews by himself, and enters in log and
     /// audit when one comes nearer to its end: 30, 14 and 3 days before it.
     pub async fn look_at_certificates(&self, now: Timestamp) -> Result<()> {

@@ -95,7 +95,16 @@ fn world() -> World {
         let roles: &[&str] = if role.is_empty() { &[] } else { &[role] };
         server.user(name, &password, roles);
     }
+    let rotated = server.json(&["org", "rotate-key", "acme"]);
+    let pruned = server.json(&["schedule", "run", "pruning"]);
+    let id = |value: &Value| value.as_str().unwrap().to_owned();
+    let (acme_job, other_job) = (id(&rotated["rotation"]["job"]), id(&pruned["id"]));
+    for job in [&acme_job, &other_job] {
+        server.cli(&["job", "watch", job]).ok();
+    }
     let words = BTreeMap::from([
+        ("$acme_job", acme_job),
+        ("$other_job", other_job),
         ("$acme_client", client.fingerprint()),
         ("$spare_client", spare.fingerprint()),
         ("$other_client", stranger.fingerprint()),
