@@ -24,6 +24,13 @@ impl Timestamp {
         Self(self.0.saturating_add(micros))
     }
 
+    /// Months since the year 0, in UTC; those of times beyond all calendars are one.
+    pub fn month(self) -> i64 {
+        self.date().map_or(i64::MAX, |date| {
+            i64::from(date.year()) * 12 + i64::from(u8::from(date.month()))
+        })
+    }
+
     fn date(self) -> Option<OffsetDateTime> {
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000).ok()
     }

@@ -24,6 +24,9 @@ pub struct CreateBackup {
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
     pub stored: Vec<RecipientId>,
+    /// With a root key of its own inside, so that its recipients restore it without a slot's secret.
+    #[serde(default)]
+    pub self_contained: bool,
     /// Not encrypted as a whole; a slot's secret is still needed.
     #[serde(default)]
     pub cleartext: bool,

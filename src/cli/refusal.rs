@@ -187,6 +187,7 @@ const FIELDS: &[&str] = &[
     "scopes",
     "secret",
     "shared",
+    "self_contained",
     "signature",
     "slot",
     "stored",

@@ -162,6 +162,7 @@ pub(super) const FIELDS: &[&str] = &[
     "role",
     "scopes",
     "secret",
+    "self_contained",
     "signature",
     "slot",
     "stored",

@@ -91,6 +91,8 @@ pub struct Backup {
     /// When the newest version of a deposit in it was stored.
     pub newest_deposit: Option<Timestamp>,
     pub recipients: Vec<EncryptedTo>,
+    /// When it was last proven that it would bring everything back.
+    pub drilled: Option<Timestamp>,
     /// When its file went, to make room for later ones.
     pub removed: Option<Timestamp>,
 }

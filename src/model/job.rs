@@ -37,15 +37,21 @@ pub enum JobKind {
     Pruning,
     /// Reads every page of the store and checks it.
     StoreCheck,
+    /// Takes a backup into the folder that the settings name, and rolls older ones away.
+    Backup,
+    /// Proves that the newest backup would bring everything back.
+    Drill,
 }
 
 impl JobKind {
-    pub const ALL: [JobKind; 5] = [
+    pub const ALL: [JobKind; 7] = [
         Self::OrgKeyRotation,
         Self::CertificateCheck,
         Self::AuditCheckpoint,
         Self::Pruning,
         Self::StoreCheck,
+        Self::Backup,
+        Self::Drill,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -55,15 +61,20 @@ impl JobKind {
             Self::AuditCheckpoint => "audit_checkpoint",
             Self::Pruning => "pruning",
             Self::StoreCheck => "store_check",
+            Self::Backup => "backup",
+            Self::Drill => "drill",
         }
     }
 
     pub fn lane(self) -> Lane {
         match self {
             Self::OrgKeyRotation => Lane::Management,
-            Self::CertificateCheck | Self::AuditCheckpoint | Self::Pruning | Self::StoreCheck => {
-                Lane::Upkeep
-            }
+            Self::CertificateCheck
+            | Self::AuditCheckpoint
+            | Self::Pruning
+            | Self::StoreCheck
+            | Self::Backup
+            | Self::Drill => Lane::Upkeep,
         }
     }
 
@@ -71,9 +82,12 @@ impl JobKind {
     pub fn on_schedule(self) -> bool {
         match self {
             Self::OrgKeyRotation => false,
-            Self::CertificateCheck | Self::AuditCheckpoint | Self::Pruning | Self::StoreCheck => {
-                true
-            }
+            Self::CertificateCheck
+            | Self::AuditCheckpoint
+            | Self::Pruning
+            | Self::StoreCheck
+            | Self::Backup
+            | Self::Drill => true,
         }
     }
 
@@ -84,7 +98,7 @@ impl JobKind {
             Self::OrgKeyRotation => 20,
             Self::CertificateCheck | Self::AuditCheckpoint | Self::Pruning => 5,
             // It takes long, and damage does not go away.
-            Self::StoreCheck => 2,
+            Self::StoreCheck | Self::Backup | Self::Drill => 2,
         }
     }
 

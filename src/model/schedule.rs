@@ -34,6 +34,18 @@ pub struct BuiltIn {
 
 pub const BUILT_IN: &[BuiltIn] = &[
     BuiltIn {
+        name: "backup",
+        kind: JobKind::Backup,
+        cron: "20 * * * *",
+        what: "takes a backup for the store's recipients, once there is one",
+    },
+    BuiltIn {
+        name: "drill",
+        kind: JobKind::Drill,
+        cron: "30 3 * * *",
+        what: "proves that the newest backup would bring everything back",
+    },
+    BuiltIn {
         name: "audit-checkpoint",
         kind: JobKind::AuditCheckpoint,
         cron: "0 * * * *",

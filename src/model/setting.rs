@@ -27,6 +27,11 @@ pub struct Setting {
 }
 
 pub const DEPOSIT_BIN_DAYS: &str = "deposit.bin_days";
+pub const BACKUP_FOLDER: &str = "backup.folder";
+pub const BACKUP_KEEP_HOURLY: &str = "backup.keep_hourly";
+pub const BACKUP_KEEP_DAILY: &str = "backup.keep_daily";
+pub const BACKUP_KEEP_WEEKLY: &str = "backup.keep_weekly";
+pub const BACKUP_KEEP_MONTHLY: &str = "backup.keep_monthly";
 pub const BACKEND_MAXIMUM_PROCESSES: &str = "backend.maximum_processes";
 pub const HOST_ADDITIONAL_ALLOW_FROM: &str = "host.additional_allow_from";
 pub const HOST_USE_ALLOW_FROM: &str = "host.use_management_key_allow_from";
@@ -68,6 +73,39 @@ pub const ALL: &[Setting] = &[
         default: "20",
         takes: Takes::Number(0, 1_000, "jobs"),
         description: "jobs on hosts and keys at once; 0 holds them. Takes effect at once: what runs goes on",
+    },
+    Setting {
+        name: BACKUP_FOLDER,
+        default: "",
+        takes: Takes::Text(
+            4_096,
+            "an absolute path, which the server's account can write into; empty: backups/ in the data folder",
+        ),
+        description: "where scheduled backups are written; another disk than the store's",
+    },
+    Setting {
+        name: BACKUP_KEEP_DAILY,
+        default: "14",
+        takes: Takes::Number(0, 1_000, "days"),
+        description: "of the last so many days with a backup, the newest of each stays in that folder",
+    },
+    Setting {
+        name: BACKUP_KEEP_HOURLY,
+        default: "24",
+        takes: Takes::Number(0, 1_000, "hours"),
+        description: "of the last so many hours with a backup, the newest of each stays in that folder",
+    },
+    Setting {
+        name: BACKUP_KEEP_MONTHLY,
+        default: "12",
+        takes: Takes::Number(0, 1_000, "months"),
+        description: "of the last so many months with a backup, the newest of each stays in that folder",
+    },
+    Setting {
+        name: BACKUP_KEEP_WEEKLY,
+        default: "8",
+        takes: Takes::Number(0, 1_000, "weeks"),
+        description: "of the last so many weeks with a backup, the newest of each stays in that folder",
     },
     Setting {
         name: CLIENT_PENDING_HOURS,

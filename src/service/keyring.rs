@@ -145,6 +145,12 @@ impl Keyring {
         self.open(|kek| envelope::open(kek, &system_aad(name), wrapped))
     }
 
+    /// The newest key-encryption key, and its version.
+    pub fn kek(&self) -> Result<(u32, Key)> {
+        let kek = self.newest_kek()?;
+        Ok((kek.version, Secret::new(*kek.key.expose())))
+    }
+
     /// The key of a purpose, and the version of the key-encryption key that it comes from.
     pub fn key_for(&self, purpose: &str) -> Result<(u32, Key)> {
         let kek = self.newest_kek()?;

@@ -52,7 +52,9 @@ impl Service {
         let it = &new.recipient;
         let mut change = self.change(ctx, VERB, object("recipient", it.id, &it.label), now);
         change.event.detail = format!("{} {}", it.kind.as_str(), it.told());
-        self.store.add_recipient(change, new).await
+        let added = self.store.add_recipient(change, new).await?;
+        self.first_backup(ctx, added.recipient.id).await;
+        Ok(added)
     }
 
     pub async fn recipient_list(&self, ctx: &Context, query: ListQuery) -> Result<Page<Recipient>> {

@@ -219,7 +219,7 @@ fn answer(before: &SealFile, made: &SealFile) -> RootRotated {
 }
 
 /// Opens under the old key-encryption key, seals under the new one, and sees that it opens.
-fn rewrap(old: Key, new: Key, version: u32) -> Rewrap {
+pub(super) fn rewrap(old: Key, new: Key, version: u32) -> Rewrap {
     Box::new(move |what, wrapped| {
         let again = |old: &Key, new: &Key, aad: &envelope::Aad<'_>| {
             let plain = envelope::open(old, aad, wrapped)?;

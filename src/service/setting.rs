@@ -1,6 +1,7 @@
 //! Settings: read, change, and take effect at once.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock};
 
@@ -8,8 +9,9 @@ use super::access::{Action, Target};
 use super::caller::Context;
 use super::{Service, object};
 use crate::api::setting::{SetSetting, SettingView, Settings};
+use crate::backup::rolling::Ladder;
 use crate::clock::{self, Timestamp};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::setting::{self, Setting};
 
 /// Makes a setting hold whose value others keep: its name and value.
@@ -82,6 +84,17 @@ impl Live {
             setting::BACKEND_MAXIMUM_PROCESSES => self
                 .maximum_processes
                 .store(usize::try_from(number).unwrap_or(0), Ordering::Relaxed),
+            setting::BACKUP_FOLDER if !value.is_empty() && !value.starts_with('/') => {
+                return Err(Error::invalid(
+                    "value",
+                    "backup.folder takes an absolute path, or nothing",
+                ));
+            }
+            setting::BACKUP_FOLDER
+            | setting::BACKUP_KEEP_HOURLY
+            | setting::BACKUP_KEEP_DAILY
+            | setting::BACKUP_KEEP_WEEKLY
+            | setting::BACKUP_KEEP_MONTHLY => {}
             _ => (self.apply)(setting.name, &value)?,
         }
         self.values
@@ -127,6 +140,23 @@ impl Live {
     /// In microseconds.
     pub fn pending(&self) -> i64 {
         self.pending_hours.load(Ordering::Relaxed) * Timestamp::HOUR
+    }
+
+    /// Where scheduled backups go; none: into the data folder.
+    pub fn backup_folder(&self) -> Option<PathBuf> {
+        let folder = self.value(setting::BACKUP_FOLDER);
+        (!folder.is_empty()).then(|| folder.into())
+    }
+
+    /// Which of them stay.
+    pub fn backup_ladder(&self) -> Ladder {
+        let number = |name| self.value(name).parse().unwrap_or(0);
+        Ladder {
+            hourly: number(setting::BACKUP_KEEP_HOURLY),
+            daily: number(setting::BACKUP_KEEP_DAILY),
+            weekly: number(setting::BACKUP_KEEP_WEEKLY),
+            monthly: number(setting::BACKUP_KEEP_MONTHLY),
+        }
     }
 
     /// Jobs on hosts and keys at once; 0 holds them.

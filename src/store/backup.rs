@@ -12,7 +12,7 @@ use crate::model::backup::Backup;
 /// The newest so many are shown.
 const MOST: u32 = 10_000;
 
-const SELECT: &str = "SELECT id, created, verified, path, form, bytes, sha256, revision, newest_deposit, recipients, removed FROM backups";
+const SELECT: &str = "SELECT id, created, verified, path, form, bytes, sha256, revision, newest_deposit, recipients, removed, drilled FROM backups";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Backup> {
     let number = |at| row.get::<_, i64>(at).map(i64::unsigned_abs);
@@ -35,6 +35,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Backup> {
         newest_deposit: time(8)?,
         recipients: serde_json::from_str(&recipients).map_err(|why| wrong(9, why.into()))?,
         removed: time(10)?,
+        drilled: time(11)?,
     })
 }
 
@@ -52,7 +53,7 @@ impl Store {
         self.change(change, recipients.len(), move |tx, _| {
             let number = |it: u64| i64::try_from(it).unwrap_or(i64::MAX);
             tx.db.execute(
-                "INSERT INTO backups VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, NULL)",
+                "INSERT INTO backups VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, NULL, NULL)",
                 (
                     backup.id.as_bytes(),
                     backup.created.0,
@@ -108,6 +109,18 @@ impl Store {
             }
             tx.db.execute(
                 "UPDATE backups SET removed = coalesce(removed, ?2) WHERE id = ?1",
+                (id.as_bytes(), now.0),
+            )?;
+            one(tx.db, id)
+        })
+        .await
+    }
+
+    /// It was proven that it would bring everything back.
+    pub async fn backup_drilled(&self, change: Change, id: Uuid, now: Timestamp) -> Result<Backup> {
+        self.change(change, 512, move |tx, _| {
+            tx.db.execute(
+                "UPDATE backups SET drilled = ?2 WHERE id = ?1",
                 (id.as_bytes(), now.0),
             )?;
             one(tx.db, id)

@@ -12,7 +12,7 @@ use super::event::{self, Head};
 use super::open::Source;
 use super::schema::{self, File};
 use super::writer::MINIMUM_FREE;
-use super::{Store, meta};
+use super::{Rewrap, Store, meta};
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::os;
@@ -80,6 +80,16 @@ pub fn check(dir: &Path, key: &Key) -> Result<()> {
             ));
         }
     }
+    Ok(())
+}
+
+/// Wraps anew, in a copy that was made into `dir`, whatever lies under the key-encryption key.
+pub fn rewrap(dir: &Path, key: &Key, rewrap: &Rewrap) -> Result<()> {
+    let mut db = Source::new(dir, File::Store, key).private()?;
+    let tx = db.transaction()?;
+    meta::rewrap_rows(&tx, rewrap)?;
+    tx.commit()?;
+    db.close().map_err(|(_, error)| error)?;
     Ok(())
 }
 

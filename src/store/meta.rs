@@ -119,6 +119,41 @@ pub(super) fn rows(db: &Connection, select: &str) -> Result<Vec<(OrgId, u32, Vec
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// Wraps anew whatever lies under the key-encryption key.
+pub(super) fn rewrap_rows(db: &Connection, rewrap: &Rewrap) -> Result<()> {
+    for key in system_keys(db)? {
+        let wrapped = rewrap(Wrapped::System(&key.name), &key.wrapped)?;
+        db.execute(
+            "UPDATE system_keys SET wrapped = ?2 WHERE name = ?1 AND version = ?3",
+            (&key.name, wrapped, key.version),
+        )?;
+    }
+    for (org, version, wrapped) in rows(db, "SELECT org, version, wrapped FROM org_keys")? {
+        let wrapped = rewrap(Wrapped::OrgKey(org, version), &wrapped)?;
+        db.execute(
+            "UPDATE org_keys SET wrapped = ?3 WHERE org = ?1 AND version = ?2",
+            (org.as_bytes(), version, wrapped),
+        )?;
+    }
+    let codes = "SELECT id, 0, auth_code FROM orgs WHERE auth_code IS NOT NULL";
+    for (org, _, sealed) in rows(db, codes)? {
+        let sealed = rewrap(Wrapped::Code(org), &sealed)?;
+        db.execute(
+            "UPDATE orgs SET auth_code = ?2 WHERE id = ?1",
+            (org.as_bytes(), sealed),
+        )?;
+    }
+    let secrets = "SELECT user_id, 0, secret FROM second_factors";
+    for (user, _, sealed) in rows(db, secrets)? {
+        let sealed = rewrap(Wrapped::Totp(UserId(user.0)), &sealed)?;
+        db.execute(
+            "UPDATE second_factors SET secret = ?2 WHERE user_id = ?1",
+            (user.as_bytes(), sealed),
+        )?;
+    }
+    Ok(())
+}
+
 impl Opened {
     /// Fills a store that was just made.
     pub fn begin(&mut self, first: &First) -> Result<()> {
@@ -252,36 +287,7 @@ impl Store {
     {
         self.change(change, 4_096, move |tx, _| {
             let db = tx.db;
-            for key in system_keys(db)? {
-                let wrapped = rewrap(Wrapped::System(&key.name), &key.wrapped)?;
-                db.execute(
-                    "UPDATE system_keys SET wrapped = ?2 WHERE name = ?1 AND version = ?3",
-                    (&key.name, wrapped, key.version),
-                )?;
-            }
-            for (org, version, wrapped) in rows(db, "SELECT org, version, wrapped FROM org_keys")? {
-                let wrapped = rewrap(Wrapped::OrgKey(org, version), &wrapped)?;
-                db.execute(
-                    "UPDATE org_keys SET wrapped = ?3 WHERE org = ?1 AND version = ?2",
-                    (org.as_bytes(), version, wrapped),
-                )?;
-            }
-            let codes = "SELECT id, 0, auth_code FROM orgs WHERE auth_code IS NOT NULL";
-            for (org, _, sealed) in rows(db, codes)? {
-                let sealed = rewrap(Wrapped::Code(org), &sealed)?;
-                db.execute(
-                    "UPDATE orgs SET auth_code = ?2 WHERE id = ?1",
-                    (org.as_bytes(), sealed),
-                )?;
-            }
-            let secrets = "SELECT user_id, 0, secret FROM second_factors";
-            for (user, _, sealed) in rows(db, secrets)? {
-                let sealed = rewrap(Wrapped::Totp(UserId(user.0)), &sealed)?;
-                db.execute(
-                    "UPDATE second_factors SET secret = ?2 WHERE user_id = ?1",
-                    (user.as_bytes(), sealed),
-                )?;
-            }
+            rewrap_rows(db, &rewrap)?;
             for (name, value) in [
                 ("seal_generation", generation.to_string()),
                 (KEK_VERSION, kek_version.to_string()),

@@ -474,3 +474,145 @@ fn it_is_taken_while_clients_write_and_the_root_key_is_made_anew() {
     assert_eq!(files_in(&out).len(), 4);
     server.cli(&["audit", "verify"]).ok();
 }
+
+/// Runs a schedule's job to its end.
+fn scheduled(server: &Server, name: &str) -> Output {
+    server.cli(&["schedule", "run", name, "--wait"])
+}
+
+fn known(server: &Server) -> Vec<Value> {
+    let listed = server.json(&["backup", "list"]);
+    listed["backups"].as_array().unwrap().clone()
+}
+
+#[test]
+fn the_first_recipient_brings_the_first_backup_and_the_schedule_takes_the_rest() {
+    let server = Server::start(Options::default());
+    with_deposits(&server, 3, 100);
+    scheduled(&server, "backup").ok();
+    assert!(known(&server).is_empty());
+    assert!(
+        health(&server).1.contains("no recipient"),
+        "{:?}",
+        health(&server)
+    );
+
+    let key = Key::new(&server, "key.txt");
+    server.cli(&["recipient", "add", &key.recipient]).ok();
+    until(PATIENCE, || known(&server).len() == 1);
+    let first = PathBuf::from(known(&server)[0]["path"].as_str().unwrap());
+    assert_eq!(first.parent().unwrap(), server.data.join("backups"));
+    let manifest = in_tar(&key.open(&first), "manifest.json");
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    assert_eq!(manifest["counts"]["deposits"], 3);
+
+    // Elsewhere, and fewer.
+    let out = server.path("scheduled");
+    let set = |name: &str, value: &str| server.cli(&["setting", "set", name, value]).ok();
+    set("backup.folder", out.to_str().unwrap());
+    for rung in ["hourly", "daily", "weekly", "monthly"] {
+        set(&format!("backup.keep_{rung}"), "0");
+    }
+    for _ in 0..3 {
+        scheduled(&server, "backup").ok();
+    }
+    assert_eq!(files_in(&out).len(), 1, "the newest stays, and no other");
+    assert!(first.exists(), "of another folder");
+    assert_eq!(known(&server).len(), 2);
+    server
+        .cli(&["setting", "set", "backup.folder", "relative/path"])
+        .fails(2)
+        .says(&["absolute path"]);
+
+    // What cannot be written is said, and nothing goes.
+    let blocked = server.file("blocked", "a file");
+    set("backup.folder", blocked.to_str().unwrap());
+    scheduled(&server, "backup").fails(1);
+    assert_eq!(health(&server).0, "red");
+    assert_eq!(files_in(&out).len(), 1);
+    set("backup.folder", "");
+    scheduled(&server, "backup").ok();
+    assert_eq!(health(&server).0, "amber");
+    let made = server.socket().request("POST", "/v1/backups", &[], None);
+    assert_eq!(made.ok(202).json()["kind"], "backup");
+}
+
+#[test]
+fn a_drill_proves_the_newest_backup_or_says_what_is_wrong_with_it() {
+    let server = Server::start(Options::default());
+    let key = Key::new(&server, "key.txt");
+    with_deposits(&server, 3, 300_000);
+    server.cli(&["backup", "drill"]).ok();
+    let out = server.path("out");
+    let file = created(&server, &key, &out);
+    server.cli(&["backup", "drill"]).ok();
+    assert!(known(&server)[0]["drilled"].is_string());
+    assert!(files_in(&server.data.join("backups")).is_empty());
+
+    let bytes = fs::read(&file).unwrap();
+    let mut flipped = bytes.clone();
+    let middle = flipped.len() / 2;
+    flipped[middle] ^= 1;
+    fs::write(&file, flipped).unwrap();
+    server.cli(&["backup", "drill"]).fails(1);
+    assert_eq!(health(&server).0, "red");
+    assert!(
+        health(&server).1.contains("would not restore"),
+        "{:?}",
+        health(&server)
+    );
+    assert!(files_in(&server.data.join("backups")).is_empty());
+    fs::write(&file, bytes).unwrap();
+    created(&server, &key, &out);
+    server.cli(&["backup", "drill"]).ok();
+    assert_ne!(health(&server).0, "red");
+    for old in files_in(&out) {
+        fs::rename(&old, old.with_extension("moved")).unwrap();
+    }
+    server.cli(&["backup", "drill"]).fails(1);
+}
+
+#[test]
+fn a_self_contained_one_is_restored_by_its_recipient_alone() {
+    let mut server = Server::start(Options::default());
+    let key = Key::new(&server, "key.txt");
+    server.org("acme");
+    let client = server.client("web", "acme");
+    client
+        .cli_with(&["deposit", "put", "mine", "-"], b"what was kept")
+        .ok();
+    let out = server.path("out");
+    let output = out.to_str().unwrap();
+    let taken = create(&server, &key, &["--self-contained", "--output", output]).ok();
+    let file = PathBuf::from(taken.text().trim());
+    let tar = key.open(&file);
+    let manifest: Value = serde_json::from_slice(&in_tar(&tar, "manifest.json")).unwrap();
+    assert_eq!(manifest["self_contained"], true);
+    assert_eq!(manifest["recipients"][0]["alone"], true);
+    assert_eq!(manifest["slots"].as_array().unwrap().len(), 0);
+    server.cli(&["backup", "drill"]).ok();
+    create(&server, &key, &["--self-contained", "--cleartext"]).fails(2);
+
+    server.stop();
+    fs::rename(&server.data, server.path("gone")).unwrap();
+    let passphrase = server.file("new", "a passphrase that is another one");
+    let restored = server.cli(&[
+        "restore",
+        file.to_str().unwrap(),
+        "--identity",
+        key.file.to_str().unwrap(),
+        "--passphrase-file",
+        passphrase.to_str().unwrap(),
+        "--yes",
+    ]);
+    restored.ok();
+    fs::write(server.path("passphrase"), fs::read(&passphrase).unwrap()).unwrap();
+    server.options.opens = crate::harness::Opens::Passphrase;
+    server.serve();
+    let client = client.at(&server);
+    assert_eq!(
+        client.cli(&["deposit", "get", "mine"]).ok().text(),
+        "what was kept"
+    );
+    server.cli(&["audit", "verify"]).ok();
+}

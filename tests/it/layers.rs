@@ -43,6 +43,8 @@ fn may_import(file: &str) -> Vec<&'static str> {
         "server" => with(&[BASE, ENGINES, DURABILITY, &["service", "http", "sched"]]),
         "fuzz" => with(&[BASE, ENGINES, DURABILITY, UPPER]),
         "cli" if OFFLINE.contains(&file) => with(&[BASE, ENGINES, DURABILITY, UPPER]),
+        // What it writes a backup with is what the server writes one with.
+        "cli" if file == "cli/noun/backup.rs" => with(&[BASE, DURABILITY, &["crypto"]]),
         "cli" => with(&[BASE, &["crypto"]]),
         "main" | "lib" => with(&[BASE, ENGINES, DURABILITY, UPPER]),
         other => panic!(

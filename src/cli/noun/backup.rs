@@ -6,16 +6,17 @@ use std::time::Duration;
 use hyper::Method;
 use uuid::Uuid;
 
-use super::backup_file::{Draft, Folder};
 use crate::api::backup::{
     BackupEnd, Backups, CreateBackup, ID, KeepBackup, LENGTH, NAME, VerifiedBackup,
 };
 use crate::api::server::Status;
+use crate::backup::file::{Draft, Folder};
 use crate::cli::client::{Call, Client};
 use crate::cli::door::Context;
 use crate::cli::{Printer, files, gpg_keyring};
 use crate::error::{Error, Kind, Result};
 use crate::model::backup::{Backup, EncryptedTo, EncryptedToKind};
+use crate::model::job::Job;
 
 /// A copy of a large store, and reading it through, take their time.
 const LONG: Duration = Duration::from_secs(4 * 3_600);
@@ -44,6 +45,11 @@ pub enum Verb {
         /// Its id, its path, or the name of its file
         backup: String,
     },
+    /// Prove that the newest backup would bring everything back
+    ///
+    /// The server unpacks it into a folder of its own, opens it, reads every page, compares counts and
+    /// digests, opens a deposit under each key, and takes the folder away again. A job does that each day.
+    Drill,
     /// Decrypt a backup in full, and compare every digest in it
     ///
     /// The server does that, with the identity to which all its backups are encrypted, too.
@@ -65,6 +71,10 @@ pub struct CreateArgs {
     /// name, mail address, key id or fingerprint; may be given several times
     #[arg(long, value_name = "NAME")]
     pub gpg_recipient: Vec<String>,
+    /// Put a root key of its own inside, so that the recipients restore it without a slot's secret; for
+    /// superusers. Whoever opens it has everything
+    #[arg(long, conflicts_with = "cleartext")]
+    pub self_contained: bool,
     /// Do not encrypt it as a whole: who has the secret of a slot opens it
     #[arg(long)]
     pub cleartext: bool,
@@ -104,6 +114,12 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
         Verb::Show { backup } => {
             let found = find(&mut context.admin()?, &backup).await?;
             show(&found, out)
+        }
+        Verb::Drill => {
+            let mut client = context.admin()?;
+            let call = Call::new(Method::POST, "/v1/backups/drill");
+            let job: Job = client.json(call).await?;
+            super::job::watch(&mut client, job.id, context).await
         }
         Verb::Verify { file } => {
             let opened =
@@ -145,6 +161,7 @@ pub async fn create(args: &CreateArgs, context: &Context) -> Result<Backup> {
     let request = CreateBackup {
         recipients,
         stored,
+        self_contained: args.self_contained,
         cleartext: args.cleartext,
     };
     let (id, name) = write(&mut client, &request, &mut draft, out).await?;
@@ -200,7 +217,7 @@ async fn write(
                 return Err(broken_off(client, error).await);
             }
         };
-        draft.write(&piece)?;
+        draft.take(&piece)?;
         done += piece.len() as u64;
         out.progress(done, length);
     }
@@ -325,6 +342,7 @@ fn show(found: &Backup, out: &Printer) -> Result<()> {
         ("state", state(out, found)),
         ("created", out.time(found.created)),
         ("verified", out.time(found.verified)),
+        ("drilled", out.maybe_time(found.drilled)),
         ("newest deposit", out.maybe_time(found.newest_deposit)),
         ("revision", found.revision.to_string()),
         ("bytes", found.bytes.to_string()),

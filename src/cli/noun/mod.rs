@@ -3,7 +3,6 @@
 pub mod audit;
 mod audit_export;
 pub mod backup;
-mod backup_file;
 pub mod client;
 pub mod deposit;
 mod deposit_body;

@@ -1,6 +1,6 @@
 //! Backups.
 
-use axum::http::HeaderName;
+use axum::http::{HeaderName, StatusCode};
 use axum::response::Response;
 use uuid::Uuid;
 
@@ -27,6 +27,17 @@ pub(super) async fn begin(call: Call) -> Result<Response> {
         response = reply::with(response, HeaderName::from_static(name), &value)?;
     }
     Ok(response)
+}
+
+pub(super) async fn make(call: Call) -> Result<Response> {
+    let request = call.json_or_default()?;
+    let job = call.service().backup_job(&call.ctx, request).await?;
+    reply::json(StatusCode::ACCEPTED, &job)
+}
+
+pub(super) async fn drill(call: Call) -> Result<Response> {
+    let job = call.service().drill_job(&call.ctx).await?;
+    reply::json(StatusCode::ACCEPTED, &job)
 }
 
 pub(super) async fn verify(mut call: Call) -> Result<Response> {

@@ -1261,6 +1261,25 @@ static OTHERS: &[Route] = &[
     .gives(json!(200, "Backups")),
     route(
         Verb::Post,
+        "/v1/backups",
+        Action::BackupCreate,
+        "Let the server take a backup into the folder that the settings name",
+        run!(backup::make),
+    )
+    .on(NEAR)
+    .takes(Takes::MaybeJson("CreateBackup"))
+    .gives(json!(202, "Job")),
+    route(
+        Verb::Post,
+        "/v1/backups/drill",
+        Action::BackupCreate,
+        "Prove that the newest backup would bring everything back",
+        run!(backup::drill),
+    )
+    .on(NEAR)
+    .gives(json!(202, "Job")),
+    route(
+        Verb::Post,
         "/v1/backups/stream",
         Action::BackupCreate,
         "Take a backup: the answer is its file, which counts once it was verified and kept",

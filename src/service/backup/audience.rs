@@ -31,6 +31,12 @@ impl Audience {
     /// `no_recipient` where nobody was named, and the store has none; what is wrong with one.
     pub async fn of(service: &Service, request: &CreateBackup, now: Timestamp) -> Result<Self> {
         let named = !request.recipients.is_empty() || !request.stored.is_empty();
+        if request.cleartext && request.self_contained {
+            return Err(Error::invalid(
+                "self_contained",
+                "a self-contained backup holds the key to everything in it, so it is never in the clear; give a recipient",
+            ));
+        }
         if request.cleartext {
             return match named {
                 true => Err(Error::invalid(
@@ -82,9 +88,11 @@ impl Audience {
     }
 
     /// What the manifest says. One that is also a recovery slot opens everything alone.
-    pub fn told(&self, drill: &str, seal: &SealFile) -> Vec<EncryptedTo> {
-        let recovery: Vec<String> = seal
-            .slots()
+    pub fn told(&self, drill: &str, seal: Option<&SealFile>) -> Vec<EncryptedTo> {
+        // Without slots, whoever decrypts it has all that it takes.
+        let all = seal.is_none();
+        let slots = seal.map(SealFile::slots).unwrap_or_default();
+        let recovery: Vec<String> = slots
             .iter()
             .filter_map(|slot| slot.parameters.get("recipient")?.as_str())
             .map(str::to_owned)
@@ -98,7 +106,7 @@ impl Audience {
                         true => EncryptedToKind::Ssh,
                         false => EncryptedToKind::Age,
                     },
-                    alone: recovery.iter().any(|it| same(it, text)),
+                    alone: all || recovery.iter().any(|it| same(it, text)),
                     text: text.clone(),
                 })
                 .collect(),
@@ -107,14 +115,14 @@ impl Audience {
                 .map(|key| EncryptedTo {
                     kind: EncryptedToKind::Openpgp,
                     text: key.fingerprint(),
-                    alone: false,
+                    alone: all,
                 })
                 .collect(),
         };
         told.push(EncryptedTo {
             kind: EncryptedToKind::Drill,
             text: drill.to_owned(),
-            alone: false,
+            alone: all,
         });
         told
     }

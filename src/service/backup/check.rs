@@ -25,24 +25,45 @@ pub struct Found {
     pub binding: [u8; 32],
 }
 
+/// A backup that comes from a caller.
+///
 /// # Errors
-/// `other_backup` where this server's identity does not open it, or it is of another instance; what the
-/// reader finds.
-pub fn check(pieces: Pieces, identities: &Identities, instance: InstanceId) -> Result<Found> {
-    let file = Shared(Arc::new(Mutex::new(Handed {
+/// As `check`; what the caller did wrong.
+pub fn check_pieces(
+    pieces: Pieces,
+    identities: &Identities,
+    instance: InstanceId,
+) -> Result<Found> {
+    let fault = Arc::new(Mutex::new(None));
+    let from = Handed {
         pieces,
         piece: Vec::new(),
         at: 0,
+        fault: Arc::clone(&fault),
+    };
+    let found = check(from, identities, instance);
+    // That comes before what it looked like.
+    let fault = fault.lock().unwrap_or_else(PoisonError::into_inner).take();
+    fault.map_or(found, Err)
+}
+
+/// # Errors
+/// `other_backup` where this server's identity does not open it, or it is of another instance; what the
+/// reader finds.
+pub fn check(
+    from: impl Read + Send + 'static,
+    identities: &Identities,
+    instance: InstanceId,
+) -> Result<Found> {
+    let summed = Summed(Arc::new(Mutex::new(Sum {
+        from: Box::new(from),
         sum: Sha256::new(),
         bytes: 0,
-        fault: None,
     })));
-    let whole = opened(file.clone(), identities);
-    let mut file = file.get();
-    // What the caller did wrong comes before what it looked like.
-    if let Some(fault) = file.fault.take() {
-        return Err(fault);
-    }
+    let whole = opened(summed.clone(), identities, |form, clear| {
+        Ok((form, read::all(clear)?))
+    });
+    let mut file = summed.get();
     let (form, whole) = whole?;
     let read::Whole {
         manifest,
@@ -76,25 +97,30 @@ pub fn check(pieces: Pieces, identities: &Identities, instance: InstanceId) -> R
     })
 }
 
-fn opened(mut file: Shared, identities: &Identities) -> Result<(Form, read::Whole)> {
+/// Finds out what a backup is encrypted with, opens it, and hands its tar on.
+pub fn opened<T>(
+    mut file: impl Read + Send + 'static,
+    identities: &Identities,
+    then: impl FnOnce(Form, &mut dyn Read) -> Result<T>,
+) -> Result<T> {
     let mut begin = Vec::new();
     file.by_ref()
         .take(read::BEGINNING as u64)
         .read_to_end(&mut begin)
         .map_err(|error| Error::invalid("body", "the backup breaks off").because(error))?;
     let form = read::Form::of(&begin);
-    let whole = BufReader::with_capacity(128 << 10, io::Cursor::new(begin).chain(file));
+    let mut whole = BufReader::with_capacity(128 << 10, io::Cursor::new(begin).chain(file));
     match form {
         read::Form::Age => {
-            let clear = agefile::reader(&identities.age, whole).map_err(not_ours)?;
-            Ok((Form::Age, read::all(clear)?))
+            let clear = agefile::reader(&identities.age, whole);
+            then(Form::Age, &mut clear.map_err(not_ours)?)
         }
         read::Form::Openpgp => {
-            let clear = openpgp::reader(&identities.openpgp, whole).map_err(not_ours)?;
-            Ok((Form::Gpg, read::all(clear)?))
+            let clear = openpgp::reader(&identities.openpgp, whole);
+            then(Form::Gpg, &mut clear.map_err(not_ours)?)
         }
         // What is none is found out by reading it.
-        read::Form::Tar | read::Form::Unknown => Ok((Form::Clear, read::all(whole)?)),
+        read::Form::Tar | read::Form::Unknown => then(Form::Clear, &mut whole),
         read::Form::AgePassphrase | read::Form::AgeArmored => Err(Error::conflict(
             "other_backup",
             "this is encrypted, and not as this server encrypts its backups; decrypt it with age, and give the tar",
@@ -112,30 +138,38 @@ fn not_ours(error: Error) -> Error {
     }
 }
 
-/// A file as it comes, summed up on its way.
-struct Handed {
-    pieces: Pieces,
-    piece: Vec<u8>,
-    at: usize,
+/// What is read, summed up on its way; for a reader that keeps it, and for what is asked afterwards.
+#[derive(Clone)]
+struct Summed(Arc<Mutex<Sum>>);
+
+struct Sum {
+    from: Box<dyn Read + Send>,
     sum: Sha256,
     bytes: u64,
-    fault: Option<Error>,
 }
 
-/// The file, for a reader that keeps it, and for what is asked afterwards.
-#[derive(Clone)]
-struct Shared(Arc<Mutex<Handed>>);
-
-impl Shared {
-    fn get(&self) -> MutexGuard<'_, Handed> {
+impl Summed {
+    fn get(&self) -> MutexGuard<'_, Sum> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Read for Shared {
+impl Read for Summed {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.get().read(into)
+        let mut file = self.get();
+        let read = file.from.read(into)?;
+        file.sum.update(&into[..read]);
+        file.bytes += read as u64;
+        Ok(read)
     }
+}
+
+/// A file as it comes.
+struct Handed {
+    pieces: Pieces,
+    piece: Vec<u8>,
+    at: usize,
+    fault: Arc<Mutex<Option<Error>>>,
 }
 
 impl Read for Handed {
@@ -143,13 +177,9 @@ impl Read for Handed {
         if self.at == self.piece.len() {
             match self.pieces.blocking_recv() {
                 None => return Ok(0),
-                Some(Ok(piece)) => {
-                    self.sum.update(&piece);
-                    self.bytes += piece.len() as u64;
-                    (self.piece, self.at) = (piece, 0);
-                }
+                Some(Ok(piece)) => (self.piece, self.at) = (piece, 0),
                 Some(Err(error)) => {
-                    self.fault = Some(error);
+                    *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                     return Err(io::Error::other("the caller broke off"));
                 }
             }

@@ -5,22 +5,25 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use super::audience::Audience;
 use crate::backup::Manifest;
 use crate::backup::manifest::{
-    self, ACCESS, CONFIG, FORMAT, MOST_SMALL, MOST_TLS, OPENPGP, PURPOSE, READER, SEAL, STORE, TLS,
+    self, ACCESS, CONFIG, FORMAT, MOST_SMALL, MOST_TLS, OPENPGP, PURPOSE, READER, ROOT_KEY, SEAL,
+    STORE, TLS,
 };
 use crate::backup::write::{self, Part};
 use crate::clock::Timestamp;
 use crate::crypto::seal::{SealFile, SlotInfo};
-use crate::crypto::{envelope, keygen};
+use crate::crypto::{envelope, kdf, keygen};
 use crate::error::{Error, Result};
 use crate::folder::{self, Folder, failed};
 use crate::model::audit::{Chain, Checkpoint, Head, SignedCheckpoint};
 use crate::model::backup::Form;
 use crate::secret::{Key, Secret};
 use crate::service::Service;
+use crate::service::root::{kek_of, rewrap};
 use crate::store;
 use crate::store::copy::{self, Copied, GoesOn};
 
@@ -67,8 +70,8 @@ impl Draft {
     /// The key, the files and the slots are of one moment with the store's copy.
     pub fn make(
         service: &Service,
-        audience: &Audience,
-        drill: &str,
+        (audience, drill): (&Audience, &str),
+        self_contained: bool,
         now: Timestamp,
         goes_on: GoesOn<'_>,
     ) -> Result<Self> {
@@ -81,12 +84,27 @@ impl Draft {
 
         // Neither the root key nor a listener's certificate is another one before all is there.
         let root = service.root.blocking_read();
-        let sealing = service.keyring.key_for(PURPOSE)?;
+        let (version, kek) = service.keyring.kek()?;
         let seal = folder::read(&folder.seal(), MOST_SMALL)?;
         let copied = service.store.copy(&dir.0, &key, goes_on)?;
         drop(root);
-        let slots = SealFile::parse(&seal)?;
-        let mut parts = vec![Part::of_bytes(SEAL, seal)];
+        let (opener, slots, kek) = match self_contained {
+            false => {
+                let slots = SealFile::parse(&seal)?;
+                (Part::of_bytes(SEAL, seal), Some(slots), kek)
+            }
+            true => {
+                let own = keygen::key();
+                let own_kek = kek_of(&own);
+                let copied_kek = Secret::new(*own_kek.expose());
+                copy::rewrap(&dir.0, &key, &rewrap(kek, copied_kek, version))?;
+                let text = Zeroizing::new(format!("{}\n", hex::encode(own.expose())));
+                let root = Part::of_bytes(ROOT_KEY, text.as_bytes().to_vec());
+                (root, None, own_kek)
+            }
+        };
+        let sealing = (version, kdf::derive(&kek, PURPOSE));
+        let mut parts = vec![opener];
         parts.extend(beside(service, folder, &sealing, id)?);
 
         copy::check(&dir.0, &key)?;
@@ -95,8 +113,9 @@ impl Draft {
         }
         let manifest = Manifest {
             members: parts.iter().map(|part| part.member.clone()).collect(),
-            slots: slots_of(&slots),
-            recipients: audience.told(drill, &slots),
+            slots: slots.as_ref().map(slots_of).unwrap_or_default(),
+            recipients: audience.told(drill, slots.as_ref()),
+            self_contained,
             ..said(service, id, now, copied)?
         };
         let json = manifest.to_json()?;

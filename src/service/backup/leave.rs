@@ -35,7 +35,7 @@ impl Drill {
     }
 }
 
-/// Writes the whole of it into `to`.
+/// Writes the whole of it to whoever asked for it.
 ///
 /// # Errors
 /// `backup_not_taken` if nobody takes it.
@@ -46,32 +46,44 @@ pub fn leave(
     to: &Sender<Result<Vec<u8>>>,
     handle: &Handle,
 ) -> Result<()> {
-    let mut out = Out {
+    let out = Out {
         to: to.clone(),
         handle: handle.clone(),
         piece: Vec::with_capacity(PIECE),
     };
+    let mut out = sealed(draft, audience, drill, out)?.map_err(not_taken)?;
+    out.send().map_err(not_taken)
+}
+
+/// Writes the whole of it, encrypted, into `to`, and gives that back; within, what writing met.
+///
+/// # Errors
+/// One that it cannot be encrypted to.
+pub fn sealed<W: Write + Send + 'static>(
+    draft: &Draft,
+    audience: Audience,
+    drill: Drill,
+    mut to: W,
+) -> Result<io::Result<W>> {
     let created = draft.manifest.created;
     let tar =
         |to: &mut dyn Write| write(&draft.json, &draft.database_key, &draft.parts, created, to);
-    let written = match (audience, drill) {
+    Ok(match (audience, drill) {
         (Audience::Age(mut recipients), Drill::Age(drill)) => {
             recipients.push(drill);
-            let mut sealed = agefile::writer(&recipients, &mut out)?;
-            tar(&mut sealed).and_then(|()| sealed.finish().map(drop))
+            let mut sealed = agefile::writer(&recipients, to)?;
+            tar(&mut sealed).and_then(|()| sealed.finish())
         }
         (Audience::Openpgp(mut keys), Drill::Openpgp(drill)) => {
             keys.push(*drill);
-            let mut sealed = openpgp::writer(&keys, created, out)?;
-            let sealed = tar(&mut sealed).and_then(|()| sealed.finish());
-            return sealed.and_then(|mut out| out.send()).map_err(not_taken);
+            let mut sealed = openpgp::writer(&keys, created, to)?;
+            tar(&mut sealed).and_then(|()| sealed.finish())
         }
-        (Audience::Nobody, _) => tar(&mut out),
+        (Audience::Nobody, _) => tar(&mut to).map(|()| to),
         (Audience::Age(_) | Audience::Openpgp(_), _) => {
             return Err(Error::internal("a backup is verified by another key"));
         }
-    };
-    written.and_then(|()| out.send()).map_err(not_taken)
+    })
 }
 
 fn not_taken(error: io::Error) -> Error {

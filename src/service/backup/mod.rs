@@ -4,6 +4,8 @@
 mod audience;
 mod check;
 mod draft;
+mod drill;
+mod here;
 mod leave;
 
 use std::collections::BTreeMap;
@@ -32,6 +34,7 @@ use crate::folder::Folder;
 use crate::model::audit::Object;
 use crate::model::backup::{Backup, Form};
 use crate::secret::Secret;
+use crate::store::copy::GoesOn;
 
 /// The name under which the identity lies that the server opens its own backups with.
 const DRILL: &str = "drill";
@@ -69,6 +72,20 @@ pub struct UnderWay {
     turn: Arc<tokio::sync::Mutex<()>>,
     pending: Mutex<BTreeMap<Uuid, Pending>>,
     fault: Mutex<Option<String>>,
+}
+
+/// What is to become of one.
+struct Wanted {
+    audience: Audience,
+    drill: Drill,
+    self_contained: bool,
+}
+
+impl Wanted {
+    fn draft(&self, service: &Service, now: Timestamp, goes_on: GoesOn<'_>) -> Result<Draft> {
+        let to = (&self.audience, self.drill.told());
+        Draft::make(service, (to.0, &to.1), self.self_contained, now, goes_on)
+    }
 }
 
 /// One that does not count yet.
@@ -130,7 +147,13 @@ impl Service {
         const VERB: &str = "backup.create";
         let any = backup_object("", "");
         self.allow(ctx, Action::BackupCreate, &Target::Server, VERB, any)?;
+        if request.self_contained {
+            // It holds the key to everything.
+            let any = backup_object("", "");
+            self.allow(ctx, Action::SlotChange, &Target::Server, VERB, any)?;
+        }
         let audience = Audience::of(self, &request, clock::now()).await?;
+        let self_contained = request.self_contained;
         self.store.room()?;
         let drill = self.drill_of(&audience).await?;
         let turn = tokio::time::timeout(TURN, Arc::clone(&self.backups.turn).lock_owned());
@@ -144,7 +167,14 @@ impl Service {
         let (to, pieces) = mpsc::channel(4);
         // Goes on if the caller does not wait, so that it is known what became of it.
         let (this, ctx) = (Arc::clone(self), ctx.clone());
-        let begun = to_its_end(async move { this.begin(ctx, audience, drill, turn, to).await });
+        let begun = to_its_end(async move {
+            let wanted = Wanted {
+                audience,
+                drill,
+                self_contained,
+            };
+            this.begin(ctx, wanted, turn, to).await
+        });
         let (id, name, length) = begun.await?;
         Ok(Leaving {
             id,
@@ -158,20 +188,19 @@ impl Service {
     async fn begin(
         self: Arc<Self>,
         ctx: Context,
-        audience: Audience,
-        drill: Drill,
+        wanted: Wanted,
         turn: OwnedMutexGuard<()>,
         to: mpsc::Sender<Result<Vec<u8>>>,
     ) -> Result<(Uuid, String, u64)> {
         let (this, now) = (Arc::clone(&self), clock::now());
         let made = spawn_blocking(move || {
             let goes_on = |_, _| !to.is_closed();
-            let draft = Draft::make(&this, &audience, &drill.told(), now, &goes_on)?;
-            Ok::<_, Error>((draft, audience, drill, to))
+            let draft = wanted.draft(&this, now, &goes_on)?;
+            Ok::<_, Error>((draft, wanted, to))
         });
         let made = made.await.map_err(ended).and_then(|made| made);
         let made = made.and_then(|made| self.expect(&made.0).map(|()| made));
-        let (draft, audience, drill, to) = match made {
+        let (draft, wanted, to) = match made {
             Ok(made) => made,
             Err(error) => {
                 self.backup_fault(&ctx, "", &error.public).await;
@@ -184,7 +213,7 @@ impl Service {
         let handle = tokio::runtime::Handle::current();
         spawn_blocking(move || {
             let _turn = turn;
-            let left = leave::leave(&draft, audience, drill, &to, &handle);
+            let left = leave::leave(&draft, wanted.audience, wanted.drill, &to, &handle);
             self.left(&ctx, id, left, &to, &handle);
         });
         Ok((id, name, length))
@@ -254,12 +283,9 @@ impl Service {
                 Stage::Left | Stage::Verified(_) => Ok((pending.binding, pending.form)),
             })?),
         };
-        let identities = Identities {
-            age: self.drill_identity().await?,
-            openpgp: self.drill_key().await?,
-        };
+        let identities = self.drill_identities().await?;
         let instance = self.facts.instance;
-        let checked = spawn_blocking(move || check::check(pieces, &identities, instance));
+        let checked = spawn_blocking(move || check::check_pieces(pieces, &identities, instance));
         let found = checked.await.map_err(ended)??;
         let (Some(id), Some((binding, form))) = (id, expected) else {
             return Ok(found.verified);
@@ -306,6 +332,7 @@ impl Service {
                 revision: found.revision,
                 newest_deposit: found.newest_deposit,
                 recipients: pending.manifest.recipients.clone(),
+                drilled: None,
                 removed: None,
             }),
         })?;
@@ -313,9 +340,14 @@ impl Service {
         change.event.detail = detail(&backup);
         let kept = self.store.keep_backup(change, backup).await?;
         self.backups.pending().remove(&id);
+        self.backup_counts();
+        Ok(kept)
+    }
+
+    /// One came through: what went wrong before is over.
+    fn backup_counts(&self) {
         *self.backups.fault() = None;
         self.report_backups();
-        Ok(kept)
     }
 
     /// Whoever wrote it says that it is no backup.
@@ -365,6 +397,13 @@ impl Service {
         let any = backup_object(id, "");
         self.allow(ctx, Action::BackupRead, &Target::Server, "backup.show", any)?;
         self.store.backup(id)
+    }
+
+    async fn drill_identities(&self) -> Result<Identities> {
+        Ok(Identities {
+            age: self.drill_identity().await?,
+            openpgp: self.drill_key().await?,
+        })
     }
 
     async fn drill_of(&self, audience: &Audience) -> Result<Drill> {
@@ -465,8 +504,8 @@ impl Service {
             Err(_) => {}
             Ok(backups) if backups.is_empty() => self.board.amber(
                 BOARD,
-                "no backup was taken yet",
-                "strongroom backup create --recipient age1… --output DIR",
+                "no backup was taken yet, and the schedule takes none as long as there is no recipient",
+                "strongroom recipient add age1…",
             ),
             Ok(backups) if backups.iter().all(|it| lies_beside(root, &it.path)) => {
                 self.board.amber(

@@ -11,6 +11,7 @@ CREATE TABLE backups (
   revision       BIGINT NOT NULL,
   newest_deposit BIGINT,
   recipients     TEXT   NOT NULL,
+  drilled        BIGINT,
   removed        BIGINT
 );
 CREATE INDEX backups_by_time ON backups (created);

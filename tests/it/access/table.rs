@@ -1218,6 +1218,15 @@ pub const CASES: &[Case] = &[
     .on("GS"),
     case(
         "POST",
+        "/v1/backups",
+        "/v1/backups",
+        r#"{"cleartext":true}"#,
+        "SA1L",
+    )
+    .on("GS"),
+    case("POST", "/v1/backups/drill", "/v1/backups/drill", "", "SA1L").on("GS"),
+    case(
+        "POST",
         "/v1/backups/stream",
         "/v1/backups/stream",
         r#"{"cleartext":true}"#,

@@ -1,14 +1,13 @@
 //! The file of a backup, and the folder that it lies in: written beside its name, under the rights of
-//! whoever calls the command.
+//! whoever writes it, a command or the server.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::cli::files;
 use crate::crypto::{self, Sha256};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::backup::Backup;
 use crate::os;
 
@@ -22,6 +21,17 @@ const MOST_OF_A_NAME: u32 = 100;
 /// Where backups are written.
 pub struct Folder(PathBuf);
 
+/// What a user can do about a place that does not take a backup.
+fn cannot(verb: &str, path: &Path, error: io::Error) -> Error {
+    let text = format!("cannot {verb} {}: {error}", path.display());
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Error::invalid("output", text),
+        io::ErrorKind::StorageFull => Error::unavailable("no_room", text),
+        _ => Error::new(Kind::Internal, "output", text),
+    }
+    .because(error)
+}
+
 /// A backup that has no name yet. Dropped, it is gone.
 pub struct Draft {
     folder: PathBuf,
@@ -33,7 +43,7 @@ pub struct Draft {
 impl Folder {
     /// Makes it, for its owner alone, if it is not there.
     pub fn open(path: &Path) -> Result<Self> {
-        let path = std::path::absolute(path).map_err(|why| files::cannot("find", path, why))?;
+        let path = std::path::absolute(path).map_err(|why| cannot("find", path, why))?;
         match fs::metadata(&path) {
             Ok(there) if there.is_dir() => Ok(Self(path)),
             Ok(_) => Err(Error::invalid(
@@ -46,10 +56,10 @@ impl Folder {
                     .recursive(true)
                     .mode(0o700)
                     .create(&path)
-                    .map_err(|why| files::cannot("make", &path, why))?;
+                    .map_err(|why| cannot("make", &path, why))?;
                 Ok(Self(path))
             }
-            Err(why) => Err(files::cannot("read", &path, why)),
+            Err(why) => Err(cannot("read", &path, why)),
         }
     }
 
@@ -64,7 +74,7 @@ impl Folder {
             .create_new(true)
             .mode(0o600)
             .open(&path)
-            .map_err(|why| files::cannot("write into", &self.0, why))?;
+            .map_err(|why| cannot("write into", &self.0, why))?;
         let draft = Draft {
             folder: self.0.clone(),
             path,
@@ -75,12 +85,12 @@ impl Folder {
         draft
             .file
             .try_lock()
-            .map_err(|why| files::cannot("lock", &draft.path, why.into()))?;
+            .map_err(|why| cannot("lock", &draft.path, why.into()))?;
         Ok(draft)
     }
 
     fn tidy(&self) -> Result<()> {
-        let unreadable = |why| files::cannot("read", &self.0, why);
+        let unreadable = |why| cannot("read", &self.0, why);
         for entry in fs::read_dir(&self.0).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             let name = entry.file_name();
@@ -112,7 +122,7 @@ impl Folder {
     pub fn is_unchanged(&self, backup: &Backup) -> Result<bool> {
         let path = Path::new(&backup.path);
         let sum = File::open(path).and_then(|mut file| crypto::sha256_of(&mut file));
-        let (bytes, sha256) = sum.map_err(|why| files::cannot("read", path, why))?;
+        let (bytes, sha256) = sum.map_err(|why| cannot("read", path, why))?;
         Ok(bytes == backup.bytes && hex::encode(sha256) == backup.sha256)
     }
 
@@ -120,7 +130,7 @@ impl Folder {
         let path = Path::new(&backup.path);
         fs::remove_file(path)
             .and_then(|()| File::open(&self.0)?.sync_all())
-            .map_err(|why| files::cannot("remove", path, why))
+            .map_err(|why| cannot("remove", path, why))
     }
 }
 
@@ -145,20 +155,18 @@ impl Draft {
         }
     }
 
-    pub fn write(&mut self, piece: &[u8]) -> Result<()> {
-        if let Some(sum) = &mut self.sum {
-            sum.update(piece);
-        }
-        self.file
-            .write_all(piece)
-            .map_err(|why| files::cannot("write into", &self.folder, why))
+    /// # Errors
+    /// What the folder's disk says.
+    pub fn take(&mut self, piece: &[u8]) -> Result<()> {
+        let folder = self.folder.clone();
+        io::Write::write_all(self, piece).map_err(|why| cannot("write into", &folder, why))
     }
 
     /// Waits until it is on the disk; the digest of what was written.
     pub fn sync(&mut self) -> Result<String> {
         self.file
             .sync_all()
-            .map_err(|why| files::cannot("write into", &self.folder, why))?;
+            .map_err(|why| cannot("write into", &self.folder, why))?;
         let sum = self.sum.take().unwrap_or_default();
         Ok(hex::encode(sum.finish()))
     }
@@ -166,7 +174,7 @@ impl Draft {
     /// The same file, to be read from the disk and not from memory, as far as the system lets it.
     pub fn read_back(&self) -> Result<File> {
         os::forget_pages(&self.file);
-        File::open(&self.path).map_err(|why| files::cannot("read", &self.path, why))
+        File::open(&self.path).map_err(|why| cannot("read", &self.path, why))
     }
 
     /// Gives it its name, which no other file has; the path.
@@ -183,7 +191,7 @@ impl Draft {
                 Ok(()) => {
                     File::open(&self.folder)
                         .and_then(|folder| folder.sync_all())
-                        .map_err(|why| files::cannot("write into", &self.folder, why))?;
+                        .map_err(|why| cannot("write into", &self.folder, why))?;
                     return Ok(to);
                 }
                 Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {}
@@ -191,10 +199,10 @@ impl Draft {
                 Err(_) if !to.exists() => {
                     fs::rename(&self.path, &to)
                         .and_then(|()| File::open(&self.folder)?.sync_all())
-                        .map_err(|why| files::cannot("write into", &self.folder, why))?;
+                        .map_err(|why| cannot("write into", &self.folder, why))?;
                     return Ok(to);
                 }
-                Err(why) => return Err(files::cannot("write", &to, why)),
+                Err(why) => return Err(cannot("write", &to, why)),
             }
         }
         Err(Error::conflict(
@@ -204,6 +212,20 @@ impl Draft {
                 self.folder.display()
             ),
         ))
+    }
+}
+
+impl io::Write for Draft {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(piece)?;
+        if let Some(sum) = &mut self.sum {
+            sum.update(&piece[..written]);
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
