@@ -173,11 +173,11 @@ pub fn json_body(bytes: &[u8]) -> Option<Error> {
         30 => round::<user::RemoveTotp>(body),
         31 => round::<user::ResetUser>(body),
         32 => round::<crate::model::role::Grant>(body),
-        33 => round::<job::CancelJobs>(body),
-        34 => round::<job::SetDrain>(body),
-        35 => round::<schedule::AddSchedule>(body),
-        36 => round::<schedule::EditSchedule>(body),
-        _ => round::<crate::model::quota::SetQuota>(body),
+        33 => round::<crate::model::quota::SetQuota>(body),
+        34 => round::<job::CancelJobs>(body),
+        35 => round::<job::SetDrain>(body),
+        36 => round::<schedule::AddSchedule>(body),
+        _ => round::<schedule::EditSchedule>(body),
     }
 }
 
