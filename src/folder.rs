@@ -6,13 +6,17 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{
+    DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown, lchown,
+};
 use std::path::{Path, PathBuf};
 
+use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::os;
 
 const BEFORE: &str = "live.before-";
+const PREVIOUS: &str = "live.prev-";
 
 /// What a folder is called while it is taken away.
 const GOING: &str = "live.going";
@@ -58,6 +62,39 @@ impl Folder {
     /// What a rollback took out of service.
     pub fn undone(&self) -> PathBuf {
         self.root.join("live.undone")
+    }
+
+    /// Where what a restore replaces is kept: beside those that are there already.
+    pub fn previous(&self, now: Timestamp) -> PathBuf {
+        let time = now.to_string();
+        let time = time.get(..19).unwrap_or(&time).replace('T', "_");
+        let name = format!("{PREVIOUS}{}", time.replace(':', "-"));
+        let free = |path: &PathBuf| fs::symlink_metadata(path).is_err();
+        let more = (2..1_000).map(|more| self.root.join(format!("{name}.{more:03}")));
+        let first = self.root.join(&name);
+        std::iter::once(first.clone())
+            .chain(more)
+            .find(free)
+            .unwrap_or(first)
+    }
+
+    /// What restores replaced, the newest last.
+    pub fn previous_ones(&self) -> Result<Vec<PathBuf>> {
+        let unreadable = |error| failed("read", &self.root, error);
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.root).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            if entry.file_name().to_string_lossy().starts_with(PREVIOUS) {
+                found.push(entry.path());
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// Lies in `live` as long as a restore did not come to its end.
+    pub fn restored(&self, live: &Path) -> PathBuf {
+        live.join("restored")
     }
 
     /// The migrations of which a copy from before lies here, the newest last.
@@ -107,6 +144,11 @@ impl Folder {
     /// Segments of the audit that left the store.
     pub fn audit(&self) -> PathBuf {
         self.root.join("audit")
+    }
+
+    /// Where backups lie, unless they are written elsewhere.
+    pub fn backups(&self) -> PathBuf {
+        self.root.join("backups")
     }
 
     pub fn log(&self) -> PathBuf {
@@ -313,6 +355,13 @@ pub fn sync(folder: &Path) -> Result<()> {
     File::open(folder)
         .and_then(|folder| folder.sync_all())
         .map_err(|error| failed("sync", folder, error))
+}
+
+/// Gives what lies at a path, and all below it, to an account.
+pub fn give(path: &Path, owner: (u32, u32)) -> Result<()> {
+    walk(path, &mut |path, _| {
+        lchown(path, Some(owner.0), Some(owner.1)).map_err(|error| failed("chown", path, error))
+    })
 }
 
 /// Takes a file away, if it is there.

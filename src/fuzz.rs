@@ -10,6 +10,8 @@ use std::path::Path;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::backup::manifest::{MANIFEST, Manifest};
+use crate::backup::read::{self, BEGINNING, Form};
 use crate::cli::{bundle, cache, config_import, home};
 use crate::clock::Timestamp;
 use crate::config::Config;
@@ -26,6 +28,7 @@ use crate::model::id::Fingerprint;
 use crate::model::job::Job;
 use crate::model::org::Org;
 use crate::model::page::Cursor;
+use crate::model::recipient::Recipient;
 use crate::model::schedule::Schedule;
 use crate::model::setting;
 use crate::model::token::Token;
@@ -69,7 +72,7 @@ pub const TARGETS: &[Target] = &[
     target("certificate", certificate, 8 << 10, &["-----BEGIN CERTIFICATE-----\n", "\n-----END CERTIFICATE-----\n", "\u{30}\u{80}", "\u{1}\u{1}\u{7f}", "\u{2}\u{1}\u{0}", "\u{3}\u{2}\u{0}", "\u{30}\u{84}"]),
     target("certificate_file", certificate_file, 8 << 10, &["-----BEGIN CERTIFICATE-----\n", "-----BEGIN PRIVATE KEY-----\n", "-----BEGIN ENCRYPTED PRIVATE KEY-----\n", "-----END PRIVATE KEY-----\n", "Proc-Type: 4,ENCRYPTED\n", "DEK-Info: AES-256-CBC,00\n", "\u{30}\u{80}", "\u{1}\u{1}\u{7f}"]),
     target("client_ca", client_ca, 8 << 10, &["-----BEGIN CERTIFICATE-----\n", "-----END CERTIFICATE-----\n", "-----BEGIN X509 CRL-----\n", "-----END X509 CRL-----\n", "\u{30}\u{80}"]),
-    target("openpgp_key", openpgp_key, 8 << 10, &["-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n", "\n=AAAA\n-----END PGP PUBLIC KEY BLOCK-----\n", "xsFNB", "Version: x\n"]),
+    target("openpgp_key", openpgp_key, 8 << 10, &["-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n", "\n=AAAA\n-----END PGP PUBLIC KEY BLOCK-----\n", "xsFNB", "Version: x\n", "-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n", "\u{1}\u{2}\u{1b}\u{c}"]),
     target("original_config", original_config, 4 << 10, &["{\"SSL_CERTIFICATE\": \"/a\",", "\"SSL_PRIVATE_KEY\": \"/k\"}", "\"SSL_PRIVATE_KEY_PASSWORD_SCRIPT\": \"/bin/echo", "ssl_certificate /c;", "ssl_certificate_key /k;", "ssl_verify_depth 99999999999;", "ssl_protocols TLSv1;", "ssl_ciphers HIGH;", "server {", "\\", "'", "\"", "#"]),
     target("filter", filter, 5 << 10, &[" and ", " or ", "not ", " in (", "((((((((", "'", "''", "label.a = ", "created > ", "-7d", "9223372036854775807", "-9223372036854775808", "1969-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59", "name ^ ", " ~ ", "\n", "size >= ", "ſ", "İ"]),
     target("cron", cron, 512, &["*/", "-", ",", "59", "jan", "sun-sat", "29 2", "@hourly", "@", "\nEurope/Berlin", "\nPacific/Apia", "\nAustralia/Lord_Howe", "\nAmerica/New_York", " * ", "7", "99999999999"]),
@@ -84,6 +87,8 @@ pub const TARGETS: &[Target] = &[
     target("client_bundle", client_bundle, 8 << 10, &["\"../x\":", "\"client.key\":", "\"files\":{", "\"version\":2", "strongroom-client-home"]),
     target("kept_deposit", kept_deposit, 8 << 10, &["strongroom-kept/1\n", "strongroom-kept/2\n", "\"asked\":", "?version=", "\"size\":18446744073709551615", "\"expires\":\"9999-12-31T23:59:59-23:59\"", "\"not_before\":null", "\n", "\\u001b", "{\"a\":1}"]),
     target("timestamp", timestamp, 128, &["9999-12-31T23:59:59", "0000-01-01T00:00:00", "-23:59", "+23:59", "Z", ".999999999", ":60", "T24"]),
+    target("backup_manifest", backup_manifest, 8 << 10, &["strongroom-backup/2", "\"min_reader\": 2", "\"bytes\": 18446744073709551615", "\"name\": \"tls/..\"", "\"name\": \"../seal.json\"", "\"self_contained\": true", "\"members\": [", "\"counts\": {", "null", "[[[[[[", "\u{1b}", "9999-12-31T23:59:59-23:59"]),
+    target("backup_tar", backup_tar, 24 << 10, &["ustar\u{0}00", "ustar  \u{0}", "./@LongLink", "../", "77777777777\u{0}", "manifest.json\u{0}", "database.key\u{0}", "strongroom.db\u{0}", "tls/", "age-encryption.org/v1\n-> scrypt ", "-----BEGIN PGP MESSAGE-----"]),
     target("setting", setting, 1 << 10, &["deposit.max_bytes=", "16777216", "16777217", "true", "+1", "-0", "00", "=", "info", "\u{1b}"]),
 ];
 
@@ -222,18 +227,40 @@ pub fn client_ca(bytes: &[u8]) -> Seen {
     answer(authority.verify(&shown, now).err())
 }
 
+/// The server's own public half, and the keys of others, one or a ring of them.
 pub fn openpgp_key(bytes: &[u8]) -> Seen {
-    let Ok(text) = std::str::from_utf8(bytes) else {
-        return 0;
-    };
-    match openpgp::read_public(text) {
-        Ok(public) => {
+    let own = match std::str::from_utf8(bytes).map(openpgp::read_public) {
+        Ok(Ok(public)) => {
             let again = openpgp::read_public(&public.armored);
             assert!(again.is_ok_and(|again| again == public));
             1
         }
-        Err(error) => refused(&error),
+        Ok(Err(error)) => refused(&error),
+        Err(_) => 0,
+    };
+    match openpgp::Ring::read(bytes) {
+        Ok(ring) => mix(
+            own,
+            seen(&ring.keys.iter().map(one_key).collect::<Vec<_>>()),
+        ),
+        Err(error) => mix(own, refused(&error)),
     }
+}
+
+/// What is kept of a key is the same key, and is judged the same.
+fn one_key(key: &openpgp::PublicKey) -> bool {
+    const NOW: Timestamp = Timestamp(1_795_000_000 * Timestamp::SECOND);
+    let standing = key.standing(NOW);
+    let fits = openpgp::check(std::slice::from_ref(key), NOW).is_ok();
+    assert_eq!(fits, standing.trouble.is_none());
+    assert!(!fits || standing.expires.is_none_or(|end| end > NOW));
+    if let Ok(armored) = key.armored() {
+        let again = openpgp::PublicKey::parse(&armored)
+            .unwrap_or_else(|error| panic!("what is kept does not read again: {error}"));
+        assert_eq!(again.fingerprint(), key.fingerprint());
+        assert_eq!(again.standing(NOW), standing);
+    }
+    fits
 }
 
 /// The configuration files of the originals.
@@ -253,7 +280,7 @@ pub fn filter(bytes: &[u8]) -> Seen {
         return 0;
     };
     let texts: Vec<String> = texts.split('\n').map(str::to_owned).collect();
-    let answer = match list % 8 {
+    let answer = match list % 9 {
         0 => one_filter::<Deposit>(&texts),
         1 => one_filter::<Client>(&texts),
         2 => one_filter::<Org>(&texts),
@@ -261,9 +288,10 @@ pub fn filter(bytes: &[u8]) -> Seen {
         4 => one_filter::<Token>(&texts),
         5 => one_filter::<ChainedEvent>(&texts),
         6 => one_filter::<Job>(&texts),
-        _ => one_filter::<Schedule>(&texts),
+        7 => one_filter::<Schedule>(&texts),
+        _ => one_filter::<Recipient>(&texts),
     };
-    mix(answer, u64::from(list % 8))
+    mix(answer, u64::from(list % 9))
 }
 
 fn one_filter<T: Filterable>(texts: &[String]) -> Seen {
@@ -479,6 +507,80 @@ fn mended_kept(bytes: &[u8]) -> Option<Vec<u8>> {
     fields.insert("sha256".to_owned(), hex::encode(sha256(body)).into());
     let head = serde_json::to_vec(&head).ok()?;
     Some([magic, &head, body].join(&b'\n'))
+}
+
+/// What is taken has what every backup has, in the one order.
+pub fn backup_manifest(bytes: &[u8]) -> Seen {
+    let manifest = match Manifest::parse(bytes) {
+        Ok(manifest) => manifest,
+        Err(error) => return refused(&error),
+    };
+    let written = manifest.to_json().unwrap_or_default();
+    assert_eq!(Manifest::parse(&written).ok().as_ref(), Some(&manifest));
+    let names: Vec<&str> = manifest.members.iter().map(|it| it.name.as_str()).collect();
+    assert!(
+        !names
+            .iter()
+            .any(|it| it.starts_with(['/', '.']) || it.contains(".."))
+    );
+    assert_eq!(names.last(), Some(&"strongroom.db"));
+    seen(&(manifest.self_contained, manifest.members.len()))
+}
+
+/// As it came, and with the headers' checksums and the manifest's digests and lengths made right, as
+/// someone can who knows the format.
+pub fn backup_tar(bytes: &[u8]) -> Seen {
+    let as_it_came = one_backup(bytes);
+    match mended_backup(bytes) {
+        Some(mended) => mix(as_it_came, one_backup(&mended)),
+        None => as_it_came,
+    }
+}
+
+fn one_backup(bytes: &[u8]) -> Seen {
+    let form = Form::of(&bytes[..bytes.len().min(BEGINNING)]);
+    let answer = match read::all(bytes) {
+        Ok(whole) => {
+            assert_eq!(whole.bytes, bytes.len() as u64, "something was not read");
+            assert_eq!(form, Form::Tar);
+            let tls = whole.small.tls.iter().map(|(name, _)| name);
+            assert!(tls.clone().all(|name| !name.contains(['/', '\0'])));
+            seen(&(tls.count(), whole.small.openpgp.is_some()))
+        }
+        Err(error) => refused(&error),
+    };
+    mix(answer, form as u64)
+}
+
+fn mended_backup(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut parts = Vec::new();
+    let mut archive = tar::Archive::new(bytes);
+    for entry in archive.entries().ok()?.raw(true) {
+        let Ok(mut entry) = entry else { break };
+        let name = entry.path_bytes().into_owned();
+        let mut content = Vec::new();
+        std::io::Read::read_to_end(&mut entry, &mut content).ok()?;
+        parts.push((String::from_utf8(name).ok()?, content));
+    }
+    let first = parts.iter().position(|part| part.0 == MANIFEST)?;
+    let mut manifest: serde_json::Value = serde_json::from_slice(&parts[first].1).ok()?;
+    for member in manifest.get_mut("members")?.as_array_mut()? {
+        let member = member.as_object_mut()?;
+        let name = member.get("name").and_then(|name| name.as_str());
+        let there = parts.iter().find(|part| Some(part.0.as_str()) == name);
+        if let Some((_, content)) = there {
+            member.insert("bytes".to_owned(), content.len().into());
+            member.insert("sha256".to_owned(), hex::encode(sha256(content)).into());
+        }
+    }
+    parts[first].1 = serde_json::to_vec(&manifest).ok()?;
+    let mut mended = tar::Builder::new(Vec::new());
+    for (name, content) in parts {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        mended.append_data(&mut header, &name, &content[..]).ok()?;
+    }
+    mended.into_inner().ok()
 }
 
 /// A time that was read prints as one that reads as the same.

@@ -15,6 +15,9 @@ pub mod secret;
 pub mod crypto;
 pub mod store;
 
+// durability
+pub mod backup;
+
 // service
 pub mod service;
 

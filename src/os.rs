@@ -15,6 +15,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+/// Lets go of what memory holds of a file, so that it is read from the disk. What is not on the disk yet
+/// stays; a system that does not listen does no harm.
+pub fn forget_pages(file: &File) {
+    // SAFETY: the call takes numbers alone, and the descriptor is open.
+    let _ = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+}
+
 /// Bytes that an unprivileged process may still write on the file system of `path`.
 pub fn free_bytes(path: &Path) -> io::Result<u64> {
     let path = CString::new(path.as_os_str().as_bytes())?;

@@ -2,6 +2,7 @@
 //! stand in `model`; here is what only exists on the wire.
 
 pub mod audit;
+pub mod backup;
 pub mod client;
 pub mod deposit;
 pub mod error;
@@ -9,6 +10,7 @@ pub mod group;
 pub mod job;
 pub mod org;
 pub mod org_key;
+pub mod recipient;
 pub mod role;
 pub mod schedule;
 pub mod seal;

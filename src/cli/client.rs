@@ -3,6 +3,7 @@
 //! no more, when the connection is lost.
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt as _, Full};
@@ -16,6 +17,7 @@ use zeroize::Zeroizing;
 
 use super::connect::{self, CONNECT, Connection, Route};
 use super::refusal;
+use super::sent::Sent;
 use crate::api::{IDEMPOTENCY_KEY, REASON};
 use crate::error::{Error, Kind, Result};
 use crate::model::page::{DEFAULT_LIMIT, MAX_LIMIT, Page};
@@ -48,6 +50,8 @@ pub struct Call {
     path: String,
     headers: Vec<(&'static str, String)>,
     body: Bytes,
+    /// Sent instead of `body`.
+    file: Option<File>,
     wait: Duration,
     /// Sent anew where the answer was lost.
     again: bool,
@@ -70,6 +74,30 @@ enum Failure {
     Final(Error),
 }
 
+/// An answer that comes piece by piece.
+pub struct Answer {
+    pub headers: HeaderMap,
+    body: Incoming,
+    call: Call,
+}
+
+impl Answer {
+    /// The next piece; none when it has ended whole.
+    pub async fn next(&mut self) -> Result<Option<Bytes>> {
+        next_piece(&mut self.body)
+            .await
+            .map_err(|failure| match failure {
+                Failure::Lost(why) => lost(&self.call, &why),
+                Failure::Unsent(error) | Failure::Final(error) => error,
+            })
+    }
+
+    /// A header's text; none if there is none, or if it is not text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
 impl Call {
     pub fn new(method: Method, path: impl Into<String>) -> Self {
         Self {
@@ -77,6 +105,7 @@ impl Call {
             path: path.into(),
             headers: Vec::new(),
             body: Bytes::new(),
+            file: None,
             wait: ANSWER,
             again: true,
         }
@@ -100,6 +129,12 @@ impl Call {
     /// The body is wiped when it was sent, for it may hold a secret.
     pub fn body(mut self, bytes: Vec<u8>) -> Self {
         self.body = Bytes::from_owner(Zeroizing::new(bytes));
+        self
+    }
+
+    /// A file of any length, from its beginning.
+    pub fn file(mut self, file: File) -> Self {
+        self.file = Some(file);
         self
     }
 
@@ -205,6 +240,15 @@ impl Client {
         call: Call,
         mut take: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
+        let mut answer = self.open(call).await?;
+        while let Some(piece) = answer.next().await? {
+            take(&piece)?;
+        }
+        Ok(())
+    }
+
+    /// Sends, and waits until the answer begins. Never sent twice.
+    pub async fn open(&mut self, call: Call) -> Result<Answer> {
         let key = new_key(&call);
         let response = match self.begin(&call, key.as_deref()).await {
             Ok(response) => response,
@@ -212,33 +256,28 @@ impl Client {
             Err(Failure::Unsent(error) | Failure::Final(error)) => return Err(error),
         };
         let (head, mut body) = response.into_parts();
-        if !head.status.is_success() {
-            // A refusal whose words are lost is a refusal by its status.
-            let body = self
-                .pieces(&mut body, LONGEST_ANSWER)
-                .await
-                .unwrap_or_default();
-            return self
-                .refusal_or(
-                    &call,
-                    Reply {
-                        status: head.status,
-                        headers: head.headers,
-                        body,
-                    },
-                )
-                .map(|_| ());
+        if head.status.is_success() {
+            let headers = head.headers;
+            return Ok(Answer {
+                headers,
+                body,
+                call,
+            });
         }
-        while let Some(piece) = next_piece(&mut body)
+        // A refusal whose words are lost is a refusal by its status.
+        let body = self
+            .pieces(&mut body, LONGEST_ANSWER)
             .await
-            .map_err(|failure| match failure {
-                Failure::Lost(why) => lost(&call, &why),
-                Failure::Unsent(error) | Failure::Final(error) => error,
-            })?
-        {
-            take(&piece)?;
+            .unwrap_or_default();
+        let reply = Reply {
+            status: head.status,
+            headers: head.headers,
+            body,
+        };
+        match self.refusal_or(&call, reply) {
+            Err(refusal) => Err(refusal),
+            Ok(_) => Err(Error::internal("a refusal was none")),
         }
-        Ok(())
     }
 
     /// Follows a list's cursors to its end, or until `limit` items came. True: there are more.
@@ -377,7 +416,7 @@ impl Client {
         matches!(ready, Ok(Ok(()))).then_some(kept)
     }
 
-    fn request(&self, call: &Call, key: Option<&str>) -> Result<Request<Full<Bytes>>> {
+    fn request(&self, call: &Call, key: Option<&str>) -> Result<Request<Sent>> {
         let mut request = Request::builder()
             .method(call.method.clone())
             .uri(&call.path)
@@ -406,8 +445,14 @@ impl Client {
             value.set_sensitive(true);
             request = request.header("authorization", value);
         }
+        let body = match &call.file {
+            None => Sent::Whole(Full::new(call.body.clone())),
+            Some(file) => Sent::file(file).map_err(|error| {
+                Error::invalid("file", format!("the file cannot be read: {error}"))
+            })?,
+        };
         request
-            .body(Full::new(call.body.clone()))
+            .body(body)
             .map_err(|error| Error::invalid("request", format!("this cannot be sent: {error}")))
     }
 

@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::Full;
-use hyper::body::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::CertificateError;
@@ -17,6 +15,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::print::clean;
+use super::sent::Sent;
 use crate::error::{Error, Result};
 
 /// To connect, and to shake hands.
@@ -36,7 +35,7 @@ pub enum Route {
     },
 }
 
-pub type Connection = SendRequest<Full<Bytes>>;
+pub type Connection = SendRequest<Sent>;
 
 impl Route {
     /// The `Host` header.

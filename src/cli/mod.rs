@@ -12,13 +12,16 @@ mod doctor;
 mod door;
 mod feed;
 mod files;
+pub mod gpg_keyring;
 pub(crate) mod home;
 mod init;
 mod links;
 mod noun;
 mod print;
 mod refusal;
+mod restore;
 mod rollback;
+mod sent;
 mod serve;
 mod service;
 mod shell;
@@ -96,6 +99,13 @@ enum Noun {
     /// Before a new program changes the store's schema it makes a copy of the store; this puts the copy in
     /// its place, and keeps what it replaces. Says what is lost, and asks. No server may run on the folder.
     Rollback(rollback::Args),
+    /// Make a server of a backup, or put a backup in the place of what a folder holds
+    ///
+    /// Everything is unpacked and checked first, beside what is there; then it takes its place in one step, and
+    /// what it replaces is kept as live.prev-TIME, the newest two. A backup needs the identity that it is encrypted
+    /// to, and what opens one of its server's slots; a recovery slot's identity is enough alone. One that holds its root key
+    /// gets a new slot from --passphrase-file or --key-file. No server may run on the folder.
+    Restore(restore::Args),
     /// Check, print or change strongroom.toml: what is needed before the store opens
     #[command(subcommand)]
     Config(config::Verb),
@@ -136,9 +146,15 @@ enum Noun {
     /// API tokens: secrets for programs, with scopes and an end
     #[command(subcommand)]
     Token(noun::token::Verb),
+    /// Recipients: to whom backups are encrypted (age, SSH and OpenPGP keys)
+    #[command(subcommand)]
+    Recipient(noun::recipient::Verb),
     /// The audit log: who did what, and whether the log is whole
     #[command(subcommand)]
     Audit(noun::audit::Verb),
+    /// Backups: taken while it serves, encrypted, and each one proven to open
+    #[command(subcommand)]
+    Backup(noun::backup::Verb),
     /// Jobs: work that goes on behind a command, such as making a key anew
     #[command(subcommand)]
     Job(noun::job::Verb),
@@ -213,6 +229,7 @@ fn run(noun: Noun, context: &Context) -> Result<()> {
         Noun::Status => online(noun::status::run(context)),
         Noun::Doctor(args) => doctor::run(args, &context.global, &context.out),
         Noun::Rollback(args) => rollback::run(args, &context.global, &context.out),
+        Noun::Restore(args) => restore::run(args, &context.global, &context.out),
         Noun::Config(verb) => config::run(verb, context),
         Noun::Setting(verb) => online(noun::setting::run(verb, context)),
         Noun::Seal => online(noun::seal::seal(context)),
@@ -226,7 +243,9 @@ fn run(noun: Noun, context: &Context) -> Result<()> {
         Noun::User(verb) => online(noun::user::run(verb, context)),
         Noun::Role(verb) => online(noun::role::run(verb, context)),
         Noun::Token(verb) => online(noun::token::run(verb, context)),
+        Noun::Recipient(verb) => online(noun::recipient::run(verb, context)),
         Noun::Audit(verb) => online(noun::audit::run(verb, context)),
+        Noun::Backup(verb) => online(noun::backup::run(verb, context)),
         Noun::Job(verb) => online(noun::job::run(verb, context)),
         Noun::Schedule(verb) => online(noun::schedule::run(verb, context)),
         Noun::Drain(args) => online(noun::job::drain(args, context)),
@@ -277,6 +296,8 @@ mod tests {
             "--json status --data-dir D",
             "doctor --passphrase-file F",
             "rollback --key-file F --yes",
+            "restore B --identity I --passphrase-file F --as new --fqdn h --yes",
+            "restore - --slot-identity I --slot 018f3b5e-5b6a-7c3d-8e9f-0123456789ab --as clone",
             "config check",
             "config show",
             "config import /var/lib/keytrustee/.keytrustee/keytrustee.conf --other-name --dry-run",
@@ -400,6 +421,13 @@ mod tests {
             "token add --label ci --scope read --scope metrics --expires +90d --user u",
             "token list",
             "token rm 018f3b5e-5b6a-7c3d-8e9f-0123456789ab",
+            "recipient add age1x --label ops",
+            "recipient add ssh-ed25519 AAAA ops@example.com",
+            "recipient add F",
+            "recipient import F.pub",
+            "recipient import --from-gpg ops@example.com",
+            "recipient list -F kind=openpgp",
+            "recipient rm 018f3b5e-5b6a-7c3d-8e9f-0123456789ab",
             "audit list -F action=deposit.get -F outcome=refused",
             "audit verify",
             "audit export",
@@ -444,6 +472,9 @@ mod tests {
             "org recovery-recipient acme",
             "token add --label x",
             "deposit list --label x",
+            "recipient add",
+            "recipient import",
+            "recipient import F --from-gpg x",
             "deposit put a F --max-retrievals 0",
             "deposit put a F --max-retrievals 9223372036854775808",
             "deposit put a F --single-use --max-retrievals 2",

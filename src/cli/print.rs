@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::clock::Timestamp;
+use crate::crypto::agefile;
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 
@@ -62,7 +63,14 @@ fn exit_code(kind: Kind) -> u8 {
 /// Help and version (0), or what is wrong with the words that were typed (2).
 pub fn usage(error: &clap::Error) -> ExitCode {
     // A closed pipe is no reason to fail.
-    let _ = error.print();
+    let _ = match error.use_stderr() && agefile::is_secret(&error.to_string()) {
+        // A key that was pasted begins with hyphens, and reads as an unknown option.
+        true => writeln!(
+            io::stderr(),
+            "strongroom: an argument holds a secret key; secrets are never arguments, and this one stands in the shell's history now"
+        ),
+        false => error.print(),
+    };
     ExitCode::from(if error.use_stderr() { 2 } else { 0 })
 }
 
@@ -317,6 +325,32 @@ impl Printer {
     pub fn talk(&self, text: &str) {
         if !self.quiet {
             let _ = writeln!(io::stderr(), "{}", clean_lines(text));
+        }
+    }
+
+    /// How far something is, on a terminal that shows stderr; `total` 0: nobody knows.
+    pub fn progress(&self, done: u64, total: u64) {
+        const MIB: u64 = 1 << 20;
+        // A line each MiB is enough.
+        if self.quiet || !io::stderr().is_terminal() || done % MIB > (256 << 10) {
+            return;
+        }
+        let text = match total {
+            0 => format!("{} MiB", done / MIB),
+            total => format!(
+                "{} of {} MiB, {} %",
+                done / MIB,
+                total.div_ceil(MIB),
+                (done.min(total) * 100) / total
+            ),
+        };
+        let _ = write!(io::stderr(), "\r{text}\x1b[K");
+    }
+
+    /// Wipes the line that `progress` wrote.
+    pub fn progress_ends(&self) {
+        if !self.quiet && io::stderr().is_terminal() {
+            let _ = write!(io::stderr(), "\r\x1b[K");
         }
     }
 

@@ -1,15 +1,16 @@
 //! Files that people open with their own tools: the age format (age-encryption.org/v1), readable by
 //! `age` 1.0 and later, in binary or armoured. Recipients are age's own (`age1…`) and SSH keys
-//! (`ssh-ed25519`, `ssh-rsa`).
+//! (`ssh-ed25519`, `ssh-rsa`); or a file has a passphrase, and then nothing else.
 
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 
 use age::armor::ArmoredReader;
-use age::secrecy::ExposeSecret;
+use age::secrecy::{ExposeSecret, SecretString};
 use age::stream::{StreamReader, StreamWriter};
 use age::{DecryptError, Decryptor, Encryptor, Identity, IdentityFile, Recipient};
 use zeroize::Zeroizing;
 
+use super::headed::{Headed, headed};
 use crate::error::{Error, Kind, Result};
 use crate::model::id::shown;
 use crate::secret::Secret;
@@ -18,10 +19,19 @@ use crate::secret::Secret;
 const LONGEST_RECIPIENT: usize = 4_096;
 /// Identity files are a few lines long.
 const LONGEST_IDENTITY: usize = 1 << 20;
+/// Of as many recipients, each an SSH key of 4,096 bits; and what a reader takes beyond it.
+const LONGEST_HEADER: usize = 256 << 10;
+/// scrypt with N = 2^18, as `age -p` writes it: 256 MiB, about a second.
+const SCRYPT_WRITTEN: u8 = 18;
+/// 1 GiB, as the most that any file may make us take.
+const SCRYPT_READ: u8 = 20;
+const LONGEST_PASSPHRASE: usize = 1_024;
 /// A header of so many native recipients has 26 KB.
 const MOST_RECIPIENTS: usize = 256;
 
 pub use age::stream::StreamWriter as Writer;
+/// What `reader` reads through.
+pub type Reader<R> = StreamReader<BufReader<Headed<R>>>;
 
 const MAGIC: &[u8] = b"age-encryption.org/";
 const ARMOR: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE-----";
@@ -40,6 +50,19 @@ pub fn generate_identity() -> (Secret<String>, String) {
 /// Refuses what nobody could encrypt to.
 pub fn check_recipient(text: &str) -> Result<()> {
     recipient(text).map(|_| ())
+}
+
+/// Whether a text that was given for a recipient holds a secret key, of age or in PEM.
+pub fn is_secret(text: &str) -> bool {
+    let text = text.to_ascii_uppercase();
+    text.contains("AGE-SECRET-KEY-") || text.contains("PRIVATE KEY")
+}
+
+/// An SSH key without its comment, and the comment.
+pub fn ssh_parts(line: &str) -> (String, String) {
+    let mut words = line.split_whitespace();
+    let key: Vec<&str> = words.by_ref().take(2).collect();
+    (key.join(" "), words.collect::<Vec<_>>().join(" "))
 }
 
 /// Refuses a file that holds no identity.
@@ -72,10 +95,37 @@ pub fn writer<W: Write>(recipients: &[String], to: W) -> Result<StreamWriter<W>>
         .iter()
         .map(|text| recipient(text))
         .collect::<Result<Vec<_>>>()?;
-    Encryptor::with_recipients(recipients.iter().map(|it| it.as_ref()))
+    begin(recipients.iter().map(|it| it.as_ref()), to)
+}
+
+/// Encrypts under a passphrase alone, as `age -p` does: the format has nobody else beside it.
+///
+/// # Errors
+/// The passphrase is empty, or longer than 1,024 bytes.
+pub fn passphrase_writer<W: Write>(passphrase: &Secret<String>, to: W) -> Result<StreamWriter<W>> {
+    let mut recipient = age::scrypt::Recipient::new(taken(passphrase)?);
+    recipient.set_work_factor(SCRYPT_WRITTEN);
+    begin([&recipient as &dyn Recipient].into_iter(), to)
+}
+
+fn begin<'a, W: Write>(
+    recipients: impl Iterator<Item = &'a dyn Recipient>,
+    to: W,
+) -> Result<StreamWriter<W>> {
+    Encryptor::with_recipients(recipients)
         .map_err(|why| not_encrypted(format!("{why:?}")))?
         .wrap_output(to)
         .map_err(|why| not_encrypted(why.to_string()))
+}
+
+fn taken(passphrase: &Secret<String>) -> Result<SecretString> {
+    match passphrase.expose().len() {
+        1..=LONGEST_PASSPHRASE => Ok(SecretString::from(passphrase.expose().as_str())),
+        _ => Err(Error::invalid(
+            "passphrase",
+            format!("a passphrase has 1 to {LONGEST_PASSPHRASE} bytes, without its line end"),
+        )),
+    }
 }
 
 fn not_encrypted(why: String) -> Error {
@@ -92,7 +142,8 @@ pub fn decrypt(identity_file_text: &Secret<Vec<u8>>, ciphertext: &[u8]) -> Resul
             "this is not an age file; if it was stored without encryption, fetch it with --raw",
         ));
     }
-    let decryptor = Decryptor::new_buffered(ArmoredReader::new(ciphertext)).map_err(refused)?;
+    let decryptor = header(ArmoredReader::new(ciphertext))?;
+    for_a_key(&decryptor)?;
     let mut reader = decryptor
         .decrypt(identities.iter().map(|it| it.as_ref()))
         .map_err(refused)?;
@@ -119,11 +170,58 @@ pub fn recipient_of(identity_file_text: &Secret<Vec<u8>>) -> Result<String> {
 ///
 /// # Errors
 /// As `decrypt`; later ones come as read errors.
-pub fn reader<R: Read>(identity_file_text: &Secret<Vec<u8>>, from: R) -> Result<StreamReader<R>> {
+pub fn reader<R: Read>(identity_file_text: &Secret<Vec<u8>>, from: R) -> Result<Reader<R>> {
     let identities = identities(identity_file_text.expose())?;
-    Decryptor::new(from)
-        .and_then(|it| it.decrypt(identities.iter().map(|it| it.as_ref())))
+    let decryptor = header(from)?;
+    for_a_key(&decryptor)?;
+    decryptor
+        .decrypt(identities.iter().map(|it| it.as_ref()))
         .map_err(refused)
+}
+
+/// The same for a file that has a passphrase. Takes a second of a processor, and up to 1 GiB.
+///
+/// # Errors
+/// `wrong_passphrase`; `needs_identity` where the file is encrypted to keys; and those of `decrypt`.
+pub fn passphrase_reader<R: Read>(passphrase: &Secret<String>, from: R) -> Result<Reader<R>> {
+    let mut identity = age::scrypt::Identity::new(taken(passphrase)?);
+    identity.set_max_work_factor(SCRYPT_READ);
+    let decryptor = header(from)?;
+    if !decryptor.is_scrypt() {
+        return Err(Error::denied(
+            "needs_identity",
+            "this age file is encrypted to keys and not with a passphrase; give the identity file of one of them",
+        ));
+    }
+    decryptor
+        .decrypt([&identity as &dyn Identity].into_iter())
+        .map_err(|why| match why {
+            DecryptError::DecryptionFailed | DecryptError::KeyDecryptionFailed => Error::denied(
+                "wrong_passphrase",
+                "the passphrase does not open this age file; the last line end of a passphrase file does not count, blanks do",
+            ),
+            why => refused(why),
+        })
+}
+
+/// Its header, however long that says it is.
+fn header<R: Read>(from: R) -> Result<Decryptor<BufReader<Headed<R>>>> {
+    let (from, limit) = headed(from, LONGEST_HEADER);
+    let decryptor = Decryptor::new_buffered(BufReader::new(from)).map_err(refused)?;
+    limit.lift();
+    Ok(decryptor)
+}
+
+/// # Errors
+/// `needs_passphrase`: no key opens it, whichever is tried.
+fn for_a_key<R>(decryptor: &Decryptor<R>) -> Result<()> {
+    match decryptor.is_scrypt() {
+        true => Err(Error::denied(
+            "needs_passphrase",
+            "this age file is encrypted with a passphrase and not to a key; open it with that (age -d asks for it)",
+        )),
+        false => Ok(()),
+    }
 }
 
 fn recipient(text: &str) -> Result<Box<dyn Recipient>> {
@@ -133,11 +231,11 @@ fn recipient(text: &str) -> Result<Box<dyn Recipient>> {
             format!("`{}` {why}", shown(text)),
         ))
     };
-    if text.to_ascii_uppercase().contains("AGE-SECRET-KEY-") {
-        // Not echoed: it is a secret.
+    if is_secret(text) {
+        // Not echoed.
         return Err(Error::invalid(
             "recipient",
-            "this is a secret key, not a recipient; treat it as exposed if it was shown to others",
+            "this is a secret key, not a recipient; what is encrypted to is its public half (age-keygen -y, or the .pub file beside it). Treat the secret as exposed if it was shown to others",
         ));
     }
     if text.len() > LONGEST_RECIPIENT {
@@ -199,9 +297,11 @@ fn refused(why: DecryptError) -> Error {
             "ciphertext",
             "this age file is of a version that this program does not read",
         ),
-        DecryptError::ExcessiveWork { .. } => Error::invalid(
+        DecryptError::ExcessiveWork { required, .. } => Error::invalid(
             "ciphertext",
-            "this age file is encrypted with a passphrase; open it with age itself",
+            format!(
+                "this age file's passphrase takes a work of 2^{required}, and 2^{SCRYPT_READ} (1 GiB of memory) is the most that is done here; open it with age itself"
+            ),
         ),
         DecryptError::DecryptionFailed
         | DecryptError::InvalidHeader
@@ -276,6 +376,121 @@ mod tests {
             let opened = decrypt(&secret(identity), file).unwrap();
             assert_eq!(opened.expose(), b"opened by age 1.1.1\n");
         }
+    }
+
+    fn passphrase(text: &str) -> Secret<String> {
+        Secret::new(text.to_owned())
+    }
+
+    fn read(reader: Result<Reader<&[u8]>>) -> Result<Vec<u8>> {
+        let mut plain = Vec::new();
+        reader?
+            .read_to_end(&mut plain)
+            .map_err(|why| damaged(why.to_string()))?;
+        Ok(plain)
+    }
+
+    #[test]
+    fn a_passphrase_opens_what_it_was_written_with_and_what_age_wrote() {
+        let file = include_bytes!("../../tests/data/age/passphrase.age");
+        let right = passphrase("correct horse battery");
+        assert_eq!(
+            read(passphrase_reader(&right, &file[..])).unwrap(),
+            b"opened by age 1.1.1\n"
+        );
+        for wrong in ["correct horse batterx", "correct horse battery\n", " "] {
+            let refused = passphrase_reader(&passphrase(wrong), &file[..]);
+            assert_eq!(code(refused), "wrong_passphrase");
+        }
+        let long = vec![7; 200_000];
+        let mut writer = passphrase_writer(&right, Vec::new()).unwrap();
+        writer.write_all(&long).unwrap();
+        let ours = writer.finish().unwrap();
+        assert!(ours.starts_with(b"age-encryption.org/v1\n-> scrypt "));
+        assert!(read(passphrase_reader(&right, &ours[..])).unwrap() == long);
+        let cut = read(passphrase_reader(&right, &ours[..ours.len() - 1]));
+        assert_eq!(code(cut), "age_damaged");
+        for text in [String::new(), "x".repeat(LONGEST_PASSPHRASE + 1)] {
+            let text = Secret::new(text);
+            assert_eq!(
+                passphrase_writer(&text, Vec::new()).err().unwrap().field,
+                Some("passphrase")
+            );
+            assert_eq!(
+                passphrase_reader(&text, &ours[..]).err().unwrap().field,
+                Some("passphrase")
+            );
+        }
+    }
+
+    #[test]
+    fn a_passphrase_and_keys_are_told_apart() {
+        let of_passphrase = include_bytes!("../../tests/data/age/passphrase.age");
+        let of_key = include_bytes!("../../tests/data/age/x25519.age");
+        assert_eq!(
+            code(decrypt(&secret(IDENTITY), of_passphrase)),
+            "needs_passphrase"
+        );
+        assert_eq!(
+            code(reader(&secret(IDENTITY), &of_passphrase[..])),
+            "needs_passphrase"
+        );
+        let (other, _) = generate_identity();
+        let other = secret(other.expose().as_bytes());
+        assert_eq!(code(reader(&other, &of_key[..])), "no_identity_matches");
+        assert_eq!(
+            code(passphrase_reader(&passphrase("x"), &of_key[..])),
+            "needs_identity"
+        );
+    }
+
+    #[test]
+    fn a_file_that_wants_more_work_than_there_is_memory_for_is_refused_at_once() {
+        let file = include_bytes!("../../tests/data/age/passphrase.age");
+        let work = b" 18\n";
+        let at = file.windows(work.len()).position(|it| it == work).unwrap();
+        for dear in ["21", "22", "30", "63", "64", "99"] {
+            let mut changed = file.to_vec();
+            changed[at + 1..at + 3].copy_from_slice(dear.as_bytes());
+            let error = passphrase_reader(&passphrase("x"), &changed[..])
+                .err()
+                .unwrap();
+            assert!(error.public.contains(&format!("2^{dear}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_does_not_end_is_left_before_it_takes_the_memory() {
+        /// As much of it as anyone wants.
+        struct Endless(usize);
+        impl Read for Endless {
+            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                assert!(self.0 < 2 * LONGEST_HEADER, "it read on");
+                let line = [b"-> ", &[b'x'; 996][..], b"\n"].concat();
+                let mut from = b"age-encryption.org/v1\n"
+                    .iter()
+                    .chain(line.iter().cycle())
+                    .skip(self.0);
+                buffer.fill_with(|| from.next().copied().unwrap_or(0));
+                self.0 += buffer.len();
+                Ok(buffer.len())
+            }
+        }
+        assert_eq!(code(reader(&secret(IDENTITY), Endless(0))), "age_damaged");
+        assert_eq!(
+            code(passphrase_reader(&passphrase("x"), Endless(0))),
+            "age_damaged"
+        );
+        // Nothing that we write comes near it.
+        let rsa = include_str!("../../tests/data/age/ssh_ed25519.pub").trim();
+        let many = vec![rsa.to_owned(); MOST_RECIPIENTS];
+        let file = encrypt(&many, &[7; 300_000]).unwrap();
+        let mut plain = Vec::new();
+        reader(&secret(SSH_IDENTITY), &file[..])
+            .unwrap()
+            .read_to_end(&mut plain)
+            .unwrap();
+        assert!(plain == [7; 300_000]);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 pub mod agefile;
 pub mod chain;
 pub mod envelope;
+mod headed;
 pub mod kdf;
 pub mod keygen;
 pub mod openpgp;
@@ -15,6 +16,8 @@ pub mod seal;
 pub mod tls;
 pub mod totp;
 pub mod x509;
+
+use std::io::{self, Read};
 
 use aws_lc_rs::{digest, rand};
 
@@ -49,6 +52,20 @@ impl Sha256 {
         let mut hash = [0; 32];
         hash.copy_from_slice(self.0.finish().as_ref());
         hash
+    }
+}
+
+/// Bytes and digest of all that `from` gives.
+pub fn sha256_of(from: &mut impl Read) -> io::Result<(u64, [u8; 32])> {
+    let (mut sum, mut bytes) = (Sha256::new(), 0);
+    let mut piece = vec![0; 256 << 10];
+    loop {
+        let read = from.read(&mut piece)?;
+        if read == 0 {
+            return Ok((bytes, sum.finish()));
+        }
+        sum.update(&piece[..read]);
+        bytes += read as u64;
     }
 }
 

@@ -9,6 +9,7 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use tokio::sync::mpsc::{self, Receiver};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
@@ -82,6 +83,39 @@ pub(super) async fn read(
         bytes: Secret::new(std::mem::take(&mut bytes.0)),
         _room: held,
     })
+}
+
+/// Hands a body of any length on as it comes. It may not stall: each piece has the time that a whole
+/// body has.
+///
+/// # Errors
+/// Within the pieces: `TooSlow`, `Invalid` where it breaks off.
+pub(super) fn pieces(mut body: Body, limits: Limits) -> Receiver<Result<Vec<u8>>> {
+    let (to, pieces) = mpsc::channel(4);
+    tokio::spawn(async move {
+        let mut got = 0;
+        loop {
+            let frame = match timeout_at(Instant::now() + limits.body, body.frame()).await {
+                Err(_) => Err(too_slow(&limits, got)),
+                Ok(None) => return,
+                Ok(Some(Err(error))) => Err(broken(error)),
+                Ok(Some(Ok(frame))) => Ok(frame),
+            };
+            let ends = frame.is_err();
+            let piece = match frame.map(Frame::into_data) {
+                Ok(Ok(data)) => {
+                    got += data.len();
+                    Ok(data.into())
+                }
+                Ok(Err(_)) => continue,
+                Err(error) => Err(error),
+            };
+            if to.send(piece).await.is_err() || ends {
+                return;
+            }
+        }
+    });
+    pieces
 }
 
 /// Bytes that are wiped when they are given up half-way, and when they move.

@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
+use tokio::sync::mpsc::Receiver;
 
 use super::body::{self, AnswerRoom, Read};
 use super::caller::{self, Caller};
@@ -36,6 +37,7 @@ pub(super) struct Call {
     arrival: Arrival,
     params: Vec<(Box<str>, String)>,
     body: Read,
+    file: Option<Receiver<Result<Vec<u8>>>>,
 }
 
 /// One request to a server that may be sealed: nobody was asked who he is.
@@ -100,11 +102,26 @@ async fn prepare(app: Arc<App>, route: &'static Route, request: Request) -> Resu
     .await?;
     let params = params(&mut parts).await?;
     let query = Query::parse(parts.uri.query(), route.query)?;
+    if route.takes == Takes::File {
+        let file = body::pieces(body, app.limits);
+        return Ok(Call {
+            app,
+            service,
+            ctx: caller.context,
+            headers: parts.headers,
+            query,
+            cookie: caller.cookie,
+            arrival,
+            params,
+            body: Read::nothing(),
+            file: Some(file),
+        });
+    }
     let cap = match route.takes {
         Takes::Bytes => {
             headers::encryption(&parts.headers)?.longest_body(service.deposit_max_bytes())
         }
-        Takes::Nothing | Takes::Json(_) | Takes::MaybeJson(_) | Takes::Form => {
+        Takes::Nothing | Takes::File | Takes::Json(_) | Takes::MaybeJson(_) | Takes::Form => {
             app.limits.json_bytes
         }
     };
@@ -137,6 +154,7 @@ async fn prepare(app: Arc<App>, route: &'static Route, request: Request) -> Resu
         arrival,
         params,
         body,
+        file: None,
     })
 }
 
@@ -156,7 +174,7 @@ async fn take(
     let json = match route.takes {
         Takes::Json(_) => true,
         Takes::MaybeJson(_) => !read.bytes.expose().is_empty(),
-        Takes::Nothing | Takes::Bytes | Takes::Form => false,
+        Takes::Nothing | Takes::Bytes | Takes::File | Takes::Form => false,
     };
     if json && !headers::is_json(&parts.headers) {
         return Err(Error::new(
@@ -319,6 +337,13 @@ impl Call {
     /// Takes the body's bytes out; the room they take stays held until the call ends.
     pub(super) fn take_bytes(&mut self) -> Secret<Vec<u8>> {
         std::mem::replace(&mut self.body.bytes, Secret::new(Vec::new()))
+    }
+
+    /// The file that is the body, as it comes.
+    pub(super) fn take_file(&mut self) -> Result<Receiver<Result<Vec<u8>>>> {
+        self.file
+            .take()
+            .ok_or_else(|| Error::internal("this route takes no file"))
     }
 
     /// Room for a body to answer with, of what bodies share.

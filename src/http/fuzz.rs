@@ -135,11 +135,11 @@ fn of_query(query: Option<&str>) -> Result<()> {
 /// The first byte chooses which request; what is read can be written, and reads as the same.
 pub fn json_body(bytes: &[u8]) -> Option<Error> {
     use api::{
-        client, deposit, group, job, org, schedule, seal, session, setting, slot, tls, token, user,
-        user_certificate,
+        backup, client, deposit, group, job, org, recipient, schedule, seal, session, setting,
+        slot, tls, token, user, user_certificate,
     };
     let (which, body) = bytes.split_first()?;
-    match which % 38 {
+    match which % 42 {
         0 => round::<client::Register>(body),
         1 => round::<client::Decision>(body),
         2 => round::<org::AddOrg>(body),
@@ -173,11 +173,15 @@ pub fn json_body(bytes: &[u8]) -> Option<Error> {
         30 => round::<user::RemoveTotp>(body),
         31 => round::<user::ResetUser>(body),
         32 => round::<crate::model::role::Grant>(body),
-        33 => round::<crate::model::quota::SetQuota>(body),
-        34 => round::<job::CancelJobs>(body),
-        35 => round::<job::SetDrain>(body),
-        36 => round::<schedule::AddSchedule>(body),
-        _ => round::<schedule::EditSchedule>(body),
+        33 => round::<backup::CreateBackup>(body),
+        34 => round::<backup::KeepBackup>(body),
+        35 => round::<backup::BackupEnd>(body),
+        36 => round::<recipient::AddRecipient>(body),
+        37 => round::<job::CancelJobs>(body),
+        38 => round::<job::SetDrain>(body),
+        39 => round::<schedule::AddSchedule>(body),
+        40 => round::<schedule::EditSchedule>(body),
+        _ => round::<crate::model::quota::SetQuota>(body),
     }
 }
 

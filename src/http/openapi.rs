@@ -65,6 +65,8 @@ use crate::service::deposit::LONGEST_FEED;
     api::server::ServerInfo,
     api::server::Status,
     api::session::LogIn,
+    api::recipient::AddRecipient,
+    api::recipient::RecipientAdded,
     api::session::Prove,
     api::session::Session,
     api::setting::SetSetting,
@@ -72,6 +74,11 @@ use crate::service::deposit::LONGEST_FEED;
     api::setting::Settings,
     api::seal::Unseal,
     api::seal::Unsealed,
+    api::backup::BackupEnd,
+    api::backup::Backups,
+    api::backup::CreateBackup,
+    api::backup::KeepBackup,
+    api::backup::VerifiedBackup,
     api::slot::AddSlot,
     api::slot::Credential,
     api::slot::NewSlot,
@@ -118,11 +125,13 @@ use crate::service::deposit::LONGEST_FEED;
     crate::model::page::Page<crate::model::group::Group>,
     crate::model::page::Page<crate::model::job::Job>,
     crate::model::page::Page<crate::model::org::Org>,
+    crate::model::page::Page<crate::model::recipient::Recipient>,
     crate::model::page::Page<crate::model::schedule::Schedule>,
     crate::model::page::Page<crate::model::token::Token>,
     crate::model::page::Page<crate::model::user::User>,
     crate::model::quota::QuotaUse,
     crate::model::quota::SetQuota,
+    crate::model::recipient::Recipient,
     crate::model::role::Grant,
     crate::model::schedule::Schedule,
     crate::model::user::User,
@@ -270,11 +279,13 @@ fn tag(route: &Route) -> &'static str {
         "users",
         "roles",
         "tokens",
+        "recipients",
         "sessions",
         "settings",
         "slots",
         "tls",
         "audit",
+        "backups",
         "jobs",
         "lanes",
         "drain",
@@ -347,6 +358,7 @@ fn refusals(route: &Route) -> Vec<Kind> {
         Takes::Json(_) | Takes::MaybeJson(_) => {
             kinds.extend([Kind::TooLarge, Kind::TooSlow, Kind::UnsupportedType])
         }
+        Takes::File => kinds.push(Kind::TooSlow),
         Takes::Bytes | Takes::Form => kinds.extend([Kind::TooLarge, Kind::TooSlow]),
     }
     kinds
@@ -446,6 +458,11 @@ fn request_body(route: &Route) -> Option<utoipa::openapi::request_body::RequestB
             .content("application/octet-stream", ContentBuilder::new().schema(Some(binary())).build())
             .required(Some(Required::True))
             .build(),
+        Takes::File => body
+            .description(Some("The file, of any length; it is read as it comes."))
+            .content("application/octet-stream", ContentBuilder::new().schema(Some(binary())).build())
+            .required(Some(Required::True))
+            .build(),
         Takes::Form => body
             .content("application/x-www-form-urlencoded", ContentBuilder::new().build())
             .required(Some(Required::True))
@@ -512,7 +529,7 @@ fn query(name: &'static str, route: &Route) -> Parameter {
         "page" => words(["last"]),
         "version" => whole(1, u32::MAX),
         "wait" => whole(1, LONGEST_FEED),
-        "shared" => words(["true", "false"]),
+        "shared" | "removed" => words(["true", "false"]),
         "role" => words(Role::ALL.map(Role::as_str)),
         "filter" => ArrayBuilder::new()
             .items(string())
@@ -527,6 +544,7 @@ fn query(name: &'static str, route: &Route) -> Parameter {
         "limit" => format!("rows a page, {DEFAULT_LIMIT} unless said"),
         "version" => "the newest unless said".to_owned(),
         "wait" => "seconds until it ends".to_owned(),
+        "removed" => "true: those whose file is gone, too".to_owned(),
         "shared" => "true: others' deposits that the calling client reads".to_owned(),
         "org" if route.path == "/v1/users/{user}/grants" => "the grant's organization; left out: the grant on all of them".to_owned(),
         _ => String::new(),
@@ -563,6 +581,9 @@ fn said(name: &str) -> &'static str {
         api::deposit::LABELS => "key=value, separated by commas, both percent-encoded where needed",
         api::deposit::DESCRIPTION => "percent-encoded UTF-8, up to 1,000 bytes",
         api::deposit::DEPOSIT_ID => "the deposit's UUID",
+        api::backup::ID => "the backup's id",
+        api::backup::NAME => "what its file is to be called",
+        api::backup::LENGTH => "about how many bytes there will be",
         api::deposit::VERSION => "the version that the body is of",
         api::deposit::NOT_BEFORE => "from when on it may be fetched",
         api::deposit::EXPIRES => "until when it may be fetched",
@@ -582,6 +603,8 @@ fn header(name: &str) -> utoipa::openapi::Header {
     let schema: RefOr<Schema> = match name {
         "etag" => pattern("^\"[0-9]+\"$"),
         api::REQUEST_ID | api::deposit::DEPOSIT_ID => uuid(),
+        api::backup::ID => uuid(),
+        api::backup::NAME | api::backup::LENGTH => string(),
         api::deposit::VERSION => whole(1, u32::MAX),
         "retry-after" | api::deposit::RETRIEVALS_LEFT => whole(0, u32::MAX),
         api::deposit::NOT_BEFORE | api::deposit::EXPIRES => format(KnownFormat::DateTime),

@@ -69,6 +69,10 @@ uuid_id!(
     TokenId
 );
 uuid_id!(
+    /// A recipient of backups.
+    RecipientId
+);
+uuid_id!(
     /// One server's data, from `init` on, over backups and twins.
     InstanceId
 );

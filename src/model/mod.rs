@@ -1,6 +1,7 @@
 //! Plain nouns: what the program speaks of, parsed into types that cannot be wrong. No I/O.
 
 pub mod audit;
+pub mod backup;
 pub mod client;
 pub mod cron;
 pub mod deposit;
@@ -12,6 +13,7 @@ pub mod job;
 pub mod org;
 pub mod page;
 pub mod quota;
+pub mod recipient;
 pub mod role;
 pub mod schedule;
 pub mod setting;

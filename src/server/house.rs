@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::{Notify, mpsc};
+use uuid::Uuid;
 
 use super::logging::Logging;
 use super::node::Node;
@@ -20,6 +21,7 @@ use crate::model::health::ServerState;
 use crate::model::id::SlotId;
 use crate::sched::Sched;
 use crate::secret::Key;
+use crate::service::backup;
 use crate::service::caller::Context;
 use crate::service::gate::{Gate, Knock};
 use crate::service::health::Board;
@@ -207,6 +209,9 @@ impl House {
         if let Err(error) = service.note_attempts(&folder).await {
             log::warn!(error:? = error; "attempts to unseal are not in the audit yet");
         }
+        if let Err(error) = backup::tidy(&folder) {
+            log::warn!(error:? = error; "what a backup left that was cut off is still there");
+        }
         let mut unnoted = Some(Begun {
             slot: unlocked.slot,
             generation: unlocked.generation,
@@ -272,6 +277,10 @@ fn note_generation(folder: &Folder, generation: u64) -> Result<()> {
 struct NodeFile(Folder);
 
 impl Beside for NodeFile {
+    fn node(&self) -> Result<Uuid> {
+        Ok(Node::read(&self.0)?.node)
+    }
+
     fn seal_changed(&self, generation: u64) -> Result<()> {
         note_generation(&self.0, generation)
     }

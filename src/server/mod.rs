@@ -4,6 +4,7 @@ mod house;
 pub mod init;
 mod logging;
 pub(crate) mod node;
+pub mod restore;
 pub mod rollback;
 mod running;
 pub mod tls;
@@ -80,6 +81,7 @@ pub fn run(mut start: Start) -> Result<()> {
     let repaired = start.folder.tighten()?;
     start.folder.create()?;
     let _lock = start.folder.lock()?;
+    restore::settle(&start.folder, clock::now())?;
     let logging = Logging::start(start.folder.log())?;
     // A panic's message may quote what was being worked on; its place is enough.
     std::panic::set_hook(Box::new(|panic| {

@@ -126,6 +126,23 @@ impl Node {
         Ok(())
     }
 
+    /// Keeps another database key under another root key's key-encryption key beside the one that counts, for
+    /// a store that is to take the place of this node's.
+    ///
+    /// # Errors
+    /// `rotation_cut_off`: something else lies there.
+    pub fn expect(&mut self, next: &Key, version: u32, database_key: &Key) -> Result<()> {
+        if self.database_key_next.is_some() {
+            return Err(Error::conflict(
+                "rotation_cut_off",
+                "a rotation of the root key was cut off here, and only a start of the server as it is tells which of its keys counts; start it and stop it again, or move live/ and node.json away, and restore then",
+            ));
+        }
+        let sealed = envelope::seal(next, version, &aad(&self.node), database_key.expose())?;
+        self.database_key_next = Some(hex::encode(sealed));
+        Ok(())
+    }
+
     /// Ends a rotation: `kek` is the only one from now on. True if there was one.
     pub fn settle(&mut self, kek: &Key) -> Result<bool> {
         let Some(next) = self.database_key_next.take() else {

@@ -235,6 +235,15 @@ pub(super) fn audit_tagger(opened: &Opened, kek: &Key) -> Result<Tagger> {
     Ok(Tagger::new(&SystemKeys::of(opened, kek)?.key(AUDIT)?))
 }
 
+/// The instance's certificate authority.
+pub(super) fn identity(opened: &Opened, kek: &Key) -> Result<InstanceIdentity> {
+    let system = SystemKeys::of(opened, kek)?;
+    InstanceIdentity::load(
+        system.open(IDENTITY)?,
+        system.open(IDENTITY_CERTIFICATE)?.expose(),
+    )
+}
+
 struct SystemKeys<'a> {
     kek: &'a Key,
     keys: Vec<WrappedKey>,

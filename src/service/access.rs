@@ -52,6 +52,13 @@ pub enum Action {
     /// What the listeners show, and whose certificates count.
     TlsChange,
     AuditRead,
+    /// Which backups there are.
+    BackupRead,
+    /// Take a backup that a slot's secret opens.
+    BackupCreate,
+    RecipientRead,
+    /// To whom backups are encrypted.
+    RecipientChange,
     /// Jobs and lanes.
     JobRead,
     JobChange,
@@ -60,7 +67,7 @@ pub enum Action {
 }
 
 impl Action {
-    pub const ALL: [Action; 32] = [
+    pub const ALL: [Action; 36] = [
         Self::Public,
         Self::Register,
         Self::OwnClient,
@@ -89,6 +96,10 @@ impl Action {
         Self::TlsRead,
         Self::TlsChange,
         Self::AuditRead,
+        Self::BackupRead,
+        Self::BackupCreate,
+        Self::RecipientRead,
+        Self::RecipientChange,
         Self::JobRead,
         Self::JobChange,
         Self::ScheduleRead,
@@ -170,7 +181,7 @@ pub fn decide(who: &Identity, action: Action, target: &Target<'_>) -> Result<()>
 }
 
 /// What a session left open must not do: make users, tokens and slots, change what guards them, let
-/// everyone register, destroy an organization.
+/// everyone register, destroy an organization, name one more who opens every backup.
 fn wants_proof(action: Action) -> bool {
     use Action::*;
     matches!(
@@ -184,6 +195,7 @@ fn wants_proof(action: Action) -> bool {
             | Seal
             | OrgChange
             | OrgCode
+            | RecipientChange
     )
 }
 
@@ -295,6 +307,8 @@ fn only_reads(action: Action) -> bool {
             | SlotRead
             | TlsRead
             | AuditRead
+            | BackupRead
+            | RecipientRead
             | JobRead
             | ScheduleRead
     )

@@ -145,6 +145,17 @@ impl Keyring {
         self.open(|kek| envelope::open(kek, &system_aad(name), wrapped))
     }
 
+    /// The key of a purpose, and the version of the key-encryption key that it comes from.
+    pub fn key_for(&self, purpose: &str) -> Result<(u32, Key)> {
+        let kek = self.newest_kek()?;
+        Ok((kek.version, kdf::derive(&kek.key, purpose)))
+    }
+
+    /// Opens what lies under the key-encryption key itself.
+    pub fn open_at(&self, aad: &Aad<'_>, wrapped: &[u8]) -> Result<Secret<Vec<u8>>> {
+        self.open(|kek| envelope::open(kek, aad, wrapped))
+    }
+
     /// Seals for a purpose that has a key of its own.
     pub fn seal_for(&self, purpose: &str, aad: &Aad<'_>, plain: &[u8]) -> Result<Vec<u8>> {
         let kek = self.newest_kek()?;

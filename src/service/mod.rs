@@ -3,9 +3,11 @@
 
 pub mod access;
 pub mod audit;
+pub mod backup;
 pub mod caller;
 pub mod client;
 pub mod deposit;
+pub mod drill;
 pub mod gate;
 pub mod group;
 pub mod health;
@@ -17,6 +19,7 @@ pub mod org;
 pub mod org_key;
 mod pace;
 pub mod quota;
+pub mod recipient;
 pub mod role;
 pub mod root;
 pub mod schedule;
@@ -96,6 +99,7 @@ pub struct Service {
     /// Argon2 takes 64 MiB; two log-ins are checked at a time.
     passwords: Semaphore,
     feeds: deposit::Feeds,
+    backups: backup::UnderWay,
     /// What the listeners show; changed by one at a time.
     tls: Arc<tls::shown::Shown>,
     tls_turn: tokio::sync::Mutex<()>,
@@ -177,6 +181,7 @@ impl Service {
             metrics: metrics::Metrics::default(),
             passwords: Semaphore::new(2),
             feeds: deposit::Feeds::default(),
+            backups: backup::UnderWay::default(),
             tls: parts.tls,
             tls_turn: tokio::sync::Mutex::default(),
             tls_watch: tls::shown::Watch::default(),
@@ -276,9 +281,14 @@ impl Service {
     /// The first that a part met: each runs whatever became of those before it.
     pub async fn upkeep(&self) -> Result<()> {
         let now = clock::now();
+        self.report_backups();
         self.throttle.forget(now);
         self.paces.forget(now);
-        let parts = [self.empty_bin(now).await, self.sweep_removed_orgs().await];
+        let parts = [
+            self.empty_bin(now).await,
+            self.sweep_removed_orgs().await,
+            self.forget_backups(now).await,
+        ];
         parts.into_iter().collect()
     }
 

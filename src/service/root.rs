@@ -23,12 +23,16 @@ use crate::folder::{self, Folder};
 use crate::model::audit::Object;
 use crate::model::id::SlotId;
 use crate::secret::{Key, Secret};
+use uuid::Uuid;
+
 use crate::store::{Rewrap, Wrapped, WrappedKey};
 
 const VERB: &str = "root.rotate";
 
 /// What the machine keeps of the root key beside seal.json and the store: `node.json`.
 pub trait Beside: Send + Sync {
+    /// The id of this node.
+    fn node(&self) -> Result<Uuid>;
     /// A seal.json of this generation was written.
     fn seal_changed(&self, generation: u64) -> Result<()>;
     /// Makes ready for the next key-encryption key; the old one still counts.

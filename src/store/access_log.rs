@@ -407,7 +407,7 @@ impl Work {
     }
 }
 
-fn last_head(db: &Connection) -> Result<Head> {
+pub(super) fn last_head(db: &Connection) -> Result<Head> {
     head_by(
         db,
         "SELECT last, hash FROM segments ORDER BY first DESC LIMIT 1",

@@ -84,6 +84,17 @@ pub(super) fn head(db: &Connection) -> Result<Head> {
     )
 }
 
+/// The body and the signature of the newest checkpoint.
+pub(super) fn newest_checkpoint(db: &Connection) -> Result<Option<(String, Vec<u8>)>> {
+    Ok(db
+        .query_row(
+            "SELECT body, signature FROM checkpoints ORDER BY number DESC LIMIT 1",
+            (),
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .optional()?)
+}
+
 /// Adds an event to the chain; returns its new head.
 pub(super) fn append(db: &Connection, head: Head, tagger: &Tagger, event: Event) -> Result<Head> {
     let event = event.clipped();

@@ -118,7 +118,7 @@ fn system_keys(db: &Connection) -> Result<Vec<WrappedKey>> {
 }
 
 /// Rows of an organization's id, a number and bytes.
-fn rows(db: &Connection, select: &str) -> Result<Vec<(OrgId, u32, Vec<u8>)>> {
+pub(super) fn rows(db: &Connection, select: &str) -> Result<Vec<(OrgId, u32, Vec<u8>)>> {
     let mut statement = db.prepare(select)?;
     let rows = statement.query_map((), |row| {
         let org = OrgId(uuid::Uuid::from_bytes(row.get(0)?));
@@ -155,6 +155,11 @@ impl Opened {
 
     pub fn seal_generation(&self) -> Result<u64> {
         number(&self.db, "seal_generation")
+    }
+
+    /// Which of the histories this is that restores began.
+    pub fn timeline(&self) -> Result<u64> {
+        number(&self.db, "timeline")
     }
 
     /// Which version of the key-encryption key wraps.
@@ -386,7 +391,7 @@ fn text(db: &Connection, name: &str) -> Result<Option<String>> {
         .optional()?)
 }
 
-fn number(db: &Connection, name: &str) -> Result<u64> {
+pub(super) fn number(db: &Connection, name: &str) -> Result<u64> {
     text(db, name)?
         .and_then(|value| value.parse().ok())
         .ok_or_else(unfinished)

@@ -2,12 +2,14 @@
 //! leaves this room. One thread writes, a pool reads (docs/decisions/0002-store.md).
 
 mod access_log;
+mod backup;
 mod ballast;
 pub mod before;
 mod callers;
 mod check;
 mod checkpoint;
 mod client;
+pub mod copy;
 mod deposit;
 mod event;
 mod group;
@@ -25,6 +27,8 @@ mod plans;
 pub mod planted;
 mod quota;
 mod readers;
+mod recipient;
+mod restored;
 mod rotation;
 mod schedule;
 mod schema;
@@ -59,6 +63,8 @@ pub use list::{Rows, Start};
 pub use meta::{First, Rewrap, Wrapped, WrappedKey};
 pub use org::{NewOrg, OrgRow, removed as org_removed};
 pub use quota::{BYTES as QUOTA_BYTES, OBJECTS as QUOTA_OBJECTS};
+pub use recipient::NewRecipient;
+pub use restored::{Contents, Taken, Unwrap, known_schemas, rekey};
 pub use rotation::{Rotation, StepKeys};
 pub use schedule::{ScheduleEdit, ScheduleRow};
 pub use segment::LeftSegment;
@@ -144,7 +150,7 @@ pub struct Store {
     laying: deposit::Laying,
     answers: Key,
     dir: PathBuf,
-    /// To open the files once more.
+    /// strongroom.db, then access.db.
     sources: [open::Source; 2],
 }
 

@@ -73,6 +73,28 @@ impl Source {
         Ok(db)
     }
 
+    /// Encrypts the file anew, in place: nothing of it is written anywhere else, so cut off it is lost.
+    ///
+    /// # Errors
+    /// `store_damaged` where a page is not as it was written.
+    pub fn rekey(&self, to: &Key) -> Result<()> {
+        let db = self.keyed(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        // A log would hold every page a second time.
+        for mode in ["delete", "off"] {
+            db.pragma_update(None, "journal_mode", mode)
+                .map_err(|error| self.damaged(error))?;
+            self.hold_to(&db, "journal_mode", mode)?;
+        }
+        let hex = Zeroizing::new(hex::encode(to.expose()));
+        let rekey = Zeroizing::new(format!("PRAGMA rekey = \"x'{}'\";", hex.as_str()));
+        db.execute_batch(&rekey)
+            .map_err(|error| self.damaged(error))?;
+        db.close().map_err(|(_, error)| error)?;
+        std::fs::File::open(&self.path)
+            .and_then(|file| file.sync_all())
+            .map_err(|error| crate::folder::failed("sync", &self.path, error))
+    }
+
     /// The same file in another folder.
     pub fn elsewhere(&self, dir: &Path) -> Self {
         Self::new(dir, self.file, &self.key)
@@ -84,6 +106,13 @@ impl Source {
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Its write-ahead log.
+    pub fn log_path(&self) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push("-wal");
+        name.into()
     }
 
     /// One more connection, that may write.
@@ -99,7 +128,38 @@ impl Source {
         Ok(db)
     }
 
+    /// An empty file for a copy, which nobody relies on until it was read back: nothing is kept for a
+    /// crash.
+    pub fn blank(&self) -> Result<Connection> {
+        let db = self.keyed(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        db.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192;")?;
+        Ok(db)
+    }
+
+    /// A copy that nobody else has open, to read it through.
+    pub fn private(&self) -> Result<Connection> {
+        let db = self.keyed(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        db.execute_batch("PRAGMA locking_mode = EXCLUSIVE; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA cache_size = -8192;")?;
+        Ok(db)
+    }
+
     fn open(&self, flags: OpenFlags) -> Result<Connection> {
+        let db = self.keyed(flags)?;
+        db.busy_timeout(Duration::from_secs(10))?;
+        db.execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 67108864;
+             PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA cache_size = -8192;",
+        )
+        .map_err(|error| self.damaged(error))?;
+        db.set_prepared_statement_cache_capacity(128);
+        self.hold_to(&db, "journal_mode", "wal")?;
+        self.hold_to(&db, "synchronous", "2")?;
+        self.hold_to(&db, "cipher_hmac_algorithm", "HMAC_SHA256")?;
+        Ok(db)
+    }
+
+    /// Opened with the key, and nothing set but the form of its pages.
+    fn keyed(&self, flags: OpenFlags) -> Result<Connection> {
         #[allow(
             clippy::disallowed_methods,
             reason = "the only place that opens a database"
@@ -126,16 +186,6 @@ impl Source {
         // The first read tells whether the key fits.
         db.query_row("SELECT count(*) FROM sqlite_schema", (), |_| Ok(()))
             .map_err(|error| self.damaged(error))?;
-        db.busy_timeout(Duration::from_secs(10))?;
-        db.execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 67108864;
-             PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA cache_size = -8192;",
-        )
-        .map_err(|error| self.damaged(error))?;
-        db.set_prepared_statement_cache_capacity(128);
-        self.hold_to(&db, "journal_mode", "wal")?;
-        self.hold_to(&db, "synchronous", "2")?;
-        self.hold_to(&db, "cipher_hmac_algorithm", "HMAC_SHA256")?;
         Ok(db)
     }
 
@@ -177,7 +227,11 @@ impl Source {
             Some(rusqlite::ErrorCode::DatabaseCorrupt) => {
                 format!("{} is damaged; restore a backup", self.path.display())
             }
-            _ => format!("{} cannot be used: {}", self.path.display(), reason(&error)),
+            // The disk's fault, or the system's.
+            _ => {
+                let text = format!("{} cannot be used: {}", self.path.display(), reason(&error));
+                return Error::unavailable("store_unreadable", text).because(error);
+            }
         };
         Error::unavailable("store_damaged", text).because(error)
     }

@@ -102,6 +102,7 @@ async fn list_everything(store: &Store) {
     }
     for start in ids() {
         store.tokens(start.clone(), any(), 10).await.unwrap();
+        store.recipients(start.clone(), any(), 10).await.unwrap();
         for org in [None, Some(org)] {
             store.clients(org, start.clone(), any(), 10).await.unwrap();
             store.jobs(org, start.clone(), any(), 10).await.unwrap();

@@ -26,7 +26,12 @@ const STORE: &[(&str, &str)] = &[
         include_str!("migrations/0006_audit_segments.sql"),
     ),
     ("0007_quotas", include_str!("migrations/0007_quotas.sql")),
-    ("0008_jobs", include_str!("migrations/0008_jobs.sql")),
+    ("0008_backups", include_str!("migrations/0008_backups.sql")),
+    (
+        "0009_recipients",
+        include_str!("migrations/0009_recipients.sql"),
+    ),
+    ("0010_jobs", include_str!("migrations/0010_jobs.sql")),
 ];
 /// Those of `access.db`.
 const ACCESS: &[(&str, &str)] = &[
@@ -68,6 +73,11 @@ impl Standing {
     pub fn is_behind(self) -> bool {
         self.found < self.known
     }
+}
+
+/// The newest schema that this program knows.
+pub fn known(file: File) -> usize {
+    file.migrations().len()
 }
 
 /// Which schema a file has, and which this program knows.
@@ -145,6 +155,7 @@ mod tests {
     /// Every table of `strongroom.db`; a test refuses one that is missing here.
     const TABLES: &[(&str, Reach)] = &[
         ("audit_segments", Reach::Replicated),
+        ("backups", Reach::Local),
         ("checkpoints", Reach::Local),
         ("client_group_members", Reach::Replicated),
         ("client_groups", Reach::Replicated),
@@ -166,6 +177,7 @@ mod tests {
         ("org_keys", Reach::Replicated),
         ("orgs", Reach::Replicated),
         ("pending_parts", Reach::Local),
+        ("recipients", Reach::Replicated),
         ("recovery_codes", Reach::Replicated),
         ("removed_orgs", Reach::Replicated),
         ("schedule_runs", Reach::Local),

@@ -11,6 +11,7 @@ const BASE: &[&str] = &[
     "error", "clock", "secret", "config", "os", "folder", "model", "api",
 ];
 const ENGINES: &[&str] = &["crypto", "store"];
+const DURABILITY: &[&str] = &["backup"];
 const UPPER: &[&str] = &["service", "http", "sched", "server", "cli", "fuzz"];
 
 /// Commands that work on a folder themselves.
@@ -18,6 +19,7 @@ const OFFLINE: &[&str] = &[
     "cli/config.rs",
     "cli/doctor.rs",
     "cli/init.rs",
+    "cli/restore.rs",
     "cli/rollback.rs",
     "cli/serve.rs",
 ];
@@ -30,18 +32,19 @@ fn may_import(file: &str) -> Vec<&'static str> {
         "error" | "os" => vec![],
         "secret" => vec!["os"],
         "clock" => vec!["error"],
-        "folder" => vec!["error", "secret", "os"],
+        "folder" => vec!["error", "secret", "clock", "os"],
         "model" => vec!["error", "secret", "clock"],
         "api" | "config" => vec!["error", "secret", "clock", "model"],
         "crypto" => with(&[BASE]),
         "store" => with(&[BASE, &["crypto"]]),
-        "service" => with(&[BASE, ENGINES]),
+        "backup" => with(&[BASE, ENGINES]),
+        "service" => with(&[BASE, ENGINES, DURABILITY]),
         "http" | "sched" => with(&[BASE, &["service"]]),
-        "server" => with(&[BASE, ENGINES, &["service", "http", "sched"]]),
-        "fuzz" => with(&[BASE, ENGINES, UPPER]),
-        "cli" if OFFLINE.contains(&file) => with(&[BASE, ENGINES, UPPER]),
+        "server" => with(&[BASE, ENGINES, DURABILITY, &["service", "http", "sched"]]),
+        "fuzz" => with(&[BASE, ENGINES, DURABILITY, UPPER]),
+        "cli" if OFFLINE.contains(&file) => with(&[BASE, ENGINES, DURABILITY, UPPER]),
         "cli" => with(&[BASE, &["crypto"]]),
-        "main" | "lib" => with(&[BASE, ENGINES, UPPER]),
+        "main" | "lib" => with(&[BASE, ENGINES, DURABILITY, UPPER]),
         other => panic!(
             "src/{file}: the room `{other}` has no layer yet; give it one here and in src/lib.rs"
         ),

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod access;
+mod age_files;
 mod audit;
+mod backup;
 mod bad_input;
 mod bench;
 mod certificates;
@@ -23,6 +25,7 @@ mod kept;
 mod layers;
 mod lists;
 mod openpgp;
+mod openpgp_files;
 mod org_administrators;
 mod orgs;
 mod page;
@@ -31,7 +34,9 @@ mod quotas;
 mod races;
 mod readers;
 mod readme;
+mod recipients;
 mod removal;
+mod restore;
 mod schedules;
 mod sealing;
 mod segments;

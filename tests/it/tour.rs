@@ -292,6 +292,12 @@ fn pieces(line: &str) -> Vec<&str> {
             if kind(word, ("", "")).is_some() {
                 return vec![word];
             }
+            // A time with a colon behind it.
+            if let Some(time) = word.strip_suffix(':')
+                && kind(time, ("", "")).is_some()
+            {
+                return vec![time, ":"];
+            }
             word.split_inclusive(|c: char| "\"(),:;/".contains(c))
                 .flat_map(|part| match part.char_indices().last() {
                     Some((end, c)) if "\"(),:;/".contains(c) => {

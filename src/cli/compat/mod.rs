@@ -2,6 +2,7 @@
 //! called by the old name through a link, as busybox is, or as `strongroom as NAME …`.
 
 mod ktadmin;
+mod ktbackup;
 mod orgtool;
 mod retired;
 mod ssh_mgr_client;
@@ -68,6 +69,18 @@ pub const ALL: &[Old] = &[
         paths: &["/usr/bin", KEY_TRUSTEE],
         shadows: false,
         run: typed::<ktadmin::Ktadmin>,
+    },
+    Old {
+        name: "ktbackup",
+        paths: &["/usr/bin", KEY_TRUSTEE],
+        shadows: false,
+        run: typed::<ktbackup::Ktbackup>,
+    },
+    Old {
+        name: "ktbackup.sh",
+        paths: &["/usr/bin", KEY_TRUSTEE],
+        shadows: false,
+        run: typed::<ktbackup::Ktbackup>,
     },
     Old {
         name: "setup-nginx",

@@ -7,7 +7,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use super::Line;
 use crate::cli::door::{Context, Global};
 use crate::cli::noun::{
-    ListArgs, audit, client, deposit, job, org, role, schedule, setting, slot, token, user,
+    ListArgs, audit, client, deposit, job, org, recipient, role, schedule, setting, slot, token,
+    user,
 };
 use crate::cli::{Printer, online};
 use crate::error::{Error, Result};
@@ -57,6 +58,8 @@ enum Verb {
     ListUsers(ListArgs),
     /// API tokens
     ListTokens(ListArgs),
+    /// Recipients: to whom backups are encrypted
+    ListRecipients(ListArgs),
     /// Jobs: work that goes on behind a command
     ListJobs(ListArgs),
     /// Cancel the jobs that wait, and print how many; those that run go on
@@ -165,6 +168,7 @@ async fn run(verb: Verb, context: &Context) -> Result<()> {
         }
         Verb::ListUsers(list) => user::run(user::Verb::List(list), context).await,
         Verb::ListTokens(list) => token::run(token::Verb::List(list), context).await,
+        Verb::ListRecipients(list) => recipient::run(recipient::Verb::List(list), context).await,
         Verb::ListJobs(list) => job::run(job::Verb::List { org: None, list }, context).await,
         Verb::CancelJobs { filters } => job::cancel_waiting(filters, context).await,
         Verb::ListSchedules(list) => schedule::run(schedule::Verb::List(list), context).await,

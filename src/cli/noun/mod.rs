@@ -2,6 +2,8 @@
 
 pub mod audit;
 mod audit_export;
+pub mod backup;
+mod backup_file;
 pub mod client;
 pub mod deposit;
 mod deposit_body;
@@ -16,6 +18,7 @@ mod moment;
 pub mod org;
 mod org_key;
 mod quota;
+pub mod recipient;
 mod register;
 pub mod role;
 pub mod root;

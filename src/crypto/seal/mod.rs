@@ -405,6 +405,36 @@ impl SealFile {
         Ok(file)
     }
 
+    /// The file of another instance with the same root key: with the slot alone that `secret` opens.
+    ///
+    /// # Errors
+    /// `secret` does not open the slot.
+    pub fn for_clone(
+        &self,
+        instance: InstanceId,
+        root: &Key,
+        (secret, slot): (SlotSecret, SlotId),
+        now: Timestamp,
+    ) -> Result<Self> {
+        self.verify_tag(root)?;
+        let (number, slot) = self.find(slot)?;
+        let secrets = [secret];
+        let Some((new, cost)) = slot.again(&secrets)? else {
+            return Err(self.wrong(&secrets[0], &[(number, slot)]));
+        };
+        let mut file = Self::new(instance);
+        let made = Slot::make(instance, root, &new, &slot.label, cost, now)?;
+        file.document.slots.push(made);
+        file.document.generation = self.generation();
+        file.retag(root);
+        let file = Self::parse(&file.to_json())?;
+        let (opened, _) = file.open(&secrets[0], None)?;
+        match opened.matches(root.expose()) {
+            true => Ok(file),
+            false => Err(Error::internal("a new slot opens to another root key")),
+        }
+    }
+
     /// The root key, and the slot that gave it. Without `slot`, every slot of the secret's kind is
     /// tried. Afterwards the whole file is known to be as it was written by a holder of the root key.
     pub fn open(&self, secret: &SlotSecret, slot: Option<SlotId>) -> Result<(Key, SlotId)> {

@@ -1,6 +1,7 @@
 //! The table of routes: what the router, the description and the tests are made from.
 
 mod audit;
+mod backup;
 mod client;
 mod deposit;
 mod group;
@@ -9,6 +10,7 @@ mod legacy;
 mod org;
 mod org_key;
 mod quota;
+mod recipient;
 mod role;
 mod schedule;
 mod seal;
@@ -31,6 +33,7 @@ use axum::routing::{MethodFilter, on};
 
 use super::call::{self, Call, Knocking};
 use super::{App, reply};
+use crate::api::backup as backup_api;
 use crate::api::deposit::{
     DEPOSIT_ID, DESCRIPTION, ENCRYPTION, EXPIRES, LABELS, LAST_EVENT_ID, MAX_RETRIEVALS,
     NOT_BEFORE, RETRIEVALS_LEFT, VERSION,
@@ -85,6 +88,8 @@ pub enum Takes {
     MaybeJson(&'static str),
     /// A deposit's bytes, of any type.
     Bytes,
+    /// A file of any length, read as it comes.
+    File,
     /// What a browser sends.
     Form,
 }
@@ -992,6 +997,32 @@ static OTHERS: &[Route] = &[
     )
     .gives(NOTHING),
     route(
+        Verb::Get,
+        "/v1/recipients",
+        Action::RecipientRead,
+        "To whom backups are encrypted",
+        run!(recipient::list),
+    )
+    .query(LIST)
+    .gives(json!(200, "Page_Recipient")),
+    route(
+        Verb::Post,
+        "/v1/recipients",
+        Action::RecipientChange,
+        "Add a recipient of backups: an age recipient, an SSH key or an OpenPGP public key",
+        run!(recipient::add),
+    )
+    .takes(Takes::Json("AddRecipient"))
+    .gives(json!(201, "RecipientAdded")),
+    route(
+        Verb::Delete,
+        "/v1/recipients/{id}",
+        Action::RecipientChange,
+        "Remove a recipient of backups; those that are made from then on are not encrypted to it",
+        run!(recipient::remove),
+    )
+    .gives(NOTHING),
+    route(
         Verb::Post,
         "/v1/sessions",
         Action::Public,
@@ -1218,6 +1249,89 @@ static OTHERS: &[Route] = &[
     )
     .on(NEAR)
     .gives(json!(200, "Tls")),
+    route(
+        Verb::Get,
+        "/v1/backups",
+        Action::BackupRead,
+        "The backups that count, newest first",
+        run!(backup::list),
+    )
+    .on(NEAR)
+    .query(&["removed"])
+    .gives(json!(200, "Backups")),
+    route(
+        Verb::Post,
+        "/v1/backups/stream",
+        Action::BackupCreate,
+        "Take a backup: the answer is its file, which counts once it was verified and kept",
+        run!(backup::begin),
+    )
+    .on(NEAR)
+    .takes(Takes::Json("CreateBackup"))
+    .gives(&[Gives(
+        200,
+        Content::Bytes,
+        &[backup_api::ID, backup_api::NAME, backup_api::LENGTH],
+    )]),
+    route(
+        Verb::Post,
+        "/v1/backups/verify",
+        Action::BackupCreate,
+        "Decrypt a backup of this server in full, and compare its digests",
+        run!(backup::verify_any),
+    )
+    .on(NEAR)
+    .takes(Takes::File)
+    .gives(json!(200, "VerifiedBackup")),
+    route(
+        Verb::Get,
+        "/v1/backups/{id}",
+        Action::BackupRead,
+        "A backup",
+        run!(backup::show),
+    )
+    .on(NEAR)
+    .gives(json!(200, "Backup")),
+    route(
+        Verb::Post,
+        "/v1/backups/{id}/verify",
+        Action::BackupCreate,
+        "Give the file back that left, to be decrypted in full",
+        run!(backup::verify),
+    )
+    .on(NEAR)
+    .takes(Takes::File)
+    .gives(json!(200, "VerifiedBackup")),
+    route(
+        Verb::Post,
+        "/v1/backups/{id}/keep",
+        Action::BackupCreate,
+        "Say that a verified file has its name: it counts from then on",
+        run!(backup::keep),
+    )
+    .on(NEAR)
+    .takes(Takes::Json("KeepBackup"))
+    .gives(json!(200, "Backup")),
+    route(
+        Verb::Post,
+        "/v1/backups/{id}/failed",
+        Action::BackupCreate,
+        "Say that a backup that left came to nothing",
+        run!(backup::failed),
+    )
+    .on(NEAR)
+    .takes(Takes::Json("BackupEnd"))
+    .gives(NOTHING),
+    route(
+        Verb::Post,
+        "/v1/backups/{id}/removed",
+        Action::BackupCreate,
+        "Say that a backup's file was removed; the newest one stays",
+        run!(backup::removed),
+    )
+    .on(NEAR)
+    .takes(Takes::Json("BackupEnd"))
+    .gives(json!(200, "Backup")),
     route(
         Verb::Get,
         "/v1/jobs",

@@ -10,7 +10,7 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 
-use crate::crypto::{Sha256, agefile};
+use crate::crypto::{Sha256, agefile, sha256_of};
 use crate::error::{Error, Kind, Result};
 use crate::folder::{self, failed};
 use crate::secret::Secret;
@@ -181,18 +181,7 @@ fn sum(path: &Path) -> Result<(u64, [u8; 32])> {
 }
 
 fn sum_of(path: &Path, file: &mut File) -> Result<(u64, [u8; 32])> {
-    let (mut sum, mut bytes) = (Sha256::new(), 0);
-    let mut piece = vec![0; PIECE];
-    loop {
-        let read = file
-            .read(&mut piece)
-            .map_err(|error| failed("read", path, error))?;
-        if read == 0 {
-            return Ok((bytes, sum.finish()));
-        }
-        sum.update(&piece[..read]);
-        bytes += read as u64;
-    }
+    sha256_of(file).map_err(|error| failed("read", path, error))
 }
 
 fn damaged(path: &Path) -> Error {

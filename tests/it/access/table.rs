@@ -1148,6 +1148,22 @@ pub const CASES: &[Case] = &[
         "",
         ADMINISTRATORS,
     ),
+    // Recipients of backups.
+    case("GET", "/v1/recipients", "/v1/recipients", "", READERS),
+    case(
+        "POST",
+        "/v1/recipients",
+        "/v1/recipients",
+        r#"{"recipient":"age14jtxqen9ggxhmfcghth8ty849h9rlfdwtl47fl6da5mcjzlht33ql8fgjr"}"#,
+        ADMINISTRATORS,
+    ),
+    case(
+        "DELETE",
+        "/v1/recipients/{id}",
+        "/v1/recipients/018f3b5e-5b6a-7c3d-8e9f-0123456789ab",
+        "",
+        ADMINISTRATORS,
+    ),
     // Settings and audit.
     case("GET", "/v1/settings", "/v1/settings", "", READERS),
     case(
@@ -1188,6 +1204,64 @@ pub const CASES: &[Case] = &[
         "/v1/root/rotate",
         r#"{"openers":[{"key_file":"$key_file"}]}"#,
         "S1L",
+    )
+    .on("GS"),
+    // Backups.
+    case("GET", "/v1/backups", "/v1/backups", "", "SAU125L").on("GS"),
+    case(
+        "GET",
+        "/v1/backups/{id}",
+        "/v1/backups/018f3b5e-5b6a-7c3d-8e9f-0123456789ab",
+        "",
+        "SAU125L",
+    )
+    .on("GS"),
+    case(
+        "POST",
+        "/v1/backups/stream",
+        "/v1/backups/stream",
+        r#"{"cleartext":true}"#,
+        "SA1L",
+    )
+    .on("GS"),
+    case(
+        "POST",
+        "/v1/backups/verify",
+        "/v1/backups/verify",
+        "",
+        "SA1L",
+    )
+    .on("GS"),
+    case(
+        "POST",
+        "/v1/backups/{id}/verify",
+        "/v1/backups/018f3b5e-5b6a-7c3d-8e9f-0123456789ab/verify",
+        "",
+        "SA1L",
+    )
+    .on("GS"),
+    case(
+        "POST",
+        "/v1/backups/{id}/keep",
+        "/v1/backups/018f3b5e-5b6a-7c3d-8e9f-0123456789ab/keep",
+        r#"{"path":"/x"}"#,
+        "SA1L",
+    )
+    .on("GS"),
+    case(
+        "POST",
+        "/v1/backups/{id}/failed",
+        "/v1/backups/018f3b5e-5b6a-7c3d-8e9f-0123456789ab/failed",
+        r#"{"why":"x"}"#,
+        "SA1L",
+    )
+    .on("GS"),
+    case(
+        "POST",
+        "/v1/backups/{id}/removed",
+        "/v1/backups/018f3b5e-5b6a-7c3d-8e9f-0123456789ab/removed",
+        r#"{"why":"x"}"#,
+        "SA1L",
     )
     .on("GS"),
     // Slots.

@@ -38,6 +38,8 @@ fn links_are_made_once_and_brought_up_to_date() {
     for name in [
         "keytrustee-orgtool",
         "ktadmin",
+        "ktbackup",
+        "ktbackup.sh",
         "setup-nginx",
         "ssh-mgr-client",
         "ssh-mgr-controller",
@@ -48,8 +50,8 @@ fn links_are_made_once_and_brought_up_to_date() {
     }
     assert_eq!(
         fs::read_dir(&bin).unwrap().count(),
-        6,
-        "no supervisorctl, no keyhsm, no ktbackup"
+        8,
+        "no supervisorctl, no keyhsm"
     );
     let again = install(&folder, &["bin", "--supervisorctl"]).ok();
     assert_eq!(done(&again, &bin.join("ktadmin")), "unchanged");

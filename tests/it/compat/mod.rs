@@ -1,6 +1,7 @@
 //! Lines that operators of other products have in their runbooks, typed as they stand there, through
 //! links by the old names.
 
+mod backup;
 mod client;
 mod links;
 mod orgtool;

@@ -4,9 +4,11 @@
 // A part that only some tests need is no dead code.
 #![allow(dead_code, unused_imports)]
 
+pub mod backup;
 pub mod client;
 pub mod curl;
 pub mod disk;
+pub mod gnupg;
 pub mod measured;
 pub mod run;
 pub mod server;
@@ -19,6 +21,7 @@ use std::time::{Duration, Instant};
 
 pub use self::client::Client;
 pub use self::curl::{Answer, Curl};
+pub use self::gnupg::Gnupg;
 pub use self::run::{Output, run, run_with, tool};
 pub use self::server::{Opens, Options, Server};
 

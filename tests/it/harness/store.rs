@@ -40,7 +40,8 @@ pub fn kek(server: &Server) -> Key {
     kdf::derive(&root, "kek/v1")
 }
 
-fn database_key(server: &Server) -> Key {
+/// The key of both databases on this node.
+pub fn database_key(server: &Server) -> Key {
     let node: Value =
         serde_json::from_slice(&fs::read(server.data.join("node.json")).unwrap()).unwrap();
     let id: uuid::Uuid = node["node"].as_str().unwrap().parse().unwrap();

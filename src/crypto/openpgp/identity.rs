@@ -17,8 +17,9 @@ use pgp::types::{
 };
 use rand::rngs::OsRng;
 
+use super::unusable;
 use crate::clock::Timestamp;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::secret::Secret;
 
 const BITS: u32 = 4_096;
@@ -143,10 +144,6 @@ fn mpi(number: &BigNumRef, to: &mut Vec<u8>) -> Result<()> {
     Mpi::from_slice(bytes.expose())
         .to_writer(to)
         .map_err(unusable)
-}
-
-fn unusable(why: impl std::fmt::Display) -> Error {
-    Error::internal(format!("the OpenPGP key cannot be used: {why}"))
 }
 
 #[cfg(test)]

@@ -1,0 +1,379 @@
+//! `strongroom backup`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hyper::Method;
+use uuid::Uuid;
+
+use super::backup_file::{Draft, Folder};
+use crate::api::backup::{
+    BackupEnd, Backups, CreateBackup, ID, KeepBackup, LENGTH, NAME, VerifiedBackup,
+};
+use crate::api::server::Status;
+use crate::cli::client::{Call, Client};
+use crate::cli::door::Context;
+use crate::cli::{Printer, files, gpg_keyring};
+use crate::error::{Error, Kind, Result};
+use crate::model::backup::{Backup, EncryptedTo, EncryptedToKind};
+
+/// A copy of a large store, and reading it through, take their time.
+const LONG: Duration = Duration::from_secs(4 * 3_600);
+/// The longest file of recipients.
+const MOST_RECIPIENTS: u64 = 1 << 20;
+
+#[derive(clap::Subcommand, Debug)]
+pub enum Verb {
+    /// Take a backup while the server serves
+    ///
+    /// The file is written here, by this command, under the rights of whoever calls it. Then the server
+    /// decrypts it in full and checks it; only after that it gets its name, and counts. Whatever fails
+    /// leaves the backups of before as they are. The path is printed.
+    ///
+    /// To restore one needs an identity of one of the recipients and the secret of one of the server's
+    /// slots. Where a recipient is also a recovery slot, its identity alone is enough; the command says so.
+    Create(CreateArgs),
+    /// The backups that count, newest first
+    List {
+        /// Those whose file was removed, too
+        #[arg(long)]
+        removed: bool,
+    },
+    /// What is known of a backup: to whom it is encrypted, and how new it is
+    Show {
+        /// Its id, its path, or the name of its file
+        backup: String,
+    },
+    /// Decrypt a backup in full, and compare every digest in it
+    ///
+    /// The server does that, with the identity to which all its backups are encrypted, too.
+    Verify {
+        /// The file
+        file: PathBuf,
+    },
+}
+
+#[derive(clap::Args, Debug)]
+pub struct CreateArgs {
+    /// Who may open it: age1…, or an SSH public key; may be given several times
+    #[arg(long, value_name = "RECIPIENT")]
+    pub recipient: Vec<String>,
+    /// A file with one recipient a line
+    #[arg(long, value_name = "FILE")]
+    pub recipients_file: Vec<PathBuf>,
+    /// Whose OpenPGP key opens it, instead: of the server's recipients, else of your gpg keyring; by
+    /// name, mail address, key id or fingerprint; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub gpg_recipient: Vec<String>,
+    /// Do not encrypt it as a whole: who has the secret of a slot opens it
+    #[arg(long)]
+    pub cleartext: bool,
+    /// Where it is written; the data folder's backups/ unless said
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Then remove all but the newest N of this server's verified backups in that folder
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub roll: Option<u32>,
+}
+
+pub async fn run(verb: Verb, context: &Context) -> Result<()> {
+    let out = &context.out;
+    match verb {
+        Verb::Create(args) => {
+            let backup = create(&args, context).await?;
+            match out.document(&backup)? {
+                true => Ok(()),
+                false => out.line(&backup.path),
+            }
+        }
+        Verb::List { removed } => {
+            let query = if removed { "?removed=true" } else { "" };
+            let path = format!("/v1/backups{query}");
+            let found: Backups = context.admin()?.json(Call::get(path)).await?;
+            let columns = &["created", "path", "MiB", "to", "state"];
+            out.table(&found, &found.backups, columns, |out, it| {
+                vec![
+                    out.time(it.created),
+                    it.path.clone(),
+                    it.bytes.div_ceil(1 << 20).to_string(),
+                    names(&it.recipients),
+                    state(out, it),
+                ]
+            })
+        }
+        Verb::Show { backup } => {
+            let found = find(&mut context.admin()?, &backup).await?;
+            show(&found, out)
+        }
+        Verb::Verify { file } => {
+            let opened =
+                std::fs::File::open(&file).map_err(|error| files::cannot("read", &file, error))?;
+            let call = Call::new(Method::POST, "/v1/backups/verify");
+            let call = call.file(opened).once().wait(LONG);
+            let found: VerifiedBackup = context.admin()?.json(call).await?;
+            let fields = [
+                ("id", found.id.to_string()),
+                ("of", found.fqdn.clone()),
+                ("created", out.time(found.created)),
+                ("newest deposit", out.maybe_time(found.newest_deposit)),
+                ("deposits", found.deposits.to_string()),
+                ("bytes", found.bytes.to_string()),
+                ("SHA-256", found.sha256.clone()),
+                ("opened by", opened_by(&found.recipients)),
+            ];
+            out.record(&found, &fields)?;
+            out.talk("it was decrypted in full, and every digest in it fits");
+            Ok(())
+        }
+    }
+}
+
+/// Takes one, and rolls older ones away.
+pub async fn create(args: &CreateArgs, context: &Context) -> Result<Backup> {
+    let out = &context.out;
+    let recipients = recipients(args)?;
+    let folder = Folder::open(&match &args.output {
+        Some(output) => output.clone(),
+        None => context.data_dir().join("backups"),
+    })?;
+    let mut client = context.admin()?;
+    let mut draft = folder.begin()?;
+    let mut stored = Vec::new();
+    for name in &args.gpg_recipient {
+        stored.push(gpg_keyring::resolve(&mut client, name).await?.id);
+    }
+    let request = CreateBackup {
+        recipients,
+        stored,
+        cleartext: args.cleartext,
+    };
+    let (id, name) = write(&mut client, &request, &mut draft, out).await?;
+    let kept = keep(&mut client, id, &name, draft, out).await;
+    let backup = match kept {
+        Ok(backup) => backup,
+        Err(error) => {
+            let why = BackupEnd {
+                why: error.public.chars().take(900).collect(),
+            };
+            let call = Call::new(Method::POST, format!("/v1/backups/{id}/failed")).json(&why)?;
+            if let Err(worse) = client.send(call).await {
+                out.detail(&format!("the server was not told: {}", worse.public));
+            }
+            return Err(error);
+        }
+    };
+    out.talk(&format!("opened by: {}", opened_by(&backup.recipients)));
+    if let Some(roll) = args.roll {
+        self::roll(&mut client, &folder, roll as usize, out).await?;
+    }
+    Ok(backup)
+}
+
+/// Writes what the server sends; which backup it is, and what it is to be called.
+async fn write(
+    client: &mut Client,
+    request: &CreateBackup,
+    draft: &mut Draft,
+    out: &Printer,
+) -> Result<(Uuid, String)> {
+    let call = Call::new(Method::POST, "/v1/backups/stream");
+    let mut answer = client.open(call.json(request)?.once().wait(LONG)).await?;
+    let id = answer.header(ID).and_then(|it| it.parse().ok());
+    let name = answer.header(NAME).map(str::to_owned);
+    let (Some(id), Some(name)) = (id, name) else {
+        return Err(Error::new(
+            Kind::Internal,
+            "answer",
+            "the server did not say which backup this is; use the program of the server's version",
+        ));
+    };
+    let length = answer.header(LENGTH).and_then(|it| it.parse().ok());
+    let length: u64 = length.unwrap_or(0);
+    draft.check_room(length)?;
+    let mut done = 0;
+    loop {
+        let piece = match answer.next().await {
+            Ok(Some(piece)) => piece,
+            Ok(None) => break,
+            Err(error) => {
+                out.progress_ends();
+                return Err(broken_off(client, error).await);
+            }
+        };
+        draft.write(&piece)?;
+        done += piece.len() as u64;
+        out.progress(done, length);
+    }
+    out.progress_ends();
+    Ok((id, name))
+}
+
+/// An answer that broke off does not say why; the server's health does.
+async fn broken_off(client: &mut Client, error: Error) -> Error {
+    let status = client.json::<Status>(Call::get("/v1/status")).await;
+    let said = status.ok().and_then(|status| {
+        let parts = status.health.subsystems.into_iter();
+        let mut backups = parts.filter(|it| it.name == "backups" && !it.reason.is_empty());
+        backups.next().map(|it| it.reason)
+    });
+    match said {
+        Some(reason) => Error::unavailable("backup_broke_off", reason).because(error),
+        None => error,
+    }
+}
+
+/// On the disk, read back, decrypted, named: in this order.
+async fn keep(
+    client: &mut Client,
+    id: Uuid,
+    name: &str,
+    mut draft: Draft,
+    out: &Printer,
+) -> Result<Backup> {
+    let sha256 = draft.sync()?;
+    out.detail("written; now it is read back and decrypted in full");
+    let call = Call::new(Method::POST, format!("/v1/backups/{id}/verify"));
+    let call = call.file(draft.read_back()?).once().wait(LONG);
+    let found: VerifiedBackup = client.json(call).await?;
+    if found.sha256 != sha256 {
+        return Err(Error::new(
+            Kind::Internal,
+            "backup_damaged",
+            "what was read back from the disk is not what was written to it; look at the disk",
+        ));
+    }
+    let path = draft.name(name)?;
+    let path = path.into_os_string().into_string().map_err(|_| {
+        Error::invalid(
+            "output",
+            "the path of the backup is not UTF-8; name another folder",
+        )
+    })?;
+    let call = Call::new(Method::POST, format!("/v1/backups/{id}/keep"));
+    client.json(call.json(&KeepBackup { path })?).await
+}
+
+/// Removes all but the newest `most` of the verified backups in the folder.
+async fn roll(client: &mut Client, folder: &Folder, most: usize, out: &Printer) -> Result<()> {
+    let known: Backups = client.json(Call::get("/v1/backups")).await?;
+    let here = known.backups.iter().filter(|it| folder.holds(it));
+    let here: Vec<&Backup> = here.collect();
+    for old in here.into_iter().skip(most.max(1)) {
+        if !folder.is_unchanged(old)? {
+            out.warn(&format!(
+                "{} is not what it was when it was verified, and is left alone",
+                old.path
+            ));
+            continue;
+        }
+        folder.remove(old)?;
+        let why = BackupEnd {
+            why: format!("rolled away: the newest {most} stay"),
+        };
+        let call = Call::new(Method::POST, format!("/v1/backups/{}/removed", old.id));
+        client.send(call.json(&why)?).await?;
+        out.detail(&format!("removed {}", old.path));
+    }
+    Ok(())
+}
+
+fn recipients(args: &CreateArgs) -> Result<Vec<String>> {
+    let mut all = args.recipient.clone();
+    for path in &args.recipients_file {
+        let text = files::read(path, MOST_RECIPIENTS)?;
+        let text = String::from_utf8_lossy(text.expose()).into_owned();
+        let lines = text.lines().map(str::trim);
+        let before = all.len();
+        all.extend(
+            lines
+                .filter(|line| !line.is_empty() && !line.starts_with('#'))
+                .map(str::to_owned),
+        );
+        if all.len() == before {
+            return Err(Error::invalid(
+                "recipients_file",
+                format!("{} holds no recipient", path.display()),
+            ));
+        }
+    }
+    Ok(all)
+}
+
+/// By id, path, or name of the file; of several that had the name, the newest.
+async fn find(client: &mut Client, wanted: &str) -> Result<Backup> {
+    if wanted.parse::<Uuid>().is_ok() {
+        let path = format!("/v1/backups/{wanted}");
+        return client.json(Call::get(path)).await;
+    }
+    let known: Backups = client.json(Call::get("/v1/backups?removed=true")).await?;
+    let whole = std::path::absolute(wanted).ok();
+    let is_it = |it: &Backup| {
+        let path = Path::new(&it.path);
+        Some(path) == whole.as_deref() || path.file_name().is_some_and(|name| name == wanted)
+    };
+    known.backups.into_iter().find(is_it).ok_or_else(|| {
+        Error::not_found(format!(
+            "no backup is called `{wanted}`; `strongroom backup list` has those that count"
+        ))
+    })
+}
+
+fn show(found: &Backup, out: &Printer) -> Result<()> {
+    let mut fields = vec![
+        ("id", found.id.to_string()),
+        ("path", found.path.clone()),
+        ("state", state(out, found)),
+        ("created", out.time(found.created)),
+        ("verified", out.time(found.verified)),
+        ("newest deposit", out.maybe_time(found.newest_deposit)),
+        ("revision", found.revision.to_string()),
+        ("bytes", found.bytes.to_string()),
+        ("SHA-256", found.sha256.clone()),
+        ("opened by", opened_by(&found.recipients)),
+    ];
+    for it in &found.recipients {
+        let kind = match it.kind {
+            EncryptedToKind::Age => "age",
+            EncryptedToKind::Ssh => "SSH",
+            EncryptedToKind::Openpgp => "OpenPGP",
+            EncryptedToKind::Drill => "this server, to verify it",
+        };
+        fields.push(("encrypted to", format!("{} ({kind})", it.text)));
+    }
+    out.record(found, &fields)
+}
+
+/// What is needed to restore it.
+fn opened_by(recipients: &[EncryptedTo]) -> String {
+    let alone: Vec<&str> = recipients
+        .iter()
+        .filter(|it| it.alone)
+        .map(|it| it.text.as_str())
+        .collect();
+    match (alone.is_empty(), recipients.is_empty()) {
+        (false, _) => format!("identity {} alone opens this", alone.join(" or ")),
+        (true, true) => "the secret of a slot".to_owned(),
+        (true, false) => "an identity of a recipient, and the secret of a slot".to_owned(),
+    }
+}
+
+fn names(recipients: &[EncryptedTo]) -> String {
+    let asked = recipients
+        .iter()
+        .filter(|it| it.kind != EncryptedToKind::Drill);
+    let names: Vec<&str> = asked.map(|it| it.text.as_str()).collect();
+    match names.is_empty() {
+        true => "nobody (in the clear)".to_owned(),
+        false => names.join(", "),
+    }
+}
+
+/// Whether its file is where it was, as far as can be seen from here.
+fn state(out: &Printer, backup: &Backup) -> String {
+    match (backup.removed, Path::new(&backup.path).metadata()) {
+        (Some(removed), _) => format!("removed {}", out.time(removed)),
+        (None, Ok(there)) if there.len() == backup.bytes => "verified".to_owned(),
+        (None, Ok(_)) => "changed since it was verified".to_owned(),
+        (None, Err(_)) => "verified; not seen from here".to_owned(),
+    }
+}

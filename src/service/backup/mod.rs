@@ -1,0 +1,518 @@
+//! Backups: put together here, encrypted, and handed to whoever asked, who writes the file under his own
+//! rights and hands it back to be decrypted in full and checked. Only then does it count.
+
+mod audience;
+mod check;
+mod draft;
+mod leave;
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedMutexGuard, mpsc};
+use tokio::task::spawn_blocking;
+use uuid::Uuid;
+
+use self::audience::Audience;
+use self::check::Identities;
+use self::draft::Draft;
+use self::leave::Drill;
+use super::access::{Action, Target};
+use super::caller::Context;
+use super::{Service, object, short_text, to_its_end};
+use crate::api::backup::{BackupEnd, Backups, CreateBackup, KeepBackup, VerifiedBackup};
+use crate::backup::{Manifest, manifest, write};
+use crate::clock::{self, Timestamp};
+use crate::crypto::{agefile, openpgp};
+use crate::error::{Error, Result};
+use crate::folder::Folder;
+use crate::model::audit::Object;
+use crate::model::backup::{Backup, Form};
+use crate::secret::Secret;
+
+/// The name under which the identity lies that the server opens its own backups with.
+const DRILL: &str = "drill";
+const DRILL_OPENPGP: &str = "drill_openpgp";
+/// The part of health that is about backups.
+const BOARD: &str = "backups";
+/// Another one is put together or leaves.
+const TURN: Duration = Duration::from_secs(600);
+/// A backup that left, and of which nothing was heard for so long, failed.
+const PATIENCE: Duration = Duration::from_secs(3_600);
+/// So many may be on their way.
+const MOST_PENDING: usize = 16;
+/// How long is known that there was one whose file is gone.
+const REMEMBERED: i64 = 400 * Timestamp::DAY;
+const LONGEST_PATH: usize = 4_096;
+const LONGEST_WHY: usize = 1_000;
+
+/// What comes from a caller, piece by piece.
+pub type Pieces = mpsc::Receiver<Result<Vec<u8>>>;
+
+/// A backup on its way to the caller.
+pub struct Leaving {
+    pub id: Uuid,
+    /// What its file is to be called.
+    pub name: String,
+    /// About how many bytes there will be.
+    pub length: u64,
+    pub pieces: Pieces,
+}
+
+/// Backups that are under way, and what went wrong with the last one.
+#[derive(Default)]
+pub struct UnderWay {
+    /// Held by the one that is put together or leaves.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    pending: Mutex<BTreeMap<Uuid, Pending>>,
+    fault: Mutex<Option<String>>,
+}
+
+/// One that does not count yet.
+struct Pending {
+    manifest: Manifest,
+    /// Of the manifest, as it was written.
+    binding: [u8; 32],
+    form: Form,
+    since: Instant,
+    stage: Stage,
+}
+
+enum Stage {
+    Leaving,
+    Left,
+    Verified(Box<VerifiedBackup>),
+}
+
+impl UnderWay {
+    fn pending(&self) -> MutexGuard<'_, BTreeMap<Uuid, Pending>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fault(&self) -> MutexGuard<'_, Option<String>> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// # Errors
+    /// `not_found`: never begun, given up, or the server was started since.
+    fn with<T>(&self, id: Uuid, run: impl FnOnce(&mut Pending) -> Result<T>) -> Result<T> {
+        match self.pending().get_mut(&id) {
+            Some(pending) => run(pending),
+            None => Err(Error::not_found(format!(
+                "no backup {id} is under way; it was given up, or the server was started since: begin another"
+            ))),
+        }
+    }
+}
+
+/// Takes away what a crash left.
+pub fn tidy(folder: &Folder) -> Result<()> {
+    draft::tidy(folder)
+}
+
+fn backup_object(id: impl ToString, name: impl ToString) -> Object {
+    object("backup", id, name)
+}
+
+impl Service {
+    /// Puts a backup together and lets it leave.
+    ///
+    /// # Errors
+    /// `no_recipient`, `backup_runs`, `no_room_for_copy`, `copy_damaged`.
+    pub async fn backup_begin(
+        self: &Arc<Self>,
+        ctx: &Context,
+        request: CreateBackup,
+    ) -> Result<Leaving> {
+        const VERB: &str = "backup.create";
+        let any = backup_object("", "");
+        self.allow(ctx, Action::BackupCreate, &Target::Server, VERB, any)?;
+        let audience = Audience::of(self, &request, clock::now()).await?;
+        self.store.room()?;
+        let drill = self.drill_of(&audience).await?;
+        let turn = tokio::time::timeout(TURN, Arc::clone(&self.backups.turn).lock_owned());
+        let turn = turn.await.map_err(|_| {
+            Error::unavailable(
+                "backup_runs",
+                "another backup has been under way for ten minutes; try again when it is done",
+            )
+        })?;
+        self.give_up_old_ones(ctx).await;
+        let (to, pieces) = mpsc::channel(4);
+        // Goes on if the caller does not wait, so that it is known what became of it.
+        let (this, ctx) = (Arc::clone(self), ctx.clone());
+        let begun = to_its_end(async move { this.begin(ctx, audience, drill, turn, to).await });
+        let (id, name, length) = begun.await?;
+        Ok(Leaving {
+            id,
+            name,
+            length,
+            pieces,
+        })
+    }
+
+    /// Puts it together, and begins to write it into `to`.
+    async fn begin(
+        self: Arc<Self>,
+        ctx: Context,
+        audience: Audience,
+        drill: Drill,
+        turn: OwnedMutexGuard<()>,
+        to: mpsc::Sender<Result<Vec<u8>>>,
+    ) -> Result<(Uuid, String, u64)> {
+        let (this, now) = (Arc::clone(&self), clock::now());
+        let made = spawn_blocking(move || {
+            let goes_on = |_, _| !to.is_closed();
+            let draft = Draft::make(&this, &audience, &drill.told(), now, &goes_on)?;
+            Ok::<_, Error>((draft, audience, drill, to))
+        });
+        let made = made.await.map_err(ended).and_then(|made| made);
+        let made = made.and_then(|made| self.expect(&made.0).map(|()| made));
+        let (draft, audience, drill, to) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                self.backup_fault(&ctx, "", &error.public).await;
+                return Err(error);
+            }
+        };
+        let id = draft.manifest.id;
+        let name = write::file_name(&draft.manifest.fqdn, now, draft.form.ending());
+        let length = draft.length();
+        let handle = tokio::runtime::Handle::current();
+        spawn_blocking(move || {
+            let _turn = turn;
+            let left = leave::leave(&draft, audience, drill, &to, &handle);
+            self.left(&ctx, id, left, &to, &handle);
+        });
+        Ok((id, name, length))
+    }
+
+    fn expect(&self, draft: &Draft) -> Result<()> {
+        let mut pending = self.backups.pending();
+        if pending.len() >= MOST_PENDING {
+            return Err(Error::unavailable(
+                "backup_runs",
+                format!("{MOST_PENDING} backups are under way; try again when they are done"),
+            ));
+        }
+        pending.insert(
+            draft.manifest.id,
+            Pending {
+                manifest: draft.manifest.clone(),
+                binding: manifest::binding(&draft.json),
+                form: draft.form,
+                since: Instant::now(),
+                stage: Stage::Leaving,
+            },
+        );
+        Ok(())
+    }
+
+    /// It left whole, or did not.
+    fn left(
+        &self,
+        ctx: &Context,
+        id: Uuid,
+        left: Result<()>,
+        to: &mpsc::Sender<Result<Vec<u8>>>,
+        handle: &tokio::runtime::Handle,
+    ) {
+        match left {
+            Ok(()) => {
+                if let Some(pending) = self.backups.pending().get_mut(&id) {
+                    pending.stage = Stage::Left;
+                    pending.since = Instant::now();
+                }
+            }
+            Err(error) => {
+                self.backups.pending().remove(&id);
+                handle.block_on(self.backup_fault(ctx, &id.to_string(), &error.public));
+                // Nobody takes it for whole.
+                let _ = to.blocking_send(Err(error));
+            }
+        }
+    }
+
+    /// Decrypts what came back in full, and compares it with what left. Without `id`, any backup of this
+    /// instance.
+    pub async fn backup_verify(
+        self: &Arc<Self>,
+        ctx: &Context,
+        id: Option<Uuid>,
+        pieces: Pieces,
+    ) -> Result<VerifiedBackup> {
+        const VERB: &str = "backup.verify";
+        let any = backup_object(id.map(|it| it.to_string()).unwrap_or_default(), "");
+        self.allow(ctx, Action::BackupCreate, &Target::Server, VERB, any)?;
+        let expected = match id {
+            None => None,
+            Some(id) => Some(self.backups.with(id, |pending| match pending.stage {
+                Stage::Leaving => Err(not_yet("has not left in full")),
+                Stage::Left | Stage::Verified(_) => Ok((pending.binding, pending.form)),
+            })?),
+        };
+        let identities = Identities {
+            age: self.drill_identity().await?,
+            openpgp: self.drill_key().await?,
+        };
+        let instance = self.facts.instance;
+        let checked = spawn_blocking(move || check::check(pieces, &identities, instance));
+        let found = checked.await.map_err(ended)??;
+        let (Some(id), Some((binding, form))) = (id, expected) else {
+            return Ok(found.verified);
+        };
+        if (found.binding, found.verified.form) != (binding, form) {
+            return Err(Error::conflict(
+                "other_backup",
+                "what came back is another backup than the one that left",
+            ));
+        }
+        self.backups.with(id, |pending| {
+            pending.stage = Stage::Verified(Box::new(found.verified.clone()));
+            pending.since = Instant::now();
+            Ok(())
+        })?;
+        Ok(found.verified)
+    }
+
+    /// From now on it counts: its file is verified, and has its name.
+    pub async fn backup_keep(
+        &self,
+        ctx: &Context,
+        id: Uuid,
+        request: KeepBackup,
+    ) -> Result<Backup> {
+        const VERB: &str = "backup.create";
+        let any = backup_object(id, &request.path);
+        self.allow(ctx, Action::BackupCreate, &Target::Server, VERB, any)?;
+        short_text("path", &request.path, LONGEST_PATH)?;
+        if !Path::new(&request.path).is_absolute() {
+            return Err(Error::invalid("path", "give an absolute path"));
+        }
+        let now = clock::now();
+        let backup = self.backups.with(id, |pending| match &pending.stage {
+            Stage::Leaving | Stage::Left => Err(not_yet("was not verified")),
+            Stage::Verified(found) => Ok(Backup {
+                id,
+                created: found.created,
+                verified: now,
+                path: request.path.clone(),
+                form: found.form,
+                bytes: found.bytes,
+                sha256: found.sha256.clone(),
+                revision: found.revision,
+                newest_deposit: found.newest_deposit,
+                recipients: pending.manifest.recipients.clone(),
+                removed: None,
+            }),
+        })?;
+        let mut change = self.change(ctx, VERB, backup_object(id, &backup.path), now);
+        change.event.detail = detail(&backup);
+        let kept = self.store.keep_backup(change, backup).await?;
+        self.backups.pending().remove(&id);
+        *self.backups.fault() = None;
+        self.report_backups();
+        Ok(kept)
+    }
+
+    /// Whoever wrote it says that it is no backup.
+    pub async fn backup_failed(&self, ctx: &Context, id: Uuid, request: BackupEnd) -> Result<()> {
+        let any = backup_object(id, "");
+        self.allow(
+            ctx,
+            Action::BackupCreate,
+            &Target::Server,
+            "backup.create",
+            any,
+        )?;
+        short_text("why", &request.why, LONGEST_WHY)?;
+        if self.backups.pending().remove(&id).is_some() {
+            self.backup_fault(ctx, &id.to_string(), &request.why).await;
+        }
+        Ok(())
+    }
+
+    /// Its file was removed.
+    pub async fn backup_removed(
+        &self,
+        ctx: &Context,
+        id: Uuid,
+        request: BackupEnd,
+    ) -> Result<Backup> {
+        const VERB: &str = "backup.rm";
+        let any = backup_object(id, "");
+        self.allow(ctx, Action::BackupCreate, &Target::Server, VERB, any)?;
+        short_text("why", &request.why, LONGEST_WHY)?;
+        let backup = self.store.backup(id)?;
+        let now = clock::now();
+        let mut change = self.change(ctx, VERB, backup_object(id, &backup.path), now);
+        change.event.detail = request.why;
+        self.store.remove_backup(change, id, now).await
+    }
+
+    pub async fn backup_list(&self, ctx: &Context, removed_too: bool) -> Result<Backups> {
+        let any = backup_object("", "");
+        self.allow(ctx, Action::BackupRead, &Target::Server, "backup.list", any)?;
+        Ok(Backups {
+            backups: self.store.backups(removed_too)?,
+        })
+    }
+
+    pub async fn backup_show(&self, ctx: &Context, id: Uuid) -> Result<Backup> {
+        let any = backup_object(id, "");
+        self.allow(ctx, Action::BackupRead, &Target::Server, "backup.show", any)?;
+        self.store.backup(id)
+    }
+
+    async fn drill_of(&self, audience: &Audience) -> Result<Drill> {
+        Ok(match audience {
+            Audience::Age(_) | Audience::Nobody => {
+                Drill::Age(agefile::recipient_of(&self.drill_identity().await?)?)
+            }
+            Audience::Openpgp(_) => {
+                Drill::Openpgp(Box::new(openpgp::public_of(&self.drill_key().await?)?))
+            }
+        })
+    }
+
+    /// What opens each of this server's backups, to prove that they open.
+    async fn drill_identity(&self) -> Result<Secret<Vec<u8>>> {
+        self.drill_secret(DRILL, || {
+            let (identity, recipient) = agefile::generate_identity();
+            let identity = Secret::new(identity.expose().as_bytes().to_vec());
+            Ok((identity, recipient))
+        })
+        .await
+    }
+
+    /// The same of those that are encrypted by OpenPGP.
+    async fn drill_key(&self) -> Result<Secret<Vec<u8>>> {
+        let user_id = format!("Strongroom {} (verification)", self.facts.config.fqdn);
+        self.drill_secret(DRILL_OPENPGP, || {
+            let made = openpgp::generate_drill(&user_id, clock::now())?;
+            Ok((made.secret, made.public.fingerprint()))
+        })
+        .await
+    }
+
+    /// A secret of the store; made when it is first asked for.
+    async fn drill_secret(
+        &self,
+        name: &str,
+        make: impl FnOnce() -> Result<(Secret<Vec<u8>>, String)>,
+    ) -> Result<Secret<Vec<u8>>> {
+        if let Some(kept) = self.store.system_key(name)? {
+            return self.keyring.open_system(name, &kept.wrapped);
+        }
+        let (secret, public) = make()?;
+        let made = backup_object("drill_key", public);
+        match self
+            .keep_system_key(name, &secret, "backup.drill_key", made)
+            .await
+        {
+            Ok(()) => Ok(secret),
+            // Two at once: the first one's counts.
+            Err(error) => match self.store.system_key(name)? {
+                Some(kept) => self.keyring.open_system(name, &kept.wrapped),
+                None => Err(error),
+            },
+        }
+    }
+
+    /// Those of which nothing was heard for long.
+    async fn give_up_old_ones(&self, ctx: &Context) {
+        let old: Vec<Uuid> = {
+            let mut pending = self.backups.pending();
+            let old = |it: &Pending| it.since.elapsed() > PATIENCE;
+            let ids = pending.iter().filter(|(_, it)| old(it)).map(|(id, _)| *id);
+            let ids: Vec<Uuid> = ids.collect();
+            pending.retain(|_, it| !old(it));
+            ids
+        };
+        for id in old {
+            let why = "it left, and whoever took it did not say what became of it";
+            self.backup_fault(ctx, &id.to_string(), why).await;
+        }
+    }
+
+    /// In the audit, in the log and in health, until one comes through.
+    async fn backup_fault(&self, ctx: &Context, id: &str, why: &str) {
+        log::error!(backup = id, why; "a backup failed");
+        *self.backups.fault() = Some(why.to_owned());
+        self.report_backups();
+        let mut change = self.change(ctx, "backup.failed", backup_object(id, ""), clock::now());
+        change.once = None;
+        change.event.detail = why.to_owned();
+        if let Err(error) = self.store.note(change).await {
+            log::error!(error:? = error; "that a backup failed is not in the audit");
+        }
+    }
+
+    /// Tells the board how backups are.
+    pub(super) fn report_backups(&self) {
+        if let Some(why) = self.backups.fault().clone() {
+            return self.board.red(
+                BOARD,
+                &format!("the last backup failed: {why}"),
+                "mend what it says, and take another: strongroom backup create",
+            );
+        }
+        let root = self.seal.folder.root();
+        match self.store.backups(false) {
+            Err(_) => {}
+            Ok(backups) if backups.is_empty() => self.board.amber(
+                BOARD,
+                "no backup was taken yet",
+                "strongroom backup create --recipient age1… --output DIR",
+            ),
+            Ok(backups) if backups.iter().all(|it| lies_beside(root, &it.path)) => {
+                self.board.amber(
+                    BOARD,
+                    "every backup lies on the disk that the store is on",
+                    "strongroom backup create --output DIR, on another disk; or copy them elsewhere",
+                );
+            }
+            Ok(_) => self.board.green(BOARD),
+        }
+    }
+
+    pub(super) async fn forget_backups(&self, now: Timestamp) -> Result<()> {
+        self.store.forget_backups(now.plus(-REMEMBERED)).await
+    }
+}
+
+/// Whether a file is on the same disk as the data folder. One that is not there any more was moved.
+fn lies_beside(root: &Path, path: &str) -> bool {
+    let disk = |path: &Path| path.metadata().map(|it| it.dev()).ok();
+    match (disk(Path::new(path)), disk(root)) {
+        (Some(of), Some(root)) => of == root,
+        _ => Path::new(path).starts_with(root),
+    }
+}
+
+fn detail(backup: &Backup) -> String {
+    let recipients: Vec<&str> = backup
+        .recipients
+        .iter()
+        .map(|it| it.text.as_str())
+        .collect();
+    let to = match recipients.is_empty() {
+        true => "in the clear".to_owned(),
+        false => format!("to {}", recipients.join(", ")),
+    };
+    format!(
+        "{}, {} bytes, SHA-256 {}, revision {}",
+        to, backup.bytes, backup.sha256, backup.revision
+    )
+}
+
+fn not_yet(what: &str) -> Error {
+    Error::conflict("backup_unfinished", format!("this backup {what}"))
+}
+
+fn ended(error: tokio::task::JoinError) -> Error {
+    Error::internal(error.to_string())
+}

@@ -1,0 +1,476 @@
+//! Backups, as those who run a server take them: with plain tools they open, a bad one never counts, and
+//! what was there before stays.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::harness::{Dice, Options, Output, PATIENCE, Server, run, seed, tool, until};
+
+/// An identity, and its recipient.
+struct Key {
+    file: PathBuf,
+    recipient: String,
+}
+
+impl Key {
+    fn new(server: &Server, name: &str) -> Self {
+        let file = server.path(name);
+        let made = tool::<&str>("age-keygen", []);
+        fs::write(&file, &made).unwrap();
+        let text = String::from_utf8(made).unwrap();
+        let recipient = text
+            .lines()
+            .find_map(|line| line.strip_prefix("# public key: "));
+        Self {
+            recipient: recipient.unwrap().to_owned(),
+            file,
+        }
+    }
+
+    /// The tar that a backup holds, by Debian's age.
+    fn open(&self, backup: &Path) -> Vec<u8> {
+        tool(
+            "age",
+            [
+                "--decrypt",
+                "--identity",
+                self.file.to_str().unwrap(),
+                backup.to_str().unwrap(),
+            ],
+        )
+    }
+}
+
+fn create(server: &Server, key: &Key, more: &[&str]) -> Output {
+    let mut args = vec!["backup", "create", "--recipient", &key.recipient];
+    args.extend(more);
+    server.cli(&args)
+}
+
+/// The file of the backup that was taken.
+fn created(server: &Server, key: &Key, output: &Path) -> PathBuf {
+    let taken = create(server, key, &["--output", output.to_str().unwrap()]).ok();
+    PathBuf::from(taken.text().trim())
+}
+
+fn with_deposits(server: &Server, deposits: u32, bytes: usize) {
+    server.org("acme");
+    let mut dice = Dice::new(seed());
+    for number in 0..deposits {
+        let name = format!("n{number}");
+        let put = ["deposit", "put", &name, "-", "--org", "acme", "--raw"];
+        server.cli_with(&put, &dice.bytes(bytes)).ok();
+    }
+}
+
+fn files_in(folder: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    found.sort();
+    found
+}
+
+fn health(server: &Server) -> (String, String) {
+    let status = server.json(&["status"]);
+    let parts = status["health"]["subsystems"].as_array().unwrap().clone();
+    let backups = parts.iter().find(|it| it["name"] == "backups").unwrap();
+    let text = |field: &str| backups[field].as_str().unwrap_or_default().to_owned();
+    (text("state"), text("reason"))
+}
+
+fn in_tar(tar: &[u8], name: &str) -> Vec<u8> {
+    let mut archive = tar::Archive::new(tar);
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        if entry.path().unwrap() == Path::new(name) {
+            let mut bytes = Vec::new();
+            std::io::Read::read_to_end(&mut entry, &mut bytes).unwrap();
+            return bytes;
+        }
+    }
+    panic!("no {name}");
+}
+
+#[test]
+fn plain_tools_open_it_and_nothing_in_it_is_in_the_clear() {
+    let server = Server::start(Options::default());
+    let key = Key::new(&server, "key.txt");
+    server.org("acme");
+    let secret = b"a key that nobody may read, forty bytes.";
+    for (name, bytes) in [("small", secret.to_vec()), ("large", secret.repeat(20_000))] {
+        let put = ["deposit", "put", name, "-", "--org", "acme", "--raw"];
+        server.cli_with(&put, &bytes).ok();
+    }
+    let folder = server.path("out");
+    let file = created(&server, &key, &folder);
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(
+        folder.metadata().unwrap().permissions().mode() & 0o777,
+        0o700
+    );
+    let name = file.file_name().unwrap().to_str().unwrap();
+    assert!(
+        name.starts_with("kts_bak_localhost_") && name.ends_with(".tar.age"),
+        "{name}"
+    );
+
+    let tar = key.open(&file);
+    let tar_file = server.file("backup.tar", &tar);
+    let listed = String::from_utf8(tool("tar", ["tf", tar_file.to_str().unwrap()])).unwrap();
+    let names: Vec<&str> = listed.lines().collect();
+    assert_eq!(names[..3], ["manifest.json", "seal.json", "database.key"]);
+    assert_eq!(names[names.len() - 2..], ["access.db", "strongroom.db"]);
+    assert!(names.contains(&"tls/leaf.key") && names.contains(&"strongroom.toml"));
+    let manifest: Value = serde_json::from_slice(&in_tar(&tar, "manifest.json")).unwrap();
+    assert_eq!(manifest["counts"]["deposits"], 2);
+    assert_eq!(manifest["recipients"][0]["text"], key.recipient.as_str());
+    assert_eq!(manifest["recipients"][0]["alone"], false);
+    assert_eq!(manifest["recipients"][1]["kind"], "drill");
+    assert_eq!(manifest["slots"].as_array().unwrap().len(), 2);
+    // The outer layer is not the only one.
+    let leaf = fs::read(server.data.join("live/tls/leaf.key")).unwrap();
+    for text in [&secret[..], b"SQLite format 3", b"PRIVATE KEY", &leaf[..]] {
+        let found = tar.windows(text.len()).any(|it| it == text);
+        assert!(!found, "{}", String::from_utf8_lossy(text));
+    }
+    // The copy is gone, and so is what the file was called before.
+    assert_eq!(files_in(&folder), std::slice::from_ref(&file));
+    assert!(files_in(&server.data.join("backups")).is_empty());
+
+    let shown = server.json(&["backup", "show", name]);
+    assert_eq!(shown["path"], file.to_str().unwrap());
+    assert_eq!(shown["bytes"], file.metadata().unwrap().len());
+    let shown_to_people = server.cli(&["backup", "show", name]).ok().text();
+    let opened_by = "opened by\tan identity of a recipient, and the secret of a slot";
+    assert!(shown_to_people.contains(opened_by), "{shown_to_people}");
+    let sum = tool("sha256sum", [file.to_str().unwrap()]);
+    assert!(sum.starts_with(shown["sha256"].as_str().unwrap().as_bytes()));
+    let events = server.json(&["audit", "list", "-F", "action = backup.create"]);
+    let detail = events["items"][0]["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains(&key.recipient) && detail.contains(shown["sha256"].as_str().unwrap()));
+}
+
+#[test]
+fn one_who_is_a_recovery_slot_too_opens_it_alone_and_it_says_so() {
+    let server = Server::start(Options::default());
+    let key = Key::new(&server, "key.txt");
+    let secret = server.path("key");
+    server
+        .cli(&[
+            "slot",
+            "add",
+            "recovery",
+            "--label",
+            "safe",
+            "--recipient",
+            &key.recipient,
+            "--key-file",
+            secret.to_str().unwrap(),
+        ])
+        .ok();
+    let alone = format!("identity {} alone opens this", key.recipient);
+    create(
+        &server,
+        &key,
+        &["--output", server.path("out").to_str().unwrap()],
+    )
+    .ok()
+    .says(&[&alone]);
+    let file = files_in(&server.path("out")).pop().unwrap();
+    let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+    let shown = server.cli(&["backup", "show", &name]).ok().text();
+    assert!(shown.contains(&alone), "{shown}");
+    let manifest = in_tar(&key.open(&file), "manifest.json");
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    assert_eq!(manifest["recipients"][0]["alone"], true);
+}
+
+#[test]
+fn the_newest_stay_and_nothing_goes_that_is_not_a_verified_backup_of_this_server() {
+    let server = Server::start(Options::default());
+    let key = Key::new(&server, "key.txt");
+    let out = server.path("out");
+    let output = out.to_str().unwrap().to_owned();
+    let first = created(&server, &key, &out);
+    let second = created(&server, &key, &out);
+    let other = Server::start(Options::default());
+    let others = created(&other, &key, &out);
+    let stranger = out.join("kts_bak_localhost_2001-01-01_00-00-00.tar.age");
+    fs::write(&stranger, "not ours to remove").unwrap();
+
+    let third = create(&server, &key, &["--output", &output, "--roll", "2"]).ok();
+    let third = PathBuf::from(third.text().trim());
+    assert!(!first.exists());
+    for stays in [&second, &third, &others, &stranger] {
+        assert!(stays.exists(), "{}", stays.display());
+    }
+    // What changed since it was verified is left alone, and said.
+    let mut bytes = fs::read(&second).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&second, bytes).unwrap();
+    let fourth = create(&server, &key, &["--output", &output, "--roll", "1"]);
+    let fourth = fourth
+        .ok()
+        .says(&["is not what it was when it was verified"]);
+    let fourth = PathBuf::from(fourth.text().trim());
+    assert!(second.exists() && !third.exists() && fourth.exists());
+
+    let known = server.json(&["backup", "list"]);
+    assert_eq!(known["backups"].as_array().unwrap().len(), 2, "{known}");
+    let all = server.json(&["backup", "list", "--removed"]);
+    assert_eq!(all["backups"].as_array().unwrap().len(), 4, "{all}");
+    create(&server, &key, &["--output", &output, "--roll", "0"])
+        .fails(2)
+        .says(&["--roll"]);
+    assert!(fourth.exists());
+}
+
+#[test]
+fn what_cannot_be_taken_says_why_and_leaves_nothing() {
+    let server = Server::start(Options::default());
+    let key = Key::new(&server, "key.txt");
+    let out = server.path("out");
+    let there = created(&server, &key, &out);
+    let identity = fs::read_to_string(&key.file).unwrap();
+    let identity = identity.lines().last().unwrap();
+    let blocked = server.file("blocked", "a file");
+    let output = out.to_str().unwrap();
+    let blocked = blocked.to_str().unwrap();
+    let empty = server.file("empty", "# nobody\n");
+    let cases: [(&[&str], i32, &str); 7] = [
+        (&[], 5, "nobody is named who is to open it"),
+        (&["--recipient", "nobody"], 2, "is not a recipient"),
+        (&["--recipient", identity], 2, "secret key"),
+        (
+            &["--cleartext", "--recipient", &key.recipient],
+            2,
+            "not both",
+        ),
+        (
+            &["--recipients-file", empty.to_str().unwrap()],
+            2,
+            "holds no recipient",
+        ),
+        (
+            &["--recipient", &key.recipient, "--output", blocked],
+            2,
+            "is a file",
+        ),
+        (
+            &["--recipient", &key.recipient, "--output", "/proc/none"],
+            2,
+            "cannot make",
+        ),
+    ];
+    for (args, status, says) in cases {
+        let mut line = vec!["backup", "create", "--output", output];
+        if args.contains(&"--output") {
+            line.truncate(2);
+        }
+        line.extend(args);
+        let refused = server.cli(&line).fails(status).says(&[says]);
+        assert!(!refused.stderr.contains(identity), "{refused:?}");
+    }
+    assert_eq!(files_in(&out), [there]);
+    assert!(!server.log().contains(identity));
+}
+
+#[test]
+fn one_that_is_not_taken_in_full_turns_health_red_until_the_next() {
+    let server = Server::start(Options::default());
+    let key = Key::new(&server, "key.txt");
+    with_deposits(&server, 24, 1 << 20);
+    let (state, _) = health(&server);
+    assert_eq!(state, "amber");
+    let out = server.path("out");
+    let there = created(&server, &key, &out);
+
+    // Whoever asked goes in the middle.
+    let socket = server.data.join("run/admin.sock");
+    let body = format!(r#"{{"recipients":["{}"]}}"#, key.recipient);
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--limit-rate", "100K", "--max-time", "3"])
+        .args(["--unix-socket", socket.to_str().unwrap()])
+        .args([
+            "--header",
+            "content-type: application/json",
+            "--data",
+            &body,
+        ])
+        .args([
+            "--output",
+            "/dev/null",
+            "http://localhost/v1/backups/stream",
+        ]);
+    assert_ne!(run(&mut curl).status, 0);
+    until(PATIENCE, || health(&server).0 == "red");
+    assert!(
+        health(&server).1.contains("did not leave in full"),
+        "{:?}",
+        health(&server)
+    );
+    let events = server.json(&["audit", "list", "-F", "action = backup.failed"]);
+    assert_eq!(events["items"].as_array().unwrap().len(), 1);
+    assert!(there.exists());
+
+    created(&server, &key, &out);
+    assert_eq!(health(&server).0, "amber");
+    assert!(
+        health(&server)
+            .1
+            .contains("on the disk that the store is on")
+    );
+}
+
+#[test]
+fn a_killed_command_and_a_killed_server_leave_the_backups_of_before() {
+    let mut server = Server::start(Options::default());
+    let key = Key::new(&server, "key.txt");
+    with_deposits(&server, 16, 1 << 20);
+    let out = server.path("out");
+    let there = created(&server, &key, &out);
+    let begin = || {
+        let mut command = server.command();
+        command
+            .args([
+                "backup",
+                "create",
+                "--recipient",
+                &key.recipient,
+                "--output",
+            ])
+            .arg(&out)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command.spawn().unwrap()
+    };
+    let unfinished = || {
+        let is_one = |it: &PathBuf| it.to_string_lossy().contains(".strongroom-backup-");
+        files_in(&out).into_iter().filter(is_one).count()
+    };
+    let mut command = begin();
+    until(PATIENCE, || unfinished() == 1);
+    command.kill().unwrap();
+    command.wait().unwrap();
+    let mut command = begin();
+    // The second tidies up behind the first.
+    until(PATIENCE, || unfinished() <= 1);
+    let copies = server.data.join("backups");
+    until(PATIENCE, || {
+        !files_in(&copies).is_empty() || command.try_wait().unwrap().is_some()
+    });
+    server.kill9();
+    let status = command.wait().unwrap();
+    server.serve();
+    assert!(files_in(&copies).is_empty());
+    assert!(there.exists());
+    let known = server.json(&["backup", "list"]);
+    let known = known["backups"].as_array().unwrap();
+    // Killed late, it may have come through.
+    let named = files_in(&out).len() - unfinished();
+    assert!(
+        known.len() <= named && (status.success() || known.len() == 1),
+        "{known:?}"
+    );
+    created(&server, &key, &out);
+    assert_eq!(unfinished(), 0);
+}
+
+#[test]
+fn what_comes_back_is_read_in_full() {
+    let server = Server::start(Options::default());
+    let key = Key::new(&server, "key.txt");
+    with_deposits(&server, 2, 1_000);
+    let file = created(&server, &key, &server.path("out"));
+    let verify = |bytes: &[u8]| {
+        let path = server.file("copy", bytes);
+        server.cli(&["backup", "verify", path.to_str().unwrap()])
+    };
+    let whole = fs::read(&file).unwrap();
+    verify(&whole).ok().says(&["every digest in it fits"]);
+    let tar = key.open(&file);
+    verify(&tar).ok();
+    let mut dice = Dice::new(seed());
+    for bytes in [&whole, &tar] {
+        for _ in 0..12 {
+            let mut flipped = bytes.clone();
+            let at = dice.below(bytes.len() as u64) as usize;
+            flipped[at] ^= 1 << dice.below(8);
+            // Two bits of a tar's header say nothing that counts.
+            if verify(&flipped).status == 0 {
+                assert!(bytes == &tar, "byte {at}");
+                assert_eq!(header_field(at, &tar), None, "byte {at}");
+            }
+            let cut = dice.below(bytes.len() as u64) as usize;
+            assert_ne!(verify(&bytes[..cut]).status, 0, "cut at {cut}");
+        }
+    }
+    verify(b"").fails(2).says(&["no backup of Strongroom"]);
+    verify(b"hello\n")
+        .fails(2)
+        .says(&["no backup of Strongroom"]);
+    let other = Server::start(Options::default());
+    other
+        .cli(&["backup", "verify", file.to_str().unwrap()])
+        .fails(5)
+        .says(&["does not open it"]);
+    let clear = server.file("clear.tar", &tar);
+    other
+        .cli(&["backup", "verify", clear.to_str().unwrap()])
+        .fails(5)
+        .says(&["of instance"]);
+}
+
+/// What a byte of a tar decides, if it decides anything.
+fn header_field(at: usize, tar: &[u8]) -> Option<&'static str> {
+    let mut start = 0;
+    while start + 512 <= tar.len() {
+        if at >= start && at < start + 512 {
+            return Some("a header");
+        }
+        let size = std::str::from_utf8(&tar[start + 124..start + 135]).unwrap_or("0");
+        let size = usize::from_str_radix(size.trim_matches(['\0', ' ']), 8).unwrap_or(0);
+        start += 512 + size.div_ceil(512) * 512;
+    }
+    None
+}
+
+#[test]
+fn it_is_taken_while_clients_write_and_the_root_key_is_made_anew() {
+    let server = Server::start(Options::default());
+    let key = Key::new(&server, "key.txt");
+    with_deposits(&server, 8, 256 << 10);
+    let out = server.path("out");
+    let secret = server.path("key");
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for number in 0..40 {
+                let name = format!("w{number}");
+                let put = ["deposit", "put", &name, "-", "--org", "acme", "--raw"];
+                server.cli_with(&put, b"written meanwhile").ok();
+            }
+        });
+        let rotator = scope.spawn(|| {
+            for _ in 0..3 {
+                let secret = secret.to_str().unwrap();
+                server
+                    .cli(&["--yes", "root", "rotate", "--key-file", secret])
+                    .ok();
+            }
+        });
+        for _ in 0..4 {
+            created(&server, &key, &out);
+        }
+        writer.join().unwrap();
+        rotator.join().unwrap();
+    });
+    assert_eq!(files_in(&out).len(), 4);
+    server.cli(&["audit", "verify"]).ok();
+}

@@ -1,0 +1,200 @@
+//! A restore that is killed, or whose disk gives errors, at any of its steps: what was there is whole, or what
+//! was restored is, and a second try comes to its end.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use strongroom::clock;
+use strongroom::crypto::seal::SlotSecret;
+use strongroom::folder::Folder;
+use strongroom::secret::Secret;
+use strongroom::server::restore::settle;
+use strongroom::server::unlock::unlock;
+
+use super::{filled, text};
+use crate::harness::backup::{Wish, tar_of};
+use crate::harness::{self, Output, Server, run};
+
+/// Where a kill may leave something half done; and in `make test`, every which of them is tried.
+const STEPS: &[(&str, usize)] = &[
+    ("rename", 1),
+    ("renameat2", 1),
+    ("unlink", 3),
+    ("rmdir", 2),
+    ("mkdir", 2),
+    ("fsync", 4),
+    ("fdatasync", 5),
+    ("ftruncate", 2),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum There {
+    Nothing,
+    Old,
+    New,
+}
+
+/// What a start of the server finds; fails if that is neither whole.
+#[track_caller]
+fn there(server: &Server) -> There {
+    let folder = Folder::new(&server.data);
+    if !folder.live().exists() {
+        return There::Nothing;
+    }
+    settle(&folder, clock::now()).unwrap();
+    let key = SlotSecret::KeyFile(Secret::new(fs::read(server.path("key")).unwrap()));
+    let unlocked = unlock(&folder, &key, None, false, true, clock::now()).unwrap();
+    assert!(unlocked.older.is_none(), "its seal.json seems older");
+    assert_eq!(unlocked.opened.integrity().unwrap(), Vec::<String>::new());
+    match unlocked.opened.contents().unwrap().timeline {
+        1 => There::Old,
+        _ => There::New,
+    }
+}
+
+/// `restore`, with something injected into its system calls.
+fn restore(server: &Server, file: &Path, inject: &str) -> Output {
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null"]);
+    let calls = inject.split(':').next().unwrap();
+    strace.args([
+        "-e",
+        &format!("trace={calls}"),
+        "-e",
+        &format!("inject={inject}"),
+    ]);
+    strace.arg(&server.options.binary);
+    strace.args([
+        "restore",
+        text(file),
+        "--yes",
+        "--data-dir",
+        text(&server.data),
+    ]);
+    run(strace.arg("--key-file").arg(server.path("key")))
+}
+
+/// Puts the data folder back to what it was.
+fn again(server: &Server, base: &Path) {
+    let _ = fs::remove_dir_all(&server.data);
+    if base.exists() {
+        run(Command::new("cp").arg("-a").arg(base).arg(&server.data)).ok();
+    }
+}
+
+/// Kills a restore at each of its steps, or in `make test` at some of them.
+fn killed_everywhere(server: &Server, file: &Path, base: &Path) {
+    let before = if base.exists() {
+        There::Old
+    } else {
+        There::Nothing
+    };
+    let long = harness::long("soak");
+    let mut left = Vec::new();
+    for (call, every) in STEPS {
+        let mut last = before;
+        for step in (1..).step_by(if long { 1 } else { *every }) {
+            again(server, base);
+            let output = restore(server, file, &format!("{call}:signal=KILL:when={step}"));
+            let found = there(server);
+            if output.status == 0 {
+                assert_eq!(found, There::New);
+                break;
+            }
+            assert_eq!(output.status, -1, "{call} {step}: {output:?}");
+            // Once it is there, it stays.
+            let whole = found == There::New || (found, last) == (before, before);
+            assert!(whole, "{call} {step}: {found:?} after {last:?}");
+            if long || found != last || step % 4 == 1 {
+                restored(server, file);
+                assert_eq!(there(server), There::New, "{call} {step}");
+                assert!(!server.data.join("live.new").exists());
+            }
+            last = found;
+            left.push(found);
+        }
+    }
+    let kills = left.len();
+    let new = left.iter().filter(|it| **it == There::New).count();
+    assert!(kills >= 20 && new >= 2 && new < kills, "{left:?}");
+}
+
+fn restored(server: &Server, file: &Path) {
+    let mut command = server.command();
+    command.args(["restore", text(file), "--yes", "--data-dir"]);
+    run(command
+        .arg(&server.data)
+        .arg("--key-file")
+        .arg(server.path("key")))
+    .ok();
+}
+
+#[test]
+fn killed_at_any_step_it_leaves_the_old_data_or_the_new() {
+    let (server, _) = filled();
+    let file = server.file("b.tar", tar_of(&server, &Wish::default()));
+    let base = server.path("base");
+    run(Command::new("cp").arg("-a").arg(&server.data).arg(&base)).ok();
+    killed_everywhere(&server, &file, &base);
+}
+
+/// The key of the databases changes with it.
+#[test]
+fn killed_at_any_step_after_the_root_key_was_made_anew_it_leaves_one_of_both() {
+    let (mut server, _) = filled();
+    let file = server.file("b.tar", tar_of(&server, &Wish::default()));
+    server.serve();
+    let key = server.path("key");
+    server
+        .cli(&["root", "rotate", "--yes", "--key-file", text(&key)])
+        .ok();
+    server.stop();
+    let base = server.path("base");
+    run(Command::new("cp").arg("-a").arg(&server.data).arg(&base)).ok();
+    killed_everywhere(&server, &file, &base);
+}
+
+#[test]
+fn killed_at_any_step_an_empty_folder_holds_nothing_or_all_of_it() {
+    let (server, _) = filled();
+    let file = server.file("b.tar", tar_of(&server, &Wish::default()));
+    killed_everywhere(&server, &file, &server.path("nothing"));
+}
+
+#[test]
+fn a_disk_that_fills_up_or_fails_on_the_way_changes_nothing() {
+    let (server, _) = filled();
+    let file = server.file("b.tar", tar_of(&server, &Wish::default()));
+    let base = server.path("base");
+    run(Command::new("cp").arg("-a").arg(&server.data).arg(&base)).ok();
+    let mut refused = 0;
+    for (calls, errors, steps) in [
+        ("pwrite64", "ENOSPC", vec![1, 2, 30, 90, 200]),
+        ("pwrite64", "EIO", vec![3, 60]),
+        ("fsync,fdatasync", "EIO", vec![1, 3, 5, 8]),
+        ("write", "ENOSPC", vec![2, 3, 4, 5]),
+        ("renameat2", "EINVAL", vec![1]),
+    ] {
+        for step in steps {
+            again(&server, &base);
+            // A full disk stays full.
+            let on = if calls == "pwrite64" { "+" } else { "" };
+            let inject = format!("{calls}:error={errors}:when={step}{on}");
+            let output = restore(&server, &file, &inject);
+            let found = there(&server);
+            if output.status == 0 {
+                assert_eq!(found, There::New, "{inject}");
+                continue;
+            }
+            refused += 1;
+            assert_eq!(found, There::Old, "{inject}: {output:?}");
+            assert!(!output.stderr.contains("panicked"), "{inject}: {output:?}");
+            assert!(
+                !output.stderr.contains("this backup is damaged"),
+                "{inject}: {output:?}"
+            );
+        }
+    }
+    assert!(refused >= 12, "{refused}");
+}
