@@ -21,12 +21,15 @@ use crate::error::{Error, Result};
 use crate::http;
 use crate::model::audit::{ChainedEvent, Checkpoint, Event, ExportLine};
 use crate::model::client::Client;
+use crate::model::cron::{Cron, ZoneName};
 use crate::model::deposit::Deposit;
 use crate::model::filter::{Filter, Filterable};
 use crate::model::id::Fingerprint;
+use crate::model::job::Job;
 use crate::model::org::Org;
 use crate::model::page::Cursor;
 use crate::model::recipient::Recipient;
+use crate::model::schedule::Schedule;
 use crate::model::setting;
 use crate::model::token::Token;
 use crate::model::user::User;
@@ -72,6 +75,7 @@ pub const TARGETS: &[Target] = &[
     target("openpgp_key", openpgp_key, 8 << 10, &["-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n", "\n=AAAA\n-----END PGP PUBLIC KEY BLOCK-----\n", "xsFNB", "Version: x\n", "-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n", "\u{1}\u{2}\u{1b}\u{c}"]),
     target("original_config", original_config, 4 << 10, &["{\"SSL_CERTIFICATE\": \"/a\",", "\"SSL_PRIVATE_KEY\": \"/k\"}", "\"SSL_PRIVATE_KEY_PASSWORD_SCRIPT\": \"/bin/echo", "ssl_certificate /c;", "ssl_certificate_key /k;", "ssl_verify_depth 99999999999;", "ssl_protocols TLSv1;", "ssl_ciphers HIGH;", "server {", "\\", "'", "\"", "#"]),
     target("filter", filter, 5 << 10, &[" and ", " or ", "not ", " in (", "((((((((", "'", "''", "label.a = ", "created > ", "-7d", "9223372036854775807", "-9223372036854775808", "1969-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59", "name ^ ", " ~ ", "\n", "size >= ", "ſ", "İ"]),
+    target("cron", cron, 512, &["*/", "-", ",", "59", "jan", "sun-sat", "29 2", "@hourly", "@", "\nEurope/Berlin", "\nPacific/Apia", "\nAustralia/Lord_Howe", "\nAmerica/New_York", " * ", "7", "99999999999"]),
     target("cursor", cursor, 2 << 10, &["UwEIZGVwb3NpdHMA", "=", "__", "--"]),
     target("canonical_event", canonical_event, 8 << 10, &["SRE\u{1}", "SRC\u{1}", "\0\0\0\u{4}", "\0\0\0\u{7}changes", "\0\0\0\u{6}access", "\0\0\0\u{7}refused"]),
     target("audit_export_line", audit_export_line, 8 << 10, &["{\"format\":\"strongroom-audit/1\",", "\"checkpoint\":{", "\"heads\":[", "\"chain\":\"access\"", "9999-12-31T23:59:59-23:59", "18446744073709551615", "-0", "1e3", "\"a\":1,"]),
@@ -276,16 +280,18 @@ pub fn filter(bytes: &[u8]) -> Seen {
         return 0;
     };
     let texts: Vec<String> = texts.split('\n').map(str::to_owned).collect();
-    let answer = match list % 7 {
+    let answer = match list % 9 {
         0 => one_filter::<Deposit>(&texts),
         1 => one_filter::<Client>(&texts),
         2 => one_filter::<Org>(&texts),
         3 => one_filter::<User>(&texts),
         4 => one_filter::<Token>(&texts),
         5 => one_filter::<ChainedEvent>(&texts),
+        6 => one_filter::<Job>(&texts),
+        7 => one_filter::<Schedule>(&texts),
         _ => one_filter::<Recipient>(&texts),
     };
-    mix(answer, u64::from(list % 7))
+    mix(answer, u64::from(list % 9))
 }
 
 fn one_filter<T: Filterable>(texts: &[String]) -> Seen {
@@ -595,6 +601,37 @@ pub fn timestamp(bytes: &[u8]) -> Seen {
         }
         Err(error) => refused(&error),
     }
+}
+
+/// A cron line, and behind a line end the zone that it is in.
+pub fn cron(bytes: &[u8]) -> Seen {
+    const NOW: Timestamp = Timestamp(1_795_000_000 * Timestamp::SECOND);
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return 0;
+    };
+    let (line, zone) = text.split_once('\n').unwrap_or((text, "UTC"));
+    let cron = match line.parse::<Cron>() {
+        Ok(cron) => cron,
+        Err(error) => return refused(&error),
+    };
+    assert!(cron.as_str().parse::<Cron>().ok().as_ref() == Some(&cron));
+    let zone = match zone.parse::<ZoneName>() {
+        Ok(zone) => zone,
+        Err(error) => return refused(&error),
+    };
+    let times = cron.upcoming(&zone, NOW, 3);
+    let mut last = NOW;
+    for time in &times {
+        assert!(*time > last, "{text}: {time} does not come behind {last}");
+        let before = Timestamp(time.0 - 1);
+        assert_eq!(cron.next(&zone, before), Some(*time), "{text}");
+        assert_eq!(cron.newest(&zone, before, *time), Some(*time), "{text}");
+        last = *time;
+    }
+    for end in [Timestamp(i64::MIN), Timestamp(i64::MAX), Timestamp(0)] {
+        cron.next(&zone, end);
+    }
+    seen(&times.len())
 }
 
 /// `name=value`

@@ -359,6 +359,17 @@ impl Printer {
         let _ = writeln!(io::stderr(), "strongroom: {}", clean_lines(text));
     }
 
+    /// Whether talk can be drawn over.
+    pub fn redraws(&self) -> bool {
+        !self.quiet && io::stderr().is_terminal()
+    }
+
+    /// Talk that takes the place of what was drawn before it; empty: takes that away.
+    pub fn redraw(&self, text: &str) {
+        let _ = write!(io::stderr(), "\r\x1b[K{}", clean(text));
+        let _ = io::stderr().flush();
+    }
+
     /// With `-v`.
     pub fn detail(&self, text: &str) {
         if self.verbose > 0 {

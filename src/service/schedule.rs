@@ -7,7 +7,7 @@ use super::caller::Context;
 use super::{ListQuery, Service, by_text, object, paged, position};
 use crate::api::schedule::{AddSchedule, EditSchedule};
 use crate::clock::{self, Timestamp};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::audit::Object;
 use crate::model::cron::{Cron, ZoneName};
 use crate::model::filter::Filter;
@@ -274,7 +274,10 @@ impl Service {
 
     /// Makes a schedule's job for a time; none where it has made it before, or has one that is not over.
     pub async fn make_due(&self, name: &ScheduleName, due: Timestamp) -> Result<Option<JobId>> {
-        let row = self.store.schedule(name)?;
+        let row = match self.store.schedule(name) {
+            Err(error) if error.kind == Kind::NotFound => return Ok(None),
+            row => row?,
+        };
         let mut new = self.job_of(&Self::own_context(), &row)?;
         new.created_by = format!("schedule {name}");
         let made = self.store.make_due_job(due, new).await?;

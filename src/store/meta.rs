@@ -76,6 +76,14 @@ const CONTRADICTIONS: &[(&str, &str)] = &[
         "SELECT count(*) FROM deposit_versions v JOIN deposits d ON d.id = v.deposit WHERE NOT EXISTS (SELECT 1 FROM org_keys k WHERE k.org = d.org AND printf('%08X', k.version) = hex(substr(v.body, 7, 4)))",
     ),
     (
+        "lines of a log of no job, or times of no schedule",
+        "SELECT (SELECT count(*) FROM job_logs WHERE job NOT IN (SELECT id FROM jobs)) + (SELECT count(*) FROM schedule_runs WHERE schedule NOT IN (SELECT name FROM schedules))",
+    ),
+    (
+        "jobs that nobody holds and that run, or that are over without an end",
+        "SELECT count(*) FROM jobs WHERE (state = 'running') <> (boot IS NOT NULL) OR (state IN ('succeeded', 'failed', 'cancelled')) <> (ended IS NOT NULL)",
+    ),
+    (
         "gaps in the numbers of the events",
         "SELECT coalesce(max(number), 0) - (SELECT coalesce(max(last), 0) FROM audit_segments) - (SELECT count(*) FROM events WHERE number > (SELECT coalesce(max(last), 0) FROM audit_segments)) FROM events",
     ),

@@ -32,7 +32,7 @@ fn any<T: Filterable>() -> Filter<T> {
 
 const KEY: [u8; 32] = [7; 32];
 
-fn store(dir: &std::path::Path) -> Store {
+pub(super) fn store(dir: &std::path::Path) -> Store {
     let key = crate::secret::Key::new(KEY);
     let mut opened = Opened::open(dir, &key, true, clock::now()).unwrap();
     let first = First {

@@ -213,11 +213,16 @@ impl Store {
             .clone()
             .ok_or_else(|| Error::internal("a job that is due without a schedule"))?;
         self.upkeep(Touches::Jobs, 512, move |tx| {
+            // It may have been removed or paused meanwhile.
+            let live = tx
+                .db
+                .prepare_cached("SELECT 1 FROM schedules WHERE name = ?1 AND paused = 0")?
+                .exists([&name])?;
             let made = tx
                 .db
                 .prepare_cached("SELECT 1 FROM schedule_runs WHERE schedule = ?1 AND due = ?2")?
                 .exists((&name, due.0))?;
-            if made {
+            if made || !live {
                 return Ok(None);
             }
             let open: Option<[u8; 16]> = tx

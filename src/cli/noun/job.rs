@@ -1,6 +1,5 @@
 //! `strongroom job`, `strongroom drain` and `strongroom resume`.
 
-use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use hyper::Method;
@@ -212,8 +211,7 @@ impl Shown<'_> {
             return Ok(());
         }
         if self.bar && !job.state.is_over() {
-            let _ = write!(std::io::stderr(), "\r\x1b[K{said}");
-            let _ = std::io::stderr().flush();
+            self.out.redraw(&said);
             self.drawn = true;
         } else if !self.bar && !progress(job).is_empty() {
             self.out.talk(&progress(job));
@@ -225,7 +223,7 @@ impl Shown<'_> {
     /// Takes the bar away, so that a line can stand there.
     fn clear(&mut self) {
         if std::mem::take(&mut self.drawn) {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
+            self.out.redraw("");
             self.said.clear();
         }
     }
@@ -249,7 +247,7 @@ pub async fn watch(client: &mut Client, id: JobId, context: &Context) -> Result<
     let mut feed = Feed::default();
     let mut shown = Shown {
         out,
-        bar: std::io::stderr().is_terminal() && !out.quiet && !out.json,
+        bar: out.redraws() && !out.json,
         drawn: false,
         said: String::new(),
     };

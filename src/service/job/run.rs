@@ -7,6 +7,11 @@
 //! - `say` adds a line to its log. Neither the log nor parameters hold a secret.
 //! - `blocking` runs what would hold up others, in a thread of its own; `Stop` tells it when to break off.
 //! - `parameters` are those that it was made with.
+//! - `make_child` makes a job of its own.
+//!
+//! A verb makes a job with its change: `Service::new_job`, then a command of the store that inserts it
+//! (`Store::add_job`, or with what else it changes); the answer is 202 with the job. A new kind is a variant
+//! of `model::job::JobKind`, a file in `src/sched/jobs/`, and perhaps a row of `model::schedule::BUILT_IN`.
 //!
 //! It may run twice, and goes by what the store says. The text that it returns is its outcome. An error
 //! that may pass (unavailable, internal) leads to another attempt, any other to its failure.
@@ -23,8 +28,8 @@ use super::short;
 use crate::clock::{self, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::model::id::JobId;
-use crate::model::job::{Job, JobState, Lane};
-use crate::store::{Claim, Ended, Held, JobRow, Reached};
+use crate::model::job::{Job, JobKind, JobState, Lane};
+use crate::store::{Claim, Ended, Held, JobRow, NewJob, Reached};
 
 /// How long a worker that says nothing holds its job.
 pub const LEASE: Duration = Duration::from_secs(60);
@@ -125,6 +130,23 @@ impl JobRun {
     /// A line for its log.
     pub async fn say(&mut self, line: impl Into<String>) -> Result<()> {
         self.report(vec![line.into()]).await
+    }
+
+    /// Makes a job of this one's own, in the lane of its kind. Whoever cancels this one cancels it, too.
+    pub async fn make_child(&self, kind: JobKind, parameters: &serde_json::Value) -> Result<JobId> {
+        self.check()?;
+        let own = Service::own_context();
+        let org = self.service.store.job(self.job.id)?.org;
+        let name = self.job.target.parse().ok();
+        let of = org.zip(name.as_ref());
+        let new = NewJob {
+            parent: Some(self.job.id),
+            created_by: format!("job {}", self.job.id),
+            ..self.service.new_job(&own, kind, of, parameters)?
+        };
+        let id = self.service.store.add_child_job(self.held, new).await?.id;
+        self.service.jobs_asked.notify_one();
+        Ok(id)
     }
 
     /// A step that would hold up others.

@@ -5,6 +5,7 @@ mod certificates;
 mod damage;
 mod disk;
 mod faults;
+mod jobs;
 mod ledger;
 mod limit;
 mod released;
@@ -26,12 +27,13 @@ use run::{Plan, soak};
 static FOUND: Mutex<BTreeMap<&str, Value>> = Mutex::new(BTreeMap::new());
 
 /// Without these the long form is not complete.
-const PARTS: [&str; 14] = [
+const PARTS: [&str; 15] = [
     "access_log_sync_fails",
     "certificates_replaced",
     "commit_without_room",
     "disk_filled_by_others",
     "disk_reserve",
+    "jobs_killed",
     "planted_drop_event",
     "planted_early_answer",
     "planted_free_retrieval",
