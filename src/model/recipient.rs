@@ -75,8 +75,19 @@ impl Recipient {
     /// In a line that a person reads.
     pub fn told(&self) -> String {
         match self.user_ids.first() {
-            Some(user_id) => format!("{} ({})", self.recipient, shown(user_id)),
-            None => self.recipient.clone(),
+            Some(user_id) => format!("{} ({})", self.brief(), shown(user_id)),
+            None => self.brief(),
+        }
+    }
+
+    /// An SSH key on RSA would fill ten lines.
+    pub fn brief(&self) -> String {
+        const WHOLE: usize = 100;
+        let whole = &self.recipient;
+        let (begin, end) = (whole.get(..24), whole.get(whole.len().saturating_sub(24)..));
+        match (begin, end) {
+            (Some(begin), Some(end)) if whole.len() > WHOLE => format!("{begin}…{end}"),
+            _ => whole.clone(),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::crypto::agefile;
 use crate::crypto::openpgp::PublicKey;
 use crate::error::{Error, Result};
 use crate::model::filter::Filter;
-use crate::model::id::RecipientId;
+use crate::model::id::{RecipientId, shown};
 use crate::model::page::{Page, Part};
 use crate::model::recipient::{Recipient, RecipientKind};
 use crate::store::NewRecipient;
@@ -51,7 +51,7 @@ impl Service {
             .map_err(|error| Error::internal(error.to_string()))??;
         let it = &new.recipient;
         let mut change = self.change(ctx, VERB, object("recipient", it.id, &it.label), now);
-        change.event.detail = format!("{} {}", it.kind.as_str(), it.told());
+        change.event.detail = detail(it);
         let added = self.store.add_recipient(change, new).await?;
         self.first_backup(ctx, added.recipient.id).await;
         Ok(added)
@@ -82,7 +82,7 @@ impl Service {
             Err(error) => return self.or_first_answer(ctx, error),
         };
         let mut change = self.change(ctx, VERB, object("recipient", id, &it.label), clock::now());
-        change.event.detail = format!("{} {}", it.kind.as_str(), it.told());
+        change.event.detail = detail(&it);
         self.store.remove_recipient(change, id).await
     }
 
@@ -116,6 +116,13 @@ impl Service {
         };
         Ok((it, key))
     }
+}
+
+/// All of it: what was encrypted to must be told from the audit alone.
+fn detail(it: &Recipient) -> String {
+    let user_id = it.user_ids.first().map(|it| format!(" {}", shown(it)));
+    let user_id = user_id.unwrap_or_default();
+    format!("{} {}{user_id}", it.kind.as_str(), it.recipient)
 }
 
 fn new_recipient(request: AddRecipient, added_by: String, now: Timestamp) -> Result<NewRecipient> {

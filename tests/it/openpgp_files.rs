@@ -305,6 +305,21 @@ fn keys_that_cannot_be_encrypted_to_say_why() {
     let told = trouble(&key(&home, &small), now).unwrap().to_string();
     assert!(told.contains("RSA of 1024 bits"), "{told}");
 
+    // Who else may revoke it is signed at the key itself, and says nothing of its use and its end.
+    let parameters = format!(
+        "%no-protection\nKey-Type: RSA\nKey-Length: 2048\nKey-Usage: cert\nName-Real: With revoker\nExpire-Date: 2d\nRevoker: 1:{two}\n%commit\n"
+    );
+    home.gpg_with(&["--generate-key"], parameters.as_bytes());
+    let revoker = home.fingerprint("=With revoker");
+    assert_eq!(
+        trouble(&key(&home, &revoker), clock::now()),
+        Some(Trouble::SignOnly)
+    );
+    assert!(matches!(
+        trouble(&key(&home, &revoker), day(3)),
+        Some(Trouble::Expired(_))
+    ));
+
     home.revoke(&two);
     assert_eq!(trouble(&key(&home, &two), now), Some(Trouble::Revoked));
 }

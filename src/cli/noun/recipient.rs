@@ -119,23 +119,11 @@ fn row(out: &Printer, it: &Recipient) -> Vec<String> {
     vec![
         it.id.to_string(),
         it.kind.as_str().to_owned(),
-        short(&it.recipient),
+        it.brief(),
         label.clone(),
         out.maybe_time(it.expires),
         it.why_not(crate::clock::now()).unwrap_or_default(),
     ]
-}
-
-/// An SSH key on RSA fills ten lines; --json has all of it.
-fn short(recipient: &str) -> String {
-    const WHOLE: usize = 100;
-    match (
-        recipient.get(..24),
-        recipient.get(recipient.len().saturating_sub(24)..),
-    ) {
-        (Some(begin), Some(end)) if recipient.len() > WHOLE => format!("{begin}…{end}"),
-        _ => recipient.to_owned(),
-    }
 }
 
 /// Recipients out of words, or out of the files that they name.

@@ -114,7 +114,7 @@ impl PublicKey {
 
     fn too_much(&self, what: &str) -> Error {
         wrong(&format!(
-            "{} {what}; make it smaller with: gpg --export-options export-minimal --export {0}",
+            "holds the key {}, which {what}; make it smaller with: gpg --export-options export-minimal --export {0}",
             self.fingerprint()
         ))
     }
@@ -218,5 +218,5 @@ fn secret() -> Error {
 }
 
 fn wrong(what: &str) -> Error {
-    Error::invalid("recipient", format!("the OpenPGP key {what}"))
+    Error::invalid("recipient", format!("what was given {what}"))
 }

@@ -170,16 +170,16 @@ impl PublicKey {
         if revoked {
             return Err(Trouble::Revoked);
         }
-        let bound = self.binding(now).ok_or(Trouble::Unsigned)?;
-        match end_of(key.created_at(), bound) {
+        let bound = self.bindings(now).ok_or(Trouble::Unsigned)?;
+        match end_of(key.created_at(), &bound) {
             Some(end) if end <= now => Err(Trouble::Expired(end)),
             end => Ok(end),
         }
     }
 
-    /// What says when the key ends, and what it is for: its signature at itself if there is one, else
-    /// the newest at a user id.
-    fn binding(&self, now: Timestamp) -> Option<&Signature> {
+    /// What says when the key ends, and what it is for: its signature at itself if there is one, and
+    /// the newest at a user id, for what the other leaves out.
+    fn bindings(&self, now: Timestamp) -> Option<Vec<&Signature>> {
         let key = &self.0.primary_key;
         let direct = newest(&self.0.details.direct_signatures, now, |it| {
             it.typ() == Some(SignatureType::Key) && it.verify_key(key).is_ok()
@@ -189,7 +189,7 @@ impl PublicKey {
             .filter_map(|user| self.names(user, now))
             .max_by_key(|it| it.created());
         // Without a user id that stands, it is nobody's.
-        named.map(|named| direct.unwrap_or(named))
+        named.map(|named| direct.into_iter().chain([named]).collect())
     }
 
     /// The signature by which the key has this user id, unless it took it back.
@@ -221,8 +221,8 @@ impl PublicKey {
 
     fn primary_encrypts(&self, now: Timestamp) -> Result<Fit<'_>, Trouble> {
         let key = &self.0.primary_key;
-        let bound = self.binding(now).ok_or(Trouble::Unsigned)?;
-        for_encryption(bound, key.public_params())?;
+        let bound = self.bindings(now).ok_or(Trouble::Unsigned)?;
+        for_encryption(&bound, key.public_params())?;
         Ok(Fit {
             part: Part::Primary,
             created: key.created_at(),
@@ -238,7 +238,7 @@ impl PublicKey {
             it.typ() == Some(SignatureType::SubkeyBinding) && checked(it)
         });
         let bound = bound.ok_or(Trouble::SignOnly)?;
-        for_encryption(bound, sub.key.public_params())?;
+        for_encryption(&[bound], sub.key.public_params())?;
         let revoked = sub
             .signatures
             .iter()
@@ -250,7 +250,7 @@ impl PublicKey {
         if created > now.plus(SKEW) {
             return Err(Trouble::NotYet(created));
         }
-        match end_of(sub.key.created_at(), bound) {
+        match end_of(sub.key.created_at(), &[bound]) {
             Some(end) if end <= now => Err(Trouble::Expired(end)),
             ends => Ok(Fit {
                 part: Part::Sub(&sub.key),
@@ -285,17 +285,22 @@ fn counts(signature: &Signature, now: Timestamp) -> bool {
     time(created) <= now.plus(SKEW) && ends.is_none_or(|end| end > now)
 }
 
-/// Whether a signature says that a part is for encryption, and whether its algorithm is one of ours.
-fn for_encryption(bound: &Signature, params: &PublicParams) -> Result<(), Trouble> {
-    let says = bound.config().is_some_and(|config| {
-        config
-            .hashed_subpackets()
-            .any(|it| matches!(it.data, SubpacketData::KeyFlags(_)))
-    });
-    let flags = bound.key_flags();
+/// Whether the first signature that speaks of it says that a part is for encryption, and whether its
+/// algorithm is one of ours.
+fn for_encryption(bound: &[&Signature], params: &PublicParams) -> Result<(), Trouble> {
+    let says = |it: &Signature| {
+        it.config().is_some_and(|config| {
+            config
+                .hashed_subpackets()
+                .any(|it| matches!(it.data, SubpacketData::KeyFlags(_)))
+        })
+    };
     // Keys from before there were flags are for whatever their algorithm does.
-    if says && !flags.encrypt_comms() && !flags.encrypt_storage() {
-        return Err(Trouble::SignOnly);
+    if let Some(bound) = bound.iter().find(|it| says(it)) {
+        let flags = bound.key_flags();
+        if !flags.encrypt_comms() && !flags.encrypt_storage() {
+            return Err(Trouble::SignOnly);
+        }
     }
     match params {
         PublicParams::RSA(_) => match rsa_bits(params) {
@@ -340,8 +345,10 @@ fn worth_telling(troubles: Vec<Trouble>) -> Trouble {
     told.unwrap_or(Trouble::SignOnly)
 }
 
-fn end_of(created: KeyTime, bound: &Signature) -> Option<Timestamp> {
-    after(created, bound.key_expiration_time()?.as_secs())
+/// As the first signature that speaks of it says.
+fn end_of(created: KeyTime, bound: &[&Signature]) -> Option<Timestamp> {
+    let span = bound.iter().find_map(|it| it.key_expiration_time())?;
+    after(created, span.as_secs())
 }
 
 /// None: never, which is written as zero seconds.
