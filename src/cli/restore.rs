@@ -48,34 +48,10 @@ pub enum Becomes {
 pub fn run(args: Args, global: &Global, out: &Printer) -> Result<()> {
     let now = clock::now();
     clock::check(now)?;
-    let folder = Folder::new(global.data_dir());
-    let identity = match &args.identity {
-        Some(path) => Some(files::read(path, files::LONGEST_SMALL_FILE)?),
-        None => None,
-    };
-    let secret = match args.slot.secret.secret()? {
-        None if identity.is_none() && args.file.as_os_str() != "-" => {
-            let typed = out.ask_secret("Passphrase of a slot:")?;
-            typed.map(|typed| SlotSecret::Passphrase(super::init::bytes(typed)))
-        }
-        secret => secret,
-    };
-    let wanted = Wanted {
-        folder,
-        secret,
-        slot: args.slot.slot,
-        identity,
-        becomes: match args.becomes {
-            Becomes::Same => As::Same,
-            Becomes::New => As::New,
-            Becomes::Clone => As::Clone,
-        },
-        fqdn: args.fqdn.clone(),
-    };
+    let wanted = wanted(&args, global, out)?;
     let from = open(&args.file)?;
     let from = peel(from, wanted.identity.as_ref())
         .map_err(|error| how_to_decrypt(error, &args.file, global))?;
-    let becomes = wanted.becomes;
     let plan = Plan::of(from, wanted, now)?;
     if let Err(refused) = ask(&plan, global, out) {
         plan.give_up(now);
@@ -85,7 +61,7 @@ pub fn run(args: Args, global: &Global, out: &Printer) -> Result<()> {
     let back = plan.back().to_vec();
     let done = plan.apply(global.reason.as_deref().unwrap_or_default(), clock::now())?;
     tell(&done, &manifest, &back, out)?;
-    if becomes == As::Clone {
+    if matches!(args.becomes, Becomes::Clone) {
         out.talk("Clients do not know this server: it has a certificate authority and a fingerprint of its own. What it would send to other machines is held.");
     }
     out.talk(&format!(
@@ -93,6 +69,41 @@ pub fn run(args: Args, global: &Global, out: &Printer) -> Result<()> {
         global.data_dir().display()
     ));
     Ok(())
+}
+
+fn wanted(args: &Args, global: &Global, out: &Printer) -> Result<Wanted> {
+    let from_stdin = args.file.as_os_str() == "-";
+    let secret_file = args.slot.secret.file().map(|(_, path)| path);
+    let mut others = secret_file.into_iter().chain(args.identity.as_deref());
+    if from_stdin && others.any(|path| path.as_os_str() == "-") {
+        return Err(Error::invalid(
+            "file",
+            "stdin is the backup; give what opens it in files",
+        ));
+    }
+    let identity = match &args.identity {
+        Some(path) => Some(files::read(path, files::LONGEST_SMALL_FILE)?),
+        None => None,
+    };
+    let secret = match args.slot.secret.secret()? {
+        None if identity.is_none() && !from_stdin => {
+            let typed = out.ask_secret("Passphrase of a slot:")?;
+            typed.map(|typed| SlotSecret::Passphrase(super::init::bytes(typed)))
+        }
+        secret => secret,
+    };
+    Ok(Wanted {
+        folder: Folder::new(global.data_dir()),
+        secret,
+        slot: args.slot.slot,
+        identity,
+        becomes: match args.becomes {
+            Becomes::Same => As::Same,
+            Becomes::New => As::New,
+            Becomes::Clone => As::Clone,
+        },
+        fqdn: args.fqdn.clone(),
+    })
 }
 
 fn open(path: &Path) -> Result<Box<dyn Read>> {
