@@ -9,7 +9,7 @@ use serde_json::json;
 use super::serve::SlotArgs;
 use super::{Global, Printer, files};
 use crate::backup::manifest::Manifest;
-use crate::backup::peel::{self, peel};
+use crate::backup::peel::{self, Decrypts, peel};
 use crate::clock;
 use crate::crypto::seal::SlotSecret;
 use crate::error::{Error, Result};
@@ -25,6 +25,9 @@ pub struct Args {
     /// The age identity of one of the backup's recipients, or an SSH key without a passphrase
     #[arg(long, value_name = "FILE")]
     pub identity: Option<PathBuf>,
+    /// The passphrase of a backup that has one, without its last line end; not that of a slot
+    #[arg(long, value_name = "FILE")]
+    pub age_passphrase_file: Option<PathBuf>,
     #[command(flatten)]
     pub slot: SlotArgs,
     /// What becomes of the server that was backed up
@@ -50,8 +53,15 @@ pub fn run(args: Args, global: &Global, out: &Printer) -> Result<()> {
     clock::check(now)?;
     let wanted = wanted(&args, global, out)?;
     let from = open(&args.file)?;
-    let from = peel(from, wanted.identity.as_ref())
-        .map_err(|error| how_to_decrypt(error, &args.file, global))?;
+    let passphrase = match &args.age_passphrase_file {
+        Some(path) => Some(files::read_secret(path)?),
+        None => None,
+    };
+    let with = Decrypts {
+        identity: wanted.identity.as_ref(),
+        passphrase: passphrase.as_ref(),
+    };
+    let from = peel(from, with).map_err(|error| how_to_decrypt(error, &args.file, global))?;
     let plan = Plan::of(from, wanted, now)?;
     if let Err(refused) = ask(&plan, global, out) {
         plan.give_up(now);
@@ -74,7 +84,10 @@ pub fn run(args: Args, global: &Global, out: &Printer) -> Result<()> {
 fn wanted(args: &Args, global: &Global, out: &Printer) -> Result<Wanted> {
     let from_stdin = args.file.as_os_str() == "-";
     let secret_file = args.slot.secret.file().map(|(_, path)| path);
-    let mut others = secret_file.into_iter().chain(args.identity.as_deref());
+    let mut others = secret_file
+        .into_iter()
+        .chain(args.identity.as_deref())
+        .chain(args.age_passphrase_file.as_deref());
     if from_stdin && others.any(|path| path.as_os_str() == "-") {
         return Err(Error::invalid(
             "file",

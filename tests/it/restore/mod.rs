@@ -10,7 +10,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use strongroom::backup::manifest::PURPOSE;
-use strongroom::backup::peel::verify;
+use strongroom::backup::peel::{Decrypts, verify};
 use strongroom::clock;
 use strongroom::crypto::{envelope, kdf};
 use strongroom::secret::Secret;
@@ -458,7 +458,13 @@ fn what_backup_create_wrote_comes_back_as_of_its_time() {
         .cli_with(&["deposit", "put", "late", "-"], b"late")
         .ok();
     server.kill9();
-    let verified = verify(File::open(&file).unwrap(), Some(&secret(&identity)));
+    let verified = verify(
+        File::open(&file).unwrap(),
+        Decrypts {
+            identity: Some(&secret(&identity)),
+            passphrase: None,
+        },
+    );
     let verified = verified.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(verified.manifest.counts["deposits"], 3);
 
