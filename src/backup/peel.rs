@@ -12,15 +12,20 @@ use crate::secret::Secret;
 /// The code of the refusal of what gpg has to open first.
 pub const OPENPGP: &str = "backup_openpgp";
 
-/// The tar of a backup, decrypted with an age identity where it is encrypted.
+/// What decrypts a backup as a whole.
+#[derive(Clone, Copy, Default)]
+pub struct Decrypts<'a> {
+    /// Of one of its recipients.
+    pub identity: Option<&'a Secret<Vec<u8>>>,
+    pub passphrase: Option<&'a Secret<String>>,
+}
+
+/// The tar of a backup, decrypted where it is encrypted.
 ///
 /// # Errors
 /// `not_a_backup`; `backup_encrypted`, `backup_passphrase`, `backup_armored` and `backup_openpgp`, each with
 /// what to do; what a wrong identity gives.
-pub fn peel<'a>(
-    mut from: impl Read + 'a,
-    identity: Option<&Secret<Vec<u8>>>,
-) -> Result<Box<dyn Read + 'a>> {
+pub fn peel<'a>(mut from: impl Read + 'a, with: Decrypts<'_>) -> Result<Box<dyn Read + 'a>> {
     let mut first = Vec::with_capacity(BEGINNING);
     Read::by_ref(&mut from)
         .take(BEGINNING as u64)
@@ -31,26 +36,31 @@ pub fn peel<'a>(
         })?;
     let form = Form::of(&first);
     let whole: Chain<Cursor<Vec<u8>>, _> = Cursor::new(first).chain(from);
-    match (form, identity) {
-        (Form::Tar, _) => Ok(Box::new(whole)),
-        (Form::Age, Some(identity)) => Ok(Box::new(agefile::reader(identity, whole)?)),
-        (Form::Age, None) => Err(Error::denied(
-            "backup_encrypted",
-            "this backup is encrypted by age; give the identity of one of its recipients: --identity F",
-        )),
-        (Form::AgePassphrase, _) => Err(refusal(
-            "backup_passphrase",
-            "this backup is encrypted by age to a passphrase; decrypt it by `age --decrypt`, and hand over what that writes",
-        )),
-        (Form::AgeArmored, _) => Err(refusal(
+    match form {
+        Form::Tar => Ok(Box::new(whole)),
+        Form::Age => match with.identity {
+            Some(identity) => Ok(Box::new(agefile::reader(identity, whole)?)),
+            None => Err(Error::denied(
+                "backup_encrypted",
+                "this backup is encrypted by age; give the identity of one of its recipients: --identity F",
+            )),
+        },
+        Form::AgePassphrase => match with.passphrase {
+            Some(passphrase) => Ok(Box::new(agefile::passphrase_reader(passphrase, whole)?)),
+            None => Err(Error::denied(
+                "backup_passphrase",
+                "this backup is encrypted by age to a passphrase; give it: --age-passphrase-file F",
+            )),
+        },
+        Form::AgeArmored => Err(refusal(
             "backup_armored",
             "this is an age file in letters, which no backup is; decrypt it by `age --decrypt`, and hand over what that writes",
         )),
-        (Form::Openpgp, _) => Err(refusal(
+        Form::Openpgp => Err(refusal(
             OPENPGP,
             "this backup is encrypted by OpenPGP; decrypt it by `gpg --decrypt`, and hand over what that writes",
         )),
-        (Form::Unknown, _) => Err(not_a_backup()),
+        Form::Unknown => Err(not_a_backup()),
     }
 }
 
@@ -59,8 +69,8 @@ pub fn peel<'a>(
 ///
 /// # Errors
 /// As `peel`, and as reading a backup.
-pub fn verify(from: impl Read, identity: Option<&Secret<Vec<u8>>>) -> Result<Whole> {
-    all(peel(from, identity)?)
+pub fn verify(from: impl Read, with: Decrypts<'_>) -> Result<Whole> {
+    all(peel(from, with)?)
 }
 
 fn refusal(code: &'static str, text: &str) -> Error {

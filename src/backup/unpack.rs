@@ -80,7 +80,10 @@ pub fn check_schemas(manifest: &Manifest) -> Result<()> {
 /// # Errors
 /// `no_room`.
 pub fn check_room(manifest: &Manifest, dir: &Path) -> Result<()> {
-    let needed = manifest.bytes().saturating_add(LEFT_FREE);
+    // Brought to another schema, a database may be written a second time.
+    let behind = (manifest.schema, manifest.access_schema) != known_schemas();
+    let bytes = manifest.bytes().saturating_mul(if behind { 2 } else { 1 });
+    let needed = bytes.saturating_add(LEFT_FREE);
     let free = os::free_bytes(dir).map_err(|error| folder::failed("read", dir, error))?;
     if free >= needed {
         return Ok(());

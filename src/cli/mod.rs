@@ -297,7 +297,7 @@ mod tests {
             "doctor --passphrase-file F",
             "rollback --key-file F --yes",
             "restore B --identity I --passphrase-file F --as new --fqdn h --yes",
-            "restore - --slot-identity I --slot 018f3b5e-5b6a-7c3d-8e9f-0123456789ab --as clone",
+            "restore - --age-passphrase-file P --slot-identity I --slot 018f3b5e-5b6a-7c3d-8e9f-0123456789ab --as clone",
             "config check",
             "config show",
             "config import /var/lib/keytrustee/.keytrustee/keytrustee.conf --other-name --dry-run",

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::serve::SlotArgs;
 use super::{Global, Printer, files};
 use crate::backup::manifest::Manifest;
-use crate::backup::peel::{self, peel};
+use crate::backup::peel::{self, Decrypts, peel};
 use crate::clock;
 use crate::crypto::seal::SlotSecret;
 use crate::error::{Error, Result};
@@ -25,6 +25,9 @@ pub struct Args {
     /// The age identity of one of the backup's recipients, or an SSH key without a passphrase
     #[arg(long, value_name = "FILE")]
     pub identity: Option<PathBuf>,
+    /// The passphrase of a backup that has one, without its last line end; not that of a slot
+    #[arg(long, value_name = "FILE")]
+    pub age_passphrase_file: Option<PathBuf>,
     #[command(flatten)]
     pub slot: SlotArgs,
     /// What becomes of the server that was backed up
@@ -48,34 +51,17 @@ pub enum Becomes {
 pub fn run(args: Args, global: &Global, out: &Printer) -> Result<()> {
     let now = clock::now();
     clock::check(now)?;
-    let folder = Folder::new(global.data_dir());
-    let identity = match &args.identity {
-        Some(path) => Some(files::read(path, files::LONGEST_SMALL_FILE)?),
+    let wanted = wanted(&args, global, out)?;
+    let from = open(&args.file)?;
+    let passphrase = match &args.age_passphrase_file {
+        Some(path) => Some(files::read_secret(path)?),
         None => None,
     };
-    let secret = match args.slot.secret.secret()? {
-        None if identity.is_none() && args.file.as_os_str() != "-" => {
-            let typed = out.ask_secret("Passphrase of a slot:")?;
-            typed.map(|typed| SlotSecret::Passphrase(super::init::bytes(typed)))
-        }
-        secret => secret,
+    let with = Decrypts {
+        identity: wanted.identity.as_ref(),
+        passphrase: passphrase.as_ref(),
     };
-    let wanted = Wanted {
-        folder,
-        secret,
-        slot: args.slot.slot,
-        identity,
-        becomes: match args.becomes {
-            Becomes::Same => As::Same,
-            Becomes::New => As::New,
-            Becomes::Clone => As::Clone,
-        },
-        fqdn: args.fqdn.clone(),
-    };
-    let from = open(&args.file)?;
-    let from = peel(from, wanted.identity.as_ref())
-        .map_err(|error| how_to_decrypt(error, &args.file, global))?;
-    let becomes = wanted.becomes;
+    let from = peel(from, with).map_err(|error| how_to_decrypt(error, &args.file, global))?;
     let plan = Plan::of(from, wanted, now)?;
     if let Err(refused) = ask(&plan, global, out) {
         plan.give_up(now);
@@ -85,7 +71,7 @@ pub fn run(args: Args, global: &Global, out: &Printer) -> Result<()> {
     let back = plan.back().to_vec();
     let done = plan.apply(global.reason.as_deref().unwrap_or_default(), clock::now())?;
     tell(&done, &manifest, &back, out)?;
-    if becomes == As::Clone {
+    if matches!(args.becomes, Becomes::Clone) {
         out.talk("Clients do not know this server: it has a certificate authority and a fingerprint of its own. What it would send to other machines is held.");
     }
     out.talk(&format!(
@@ -93,6 +79,44 @@ pub fn run(args: Args, global: &Global, out: &Printer) -> Result<()> {
         global.data_dir().display()
     ));
     Ok(())
+}
+
+fn wanted(args: &Args, global: &Global, out: &Printer) -> Result<Wanted> {
+    let from_stdin = args.file.as_os_str() == "-";
+    let secret_file = args.slot.secret.file().map(|(_, path)| path);
+    let mut others = secret_file
+        .into_iter()
+        .chain(args.identity.as_deref())
+        .chain(args.age_passphrase_file.as_deref());
+    if from_stdin && others.any(|path| path.as_os_str() == "-") {
+        return Err(Error::invalid(
+            "file",
+            "stdin is the backup; give what opens it in files",
+        ));
+    }
+    let identity = match &args.identity {
+        Some(path) => Some(files::read(path, files::LONGEST_SMALL_FILE)?),
+        None => None,
+    };
+    let secret = match args.slot.secret.secret()? {
+        None if identity.is_none() && !from_stdin => {
+            let typed = out.ask_secret("Passphrase of a slot:")?;
+            typed.map(|typed| SlotSecret::Passphrase(super::init::bytes(typed)))
+        }
+        secret => secret,
+    };
+    Ok(Wanted {
+        folder: Folder::new(global.data_dir()),
+        secret,
+        slot: args.slot.slot,
+        identity,
+        becomes: match args.becomes {
+            Becomes::Same => As::Same,
+            Becomes::New => As::New,
+            Becomes::Clone => As::Clone,
+        },
+        fqdn: args.fqdn.clone(),
+    })
 }
 
 fn open(path: &Path) -> Result<Box<dyn Read>> {

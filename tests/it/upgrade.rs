@@ -43,7 +43,7 @@ fn large() -> Vec<u8> {
 }
 
 /// Everything that the README names is there, on a server of today.
-fn has_everything(server: &Server) {
+pub fn has_everything(server: &Server) {
     let clients = ["client-one", "client-two"].map(|home| server.at_home(home, "acme"));
     let get = |client: usize, args: &[&str]| {
         let args = [&["deposit", "get"], args].concat();

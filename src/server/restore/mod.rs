@@ -105,7 +105,7 @@ impl Plan {
             unpack::database_key(reader.manifest_bytes(), &small, openers.backup)
         })?;
         unpack::check_schemas(&manifest)?;
-        let place = place.taken()?;
+        let place = place.taken(&manifest, becomes)?;
         unpack::check_room(&manifest, place.folder().root())?;
         let (mut node, node_key) = place.node(&manifest, &unlocked, becomes)?;
         node.epoch = node.epoch.max(manifest.epoch).saturating_add(1);

@@ -83,7 +83,7 @@ impl Place {
         let node = match Node::read(&folder) {
             Ok(node) => Some(node),
             // What is in it is lost, and nothing else is needed of it.
-            Err(error) if matches!(error.code, "node_damaged" | "file_failed") => None,
+            Err(error) if error.code == "node_damaged" || !folder.node().exists() => None,
             Err(error) => return Err(error),
         };
         let seal = slot::read(&folder).ok().map(|(seal, _)| seal.instance());
@@ -126,13 +126,21 @@ impl Place {
         Ok(())
     }
 
-    /// Makes the folder, if it is not there yet, and takes it.
-    pub fn taken(mut self) -> Result<Self> {
-        if self.lock.is_none() {
-            self.folder.create()?;
-            self.lock = Some(self.folder.lock()?);
+    /// Makes the folder, if it was not there, and takes it; somebody else may have made a server of it
+    /// meanwhile.
+    pub fn taken(self, manifest: &Manifest, becomes: As) -> Result<Self> {
+        if self.lock.is_some() {
+            return Ok(self);
         }
-        Ok(self)
+        self.folder.create()?;
+        if let Some(parent) = self.folder.root().parent()
+            && !parent.as_os_str().is_empty()
+        {
+            folder::sync(parent)?;
+        }
+        let place = Self::of(self.folder)?;
+        place.check_instance(manifest, becomes)?;
+        Ok(place)
     }
 
     /// What `node.json` is to be, and the key of the databases on this node: the one that it has, if the
@@ -274,6 +282,13 @@ pub fn settle(folder: &Folder, now: Timestamp) -> Result<()> {
                 folder::copy(&folder.node(), &copy)?;
                 if let Some(owner) = other_owner(folder)? {
                     folder::give(&copy, owner)?;
+                }
+            }
+            // Copies of it from before an upgrade are copies of what was served then.
+            for migration in folder.befores()? {
+                let copy = folder.before(migration);
+                if let Some(name) = copy.file_name() {
+                    folder::rename(&copy, &unfinished.join(name))?;
                 }
             }
             folder::rename(&unfinished, &folder.previous(now))?;

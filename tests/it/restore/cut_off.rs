@@ -198,3 +198,40 @@ fn a_disk_that_fills_up_or_fails_on_the_way_changes_nothing() {
     }
     assert!(refused >= 12, "{refused}");
 }
+
+/// Into a folder that is not there yet: whoever comes second finds it taken, or replaces what the first made.
+#[test]
+fn of_two_at_once_neither_harms_the_other() {
+    let (server, _) = filled();
+    let file = server.file("b.tar", tar_of(&server, &Wish::default()));
+    for round in 0..4 {
+        let _ = fs::remove_dir_all(&server.data);
+        let outputs = std::thread::scope(|scope| {
+            let started: Vec<_> = (0..2)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let mut command = server.command();
+                        command.args(["restore", text(&file), "--yes", "--data-dir"]);
+                        run(command
+                            .arg(&server.data)
+                            .arg("--key-file")
+                            .arg(server.path("key")))
+                    })
+                })
+                .collect();
+            started
+                .into_iter()
+                .map(|it| it.join().unwrap())
+                .collect::<Vec<_>>()
+        });
+        assert!(
+            outputs.iter().any(|it| it.status == 0),
+            "round {round}: {outputs:?}"
+        );
+        for output in outputs.iter().filter(|it| it.status != 0) {
+            assert_eq!(output.status, 5, "round {round}: {output:?}");
+            assert!(output.stderr.contains("in use by process"), "{output:?}");
+        }
+        assert_eq!(there(&server), There::New, "round {round}");
+    }
+}

@@ -4,14 +4,16 @@
 mod cut_off;
 mod wrong;
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
 use strongroom::backup::manifest::PURPOSE;
+use strongroom::backup::peel::{Decrypts, verify};
 use strongroom::clock;
 use strongroom::crypto::{envelope, kdf};
+use strongroom::secret::Secret;
 use strongroom::service::drill::{Openers, drill};
 
 use crate::harness::backup::{Wish, age_of, tar_of};
@@ -429,6 +431,89 @@ fn under_another_name_clients_go_on_and_a_clone_is_a_stranger() {
         )
         .unwrap();
     assert_eq!(held, "1");
+}
+
+/// Taken while it serves, by the program itself.
+#[test]
+fn what_backup_create_wrote_comes_back_as_of_its_time() {
+    let (mut server, mut client) = filled();
+    server.serve();
+    client.server = at_hand(&server);
+    let (identity, recipient) = strongroom::crypto::agefile::generate_identity();
+    let identity = server.file("backup-key.txt", identity.expose());
+    let out = server.path("backups");
+    let taken = server.cli(&[
+        "backup",
+        "create",
+        "--recipient",
+        &recipient,
+        "--output",
+        text(&out),
+    ]);
+    let file = PathBuf::from(taken.ok().text().trim());
+    client
+        .cli_with(&["deposit", "put", "a", "-"], b"changed")
+        .ok();
+    client
+        .cli_with(&["deposit", "put", "late", "-"], b"late")
+        .ok();
+    server.kill9();
+    let verified = verify(
+        File::open(&file).unwrap(),
+        Decrypts {
+            identity: Some(&secret(&identity)),
+            passphrase: None,
+        },
+    );
+    let verified = verified.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(verified.manifest.counts["deposits"], 3);
+
+    let done = restore(&server, &file, &["--identity", text(&identity), "--yes"]).ok();
+    let newest = done.json()["newest_deposit"].as_str().unwrap().to_owned();
+    let created = done.json()["created"].as_str().unwrap().to_owned();
+    assert!(newest < created, "{newest}, {created}");
+    server.serve();
+    everything_is_there(&server, &mut client);
+    client.cli(&["deposit", "get", "late"]).fails(4);
+    // And so do backups of what was restored.
+    let again = server.cli(&[
+        "backup",
+        "create",
+        "--recipient",
+        &recipient,
+        "--output",
+        text(&out),
+    ]);
+    let file = PathBuf::from(again.ok().text().trim());
+    server.stop();
+    fs::remove_dir_all(&server.data).unwrap();
+    let done = restore(&server, &file, &["--identity", text(&identity)]).ok();
+    assert_eq!(done.json()["epoch"], 3);
+    server.serve();
+    everything_is_there(&server, &mut client);
+}
+
+fn secret(path: &Path) -> Secret<Vec<u8>> {
+    Secret::new(fs::read(path).unwrap())
+}
+
+#[test]
+fn a_backup_of_an_older_schema_is_brought_to_this_programs() {
+    let mut server = Server::kept("data-folder-1", Options::default());
+    let file = server.file("b.tar", tar_of(&server, &Wish::default()));
+    fs::remove_dir_all(&server.data).unwrap();
+    restore(&server, &file, &[]).ok();
+    server.serve();
+    crate::upgrade::has_everything(&server);
+    server.stop();
+    let before = fs::read_dir(&server.data).unwrap();
+    let before: Vec<_> = before.map(|entry| entry.unwrap().file_name()).collect();
+    assert!(
+        !before
+            .iter()
+            .any(|name| name.to_str().unwrap().starts_with("live.")),
+        "{before:?}"
+    );
 }
 
 /// What a server does with its own backups, with the keys that it has.

@@ -212,12 +212,21 @@ fn what_does_not_open_it_is_named() {
             .current_dir(server.folder()),
         b"",
     );
-    if server.path("p.age").exists() {
-        let file = server.path("p.age");
-        wrong(&[text(&file)], 2, "backup_passphrase");
-    } else {
-        panic!("age -p: {passed:?}");
-    }
+    let file = server.path("p.age");
+    assert!(file.exists(), "age -p: {passed:?}");
+    wrong(&[text(&file)], 5, "backup_passphrase").says(&["--age-passphrase-file"]);
+    let other = [text(&file), "--age-passphrase-file", text(&passphrase)];
+    wrong(&other, 5, "wrong_passphrase").says(&["this age file"]);
+    let right = server.file("age-passphrase", "x\n");
+    let twice = ["restore", "-", "--age-passphrase-file", "-"];
+    server.cli(&twice).fails(2).says(&["stdin is the backup"]);
+    restore(
+        &server,
+        &file,
+        &["--yes", "--age-passphrase-file", text(&right)],
+    )
+    .ok();
+
     let home = server.path("gnupg home");
     fs::create_dir(&home).unwrap();
     run(Command::new("chmod").arg("700").arg(&home)).ok();
