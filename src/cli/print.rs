@@ -328,30 +328,33 @@ impl Printer {
         }
     }
 
-    /// How far something is, on a terminal that shows stderr; `total` 0: nobody knows.
+    /// How far something is, on a terminal that shows stderr: bytes done, of all.
     pub fn progress(&self, done: u64, total: u64) {
         const MIB: u64 = 1 << 20;
         // A line each MiB is enough.
-        if self.quiet || !io::stderr().is_terminal() || done % MIB > (256 << 10) {
+        if !self.shows_progress(total) || done % MIB > (256 << 10) {
             return;
         }
-        let text = match total {
-            0 => format!("{} MiB", done / MIB),
-            total => format!(
-                "{} of {} MiB, {} %",
-                done / MIB,
-                total.div_ceil(MIB),
-                (done.min(total) * 100) / total
-            ),
-        };
+        let text = format!(
+            "{} of {} MiB, {} %",
+            done / MIB,
+            total.div_ceil(MIB),
+            (done.min(total) * 100) / total
+        );
         let _ = write!(io::stderr(), "\r{text}\x1b[K");
     }
 
     /// Wipes the line that `progress` wrote.
-    pub fn progress_ends(&self) {
-        if !self.quiet && io::stderr().is_terminal() {
+    pub fn progress_ends(&self, total: u64) {
+        if self.shows_progress(total) {
             let _ = write!(io::stderr(), "\r\x1b[K");
         }
+    }
+
+    /// What is done in a moment needs none.
+    fn shows_progress(&self, total: u64) -> bool {
+        const LONG: u64 = 16 << 20;
+        !self.quiet && total >= LONG && io::stderr().is_terminal()
     }
 
     /// What must be seen even with `--quiet`.

@@ -171,7 +171,7 @@ impl Tour {
     fn type_in(&mut self, command: &str) -> Vec<String> {
         let here = self.folder.path().to_str().unwrap();
         let command = self.bound.ours(command).replace(READERS_FOLDER, here);
-        let killed = command.starts_with("kill ");
+        let killed = command.starts_with("kill ") || command == "strongroom service stop";
         let script = format!(
             "set -a\n[[ ! -e variables ]] || . ./variables\n{command}\n\
              export -p | grep -vE '^declare -x (PWD|OLDPWD|SHLVL)' >variables\n"
@@ -327,12 +327,15 @@ fn kind(piece: &str, (before, after): (&str, &str)) -> Option<Kind> {
     let is_key = piece.len() == 44 && piece.ends_with('=');
     let is_cut = piece.len() == 19 && piece.ends_with('…') && hex(&piece[..16]);
     match () {
-        () if is_time => Some(Kind::Time),
+        () if is_time || piece.starts_with("kts_bak_") => Some(Kind::Time),
         () if is_uuid || is_key || is_cut => Some(Kind::Id),
         () if piece.starts_with("age1") && piece.len() == 62 => Some(Kind::Id),
         () if matches!(piece.len(), 24 | 64) && hex(piece) && !digits => Some(Kind::Id),
         () if digits && before == ":" && (3..=5).contains(&piece.len()) => Some(Kind::Port),
-        () if digits && (matches!(after, "bytes" | "MiB" | "age") || before == "revision") => {
+        () if digits
+            && (matches!(after, "bytes" | "MiB" | "age")
+                || matches!(before, "revision" | "process")) =>
+        {
             Some(Kind::Count)
         }
         () => None,

@@ -213,7 +213,7 @@ async fn write(
             Ok(Some(piece)) => piece,
             Ok(None) => break,
             Err(error) => {
-                out.progress_ends();
+                out.progress_ends(length);
                 return Err(broken_off(client, error).await);
             }
         };
@@ -221,7 +221,7 @@ async fn write(
         done += piece.len() as u64;
         out.progress(done, length);
     }
-    out.progress_ends();
+    out.progress_ends(length);
     Ok((id, name))
 }
 
