@@ -34,13 +34,11 @@ fn metric(server: &Server, name: &str) -> f64 {
 #[test]
 fn health_readiness_and_metrics_are_served_on_loopback() {
     let server = Server::start(Options::default());
-    let health = server.health("/healthz").ok(200).json();
-    assert_eq!(
-        (health["server"].as_str(), health["state"].as_str()),
-        // Amber until there is a backup.
-        (Some("serving"), Some("amber")),
-        "{health}"
-    );
+    let look = || server.health("/healthz").ok(200).json();
+    // Amber until there is a backup, once the server has looked.
+    until(PATIENCE, || look()["state"] == "amber");
+    let health = look();
+    assert_eq!(health["server"], "serving", "{health}");
     let subsystems = health["subsystems"].as_array().unwrap();
     for name in ["store", "audit", "certificates"] {
         let found = subsystems

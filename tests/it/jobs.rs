@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Client, Opens, Options, PATIENCE, Server, store, until, until_some};
+use crate::harness::{Client, Opens, Options, PATIENCE, Server, store, tool, until, until_some};
 
 const SET_PROCESSES: [&str; 3] = ["setting", "set", "backend.maximum_processes"];
 
@@ -369,6 +369,33 @@ fn curl_follows_a_job_from_any_line_on() {
     );
     let shown = server.cli(&["job", "watch", &id]).ok();
     assert!(shown.stderr.contains("succeeded"), "{shown:?}");
+}
+
+#[test]
+fn a_terminal_shows_how_far_a_job_is() {
+    let server = Server::start(Options::default());
+    filled(&server, "acme", 2_000);
+    processes(&server, "0");
+    let id = rotate(&server, "acme");
+    becomes(&server, &id, "held");
+    let line = format!(
+        "{} --data-dir {} job watch {id}",
+        server.options.binary.display(),
+        server.data.display()
+    );
+    let shown = std::thread::scope(|scope| {
+        let watching = scope.spawn(|| tool("script", ["-qec", &line, "/dev/null"]));
+        processes(&server, "20");
+        watching.join().unwrap()
+    });
+    let shown = String::from_utf8(shown).unwrap();
+    assert!(
+        shown.contains("\r\x1b[K[#") && shown.contains("% ") && shown.contains("of 2000 deposits"),
+        "{shown:?}"
+    );
+    // The bar is gone when it is over.
+    let end = shown.rsplit("\x1b[K").next().unwrap();
+    assert!(end.contains("succeeded") && !end.contains('['), "{shown:?}");
 }
 
 #[test]

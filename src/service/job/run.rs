@@ -53,7 +53,8 @@ pub struct JobRun {
     held: Held,
     stop: Stop,
     reached: Reached,
-    reported: Instant,
+    /// When the store last heard of it.
+    reported: Option<Instant>,
     unreported: bool,
 }
 
@@ -121,7 +122,8 @@ impl JobRun {
         let reached = Reached { done, total, unit };
         self.unreported |= reached != self.reached;
         self.reached = reached;
-        if !self.unreported || self.reported.elapsed() < REPORT {
+        let lately = self.reported.is_some_and(|at| at.elapsed() < REPORT);
+        if !self.unreported || lately {
             return Ok(());
         }
         self.report(Vec::new()).await
@@ -164,7 +166,7 @@ impl JobRun {
         let now = clock::now();
         let store = &self.service.store;
         store.report_job(self.held, reached, lines, now).await?;
-        (self.reported, self.unreported) = (Instant::now(), false);
+        (self.reported, self.unreported) = (Some(Instant::now()), false);
         Ok(())
     }
 
@@ -363,7 +365,7 @@ impl Service {
                 server: stopping.clone(),
                 cancelled: Arc::default(),
             },
-            reported: Instant::now(),
+            reported: None,
             unreported: false,
         };
         if lost < MOST_LOST {
