@@ -14,6 +14,7 @@ use crate::clock;
 use crate::crypto::seal::SlotSecret;
 use crate::error::{Error, Result};
 use crate::folder::Folder;
+use crate::model::id::shown;
 use crate::server::restore::{As, Done, Live, Plan, Wanted};
 
 /// What `restore` takes.
@@ -71,6 +72,13 @@ pub fn run(args: Args, global: &Global, out: &Printer) -> Result<()> {
     let back = plan.back().to_vec();
     let done = plan.apply(global.reason.as_deref().unwrap_or_default(), clock::now())?;
     tell(&done, &manifest, &back, out)?;
+    if !manifest.bound_to_hsm.is_empty() {
+        let names: Vec<String> = manifest.bound_to_hsm.iter().map(|it| shown(it)).collect();
+        out.talk(&format!(
+            "Organizations whose keys only an HSM unwraps, whatever else opens this server: {}.",
+            names.join(", ")
+        ));
+    }
     if matches!(args.becomes, Becomes::Clone) {
         out.talk("Clients do not know this server: it has a certificate authority and a fingerprint of its own. What it would send to other machines is held.");
     }

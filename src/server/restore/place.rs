@@ -104,17 +104,15 @@ impl Place {
     /// # Errors
     /// `other_instance`; `folder_not_empty` for a clone.
     pub fn check_instance(&self, manifest: &Manifest, becomes: As) -> Result<()> {
-        let Some(there) = self.instance.filter(|_| self.holds) else {
-            return Ok(());
-        };
         let root = self.folder.root().display();
-        if becomes == As::Clone {
+        if becomes == As::Clone && self.holds {
             return Err(Error::conflict(
                 "folder_not_empty",
-                format!("{root} holds instance {there}; a clone needs a folder of its own"),
+                format!("{root} holds a server; a clone needs a folder of its own"),
             ));
         }
-        if there != manifest.instance {
+        let there = self.instance.filter(|_| self.holds);
+        if let Some(there) = there.filter(|there| *there != manifest.instance) {
             return Err(Error::conflict(
                 "other_instance",
                 format!(
