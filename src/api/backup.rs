@@ -24,6 +24,9 @@ pub struct CreateBackup {
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
     pub stored: Vec<RecipientId>,
+    /// A passphrase of age, instead of recipients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_passphrase: Option<String>,
     /// With a root key of its own inside, so that its recipients restore it without a slot's secret.
     #[serde(default)]
     pub self_contained: bool,

@@ -130,6 +130,7 @@ const CODES: &[&str] = &[
 
 const FIELDS: &[&str] = &[
     "accept_old_seal",
+    "age_passphrase",
     "all",
     "auth_code",
     "body",

@@ -116,6 +116,7 @@ fn rule(path: &str, message: &str) -> (String, String) {
 /// against the schemas.
 pub(super) const FIELDS: &[&str] = &[
     "accept_old_seal",
+    "age_passphrase",
     "all",
     "auth_code",
     "bytes",

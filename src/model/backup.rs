@@ -56,7 +56,7 @@ impl std::str::FromStr for Form {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EncryptedTo {
     pub kind: EncryptedToKind,
-    /// The recipient of age, or the fingerprint of the OpenPGP key.
+    /// The recipient of age, the fingerprint of the OpenPGP key, or `passphrase`.
     pub text: String,
     /// Whether its identity opens everything, without a slot's secret.
     pub alone: bool,
@@ -68,6 +68,8 @@ pub enum EncryptedToKind {
     Age,
     Ssh,
     Openpgp,
+    /// Nobody's key, but a passphrase.
+    Passphrase,
     /// The server's own, with which it proves that its backups open.
     Drill,
 }

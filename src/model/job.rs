@@ -256,6 +256,8 @@ impl Filterable for Job {
                 "audit_checkpoint",
                 "pruning",
                 "store_check",
+                "backup",
+                "drill",
             ]),
         },
         Field {

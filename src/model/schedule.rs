@@ -34,28 +34,28 @@ pub struct BuiltIn {
 
 pub const BUILT_IN: &[BuiltIn] = &[
     BuiltIn {
-        name: "backup",
-        kind: JobKind::Backup,
-        cron: "20 * * * *",
-        what: "takes a backup for the store's recipients, once there is one",
-    },
-    BuiltIn {
-        name: "drill",
-        kind: JobKind::Drill,
-        cron: "30 3 * * *",
-        what: "proves that the newest backup would bring everything back",
-    },
-    BuiltIn {
         name: "audit-checkpoint",
         kind: JobKind::AuditCheckpoint,
         cron: "0 * * * *",
         what: "signs where the audit stands",
     },
     BuiltIn {
+        name: "backup",
+        kind: JobKind::Backup,
+        cron: "20 * * * *",
+        what: "takes a backup for the store's recipients, once there is one",
+    },
+    BuiltIn {
         name: "certificate-check",
         kind: JobKind::CertificateCheck,
         cron: "30 6 * * *",
         what: "looks at the ends of all certificates",
+    },
+    BuiltIn {
+        name: "drill",
+        kind: JobKind::Drill,
+        cron: "30 3 * * *",
+        what: "proves that the newest backup would bring everything back",
     },
     BuiltIn {
         name: "pruning",

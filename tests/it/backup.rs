@@ -616,3 +616,68 @@ fn a_self_contained_one_is_restored_by_its_recipient_alone() {
     );
     server.cli(&["audit", "verify"]).ok();
 }
+
+#[test]
+fn a_passphrase_of_age_opens_one_and_no_recipient_beside_it() {
+    let server = Server::start(Options::default());
+    with_deposits(&server, 1, 100);
+    let passphrase = server.file("passphrase-of-age", "a passphrase for the road");
+    let passphrase = passphrase.to_str().unwrap();
+    let out = server.path("out");
+    let output = out.to_str().unwrap();
+    let create = [
+        "backup",
+        "create",
+        "--age-passphrase-file",
+        passphrase,
+        "--output",
+        output,
+    ];
+    let taken = server.cli(&create).ok();
+    let taken = taken.says(&["opened by: its passphrase, and the secret of a slot"]);
+    let file = PathBuf::from(taken.text().trim());
+    let verify = ["backup", "verify", file.to_str().unwrap()];
+    server.cli(&verify).fails(5);
+    let with = |path: &str| {
+        let mut line = verify.to_vec();
+        line.extend(["--age-passphrase-file", path]);
+        server.cli(&line)
+    };
+    with(passphrase).ok();
+    let wrong = server.file("wrong", "another passphrase");
+    with(wrong.to_str().unwrap()).fails(5);
+    let key = Key::new(&server, "key.txt");
+    let mut both = create.to_vec();
+    both.extend(["--recipient", &key.recipient]);
+    server.cli(&both).fails(2).says(&["no recipient beside it"]);
+    assert!(!server.log().contains("for the road"));
+}
+
+#[test]
+fn a_recipient_verifies_one_without_a_server() {
+    let mut server = Server::start(Options::default());
+    let key = Key::new(&server, "key.txt");
+    with_deposits(&server, 1, 100);
+    let file = created(&server, &key, &server.path("out"));
+    server.stop();
+    let identity = key.file.to_str().unwrap();
+    let verify = [
+        "backup",
+        "verify",
+        file.to_str().unwrap(),
+        "--identity",
+        identity,
+    ];
+    let found = server.json(&verify);
+    assert_eq!(found["deposits"], 1);
+    let other = Key::new(&server, "other.txt");
+    let identity = other.file.to_str().unwrap();
+    let verify = [
+        "backup",
+        "verify",
+        file.to_str().unwrap(),
+        "--identity",
+        identity,
+    ];
+    server.cli(&verify).fails(5);
+}

@@ -78,6 +78,7 @@ impl Line for Ktbackup {
             recipient: self.age_recipient,
             recipients_file: self.age_recipients_file,
             gpg_recipient: self.gpg_recipient,
+            age_passphrase_file: None,
             self_contained: false,
             cleartext: self.cleartext,
             output: self.output,

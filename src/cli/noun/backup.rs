@@ -1,5 +1,6 @@
 //! `strongroom backup`.
 
+use std::io::{BufReader, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,17 +12,21 @@ use crate::api::backup::{
 };
 use crate::api::server::Status;
 use crate::backup::file::{Draft, Folder};
+use crate::backup::peel::{self, Decrypts};
+use crate::backup::read::{BEGINNING, Form};
 use crate::cli::client::{Call, Client};
 use crate::cli::door::Context;
 use crate::cli::{Printer, files, gpg_keyring};
+use crate::crypto::sha256_of;
 use crate::error::{Error, Kind, Result};
-use crate::model::backup::{Backup, EncryptedTo, EncryptedToKind};
+use crate::model::backup::{self, Backup, EncryptedTo, EncryptedToKind};
 use crate::model::job::Job;
 
 /// A copy of a large store, and reading it through, take their time.
 const LONG: Duration = Duration::from_secs(4 * 3_600);
 /// The longest file of recipients.
 const MOST_RECIPIENTS: u64 = 1 << 20;
+const LONGEST_IDENTITY: u64 = 1 << 20;
 
 #[derive(clap::Subcommand, Debug)]
 pub enum Verb {
@@ -52,10 +57,17 @@ pub enum Verb {
     Drill,
     /// Decrypt a backup in full, and compare every digest in it
     ///
-    /// The server does that, with the identity to which all its backups are encrypted, too.
+    /// The server does that, with the identity to which all its backups are encrypted, too. With an
+    /// identity or a passphrase it is done here, and needs no server.
     Verify {
         /// The file
         file: PathBuf,
+        /// An age identity, or an SSH private key without a passphrase, of one of its recipients
+        #[arg(long, value_name = "FILE")]
+        identity: Option<PathBuf>,
+        /// A file with the passphrase of age that opens it (`-`: stdin)
+        #[arg(long, value_name = "FILE", conflicts_with = "identity")]
+        age_passphrase_file: Option<PathBuf>,
     },
 }
 
@@ -71,6 +83,9 @@ pub struct CreateArgs {
     /// name, mail address, key id or fingerprint; may be given several times
     #[arg(long, value_name = "NAME")]
     pub gpg_recipient: Vec<String>,
+    /// A file with a passphrase of age that opens it, instead of recipients (`-`: stdin)
+    #[arg(long, value_name = "FILE")]
+    pub age_passphrase_file: Option<PathBuf>,
     /// Put a root key of its own inside, so that the recipients restore it without a slot's secret; for
     /// superusers. Whoever opens it has everything
     #[arg(long, conflicts_with = "cleartext")]
@@ -121,12 +136,21 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
             let job: Job = client.json(call).await?;
             super::job::watch(&mut client, job.id, context).await
         }
-        Verb::Verify { file } => {
+        Verb::Verify {
+            file,
+            identity,
+            age_passphrase_file,
+        } => {
             let opened =
                 std::fs::File::open(&file).map_err(|error| files::cannot("read", &file, error))?;
-            let call = Call::new(Method::POST, "/v1/backups/verify");
-            let call = call.file(opened).once().wait(LONG);
-            let found: VerifiedBackup = context.admin()?.json(call).await?;
+            let found = match (identity, age_passphrase_file) {
+                (None, None) => {
+                    let call = Call::new(Method::POST, "/v1/backups/verify");
+                    let call = call.file(opened).once().wait(LONG);
+                    context.admin()?.json(call).await?
+                }
+                (identity, passphrase) => verified_here(opened, identity, passphrase)?,
+            };
             let fields = [
                 ("id", found.id.to_string()),
                 ("of", found.fqdn.clone()),
@@ -144,10 +168,56 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
     }
 }
 
+/// Decrypts one without a server.
+fn verified_here(
+    mut file: std::fs::File,
+    identity: Option<PathBuf>,
+    passphrase: Option<PathBuf>,
+) -> Result<VerifiedBackup> {
+    let identity = identity
+        .map(|path| files::read(&path, LONGEST_IDENTITY))
+        .transpose()?;
+    let passphrase = passphrase
+        .map(|path| files::read_secret(&path))
+        .transpose()?;
+    let with = Decrypts {
+        identity: identity.as_ref(),
+        passphrase: passphrase.as_ref(),
+    };
+    let unreadable = |error| Error::invalid("file", format!("the backup cannot be read: {error}"));
+    let (bytes, sha256) = sha256_of(&mut file).map_err(unreadable)?;
+    file.rewind().map_err(unreadable)?;
+    let mut first = Vec::new();
+    std::io::Read::by_ref(&mut file)
+        .take(BEGINNING as u64)
+        .read_to_end(&mut first)
+        .map_err(unreadable)?;
+    let form = match Form::of(&first) {
+        Form::Tar => backup::Form::Clear,
+        _ => backup::Form::Age,
+    };
+    file.rewind().map_err(unreadable)?;
+    let manifest = peel::verify(BufReader::with_capacity(256 << 10, file), with)?.manifest;
+    Ok(VerifiedBackup {
+        id: manifest.id,
+        created: manifest.created,
+        fqdn: manifest.fqdn,
+        form,
+        bytes,
+        sha256: hex::encode(sha256),
+        revision: manifest.revision,
+        newest_deposit: manifest.newest_deposit,
+        deposits: manifest.counts.get("deposits").copied().unwrap_or(0),
+        recipients: manifest.recipients,
+    })
+}
+
 /// Takes one, and rolls older ones away.
 pub async fn create(args: &CreateArgs, context: &Context) -> Result<Backup> {
     let out = &context.out;
     let recipients = recipients(args)?;
+    let passphrase = args.age_passphrase_file.as_deref();
+    let passphrase = passphrase.map(files::read_secret).transpose()?;
     let folder = Folder::open(&match &args.output {
         Some(output) => output.clone(),
         None => context.data_dir().join("backups"),
@@ -161,6 +231,7 @@ pub async fn create(args: &CreateArgs, context: &Context) -> Result<Backup> {
     let request = CreateBackup {
         recipients,
         stored,
+        age_passphrase: passphrase.map(|it| it.expose().clone()),
         self_contained: args.self_contained,
         cleartext: args.cleartext,
     };
@@ -354,6 +425,7 @@ fn show(found: &Backup, out: &Printer) -> Result<()> {
             EncryptedToKind::Age => "age",
             EncryptedToKind::Ssh => "SSH",
             EncryptedToKind::Openpgp => "OpenPGP",
+            EncryptedToKind::Passphrase => "of age",
             EncryptedToKind::Drill => "this server, to verify it",
         };
         fields.push(("encrypted to", format!("{} ({kind})", it.text)));
@@ -368,6 +440,15 @@ fn opened_by(recipients: &[EncryptedTo]) -> String {
         .filter(|it| it.alone)
         .map(|it| it.text.as_str())
         .collect();
+    let passphrase = recipients
+        .iter()
+        .find(|it| it.kind == EncryptedToKind::Passphrase);
+    if let Some(it) = passphrase {
+        return match it.alone {
+            true => "its passphrase alone".to_owned(),
+            false => "its passphrase, and the secret of a slot".to_owned(),
+        };
+    }
     match (alone.is_empty(), recipients.is_empty()) {
         (false, _) => format!("identity {} alone opens this", alone.join(" or ")),
         (true, true) => "the secret of a slot".to_owned(),

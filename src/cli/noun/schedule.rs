@@ -32,7 +32,7 @@ pub enum Verb {
         /// Where its clock is, such as Europe/Berlin
         #[arg(long, value_name = "ZONE", default_value = "UTC")]
         tz: ZoneName,
-        /// What it makes: certificate_check, audit_checkpoint, pruning or store_check
+        /// What it makes: backup, drill, certificate_check, audit_checkpoint, pruning or store_check
         #[arg(long, value_name = "KIND", value_parser = JobKind::for_schedule)]
         kind: JobKind,
     },

@@ -1,5 +1,7 @@
 //! For whom a backup is encrypted: those who were named, else those whom the store has.
 
+use std::sync::Arc;
+
 use crate::api::backup::CreateBackup;
 use crate::clock::Timestamp;
 use crate::crypto::agefile;
@@ -10,6 +12,7 @@ use crate::model::backup::{EncryptedTo, EncryptedToKind, Form};
 use crate::model::filter::Filter;
 use crate::model::id::RecipientId;
 use crate::model::recipient::Recipient;
+use crate::secret::Secret;
 use crate::service::Service;
 use crate::service::recipient::RecipientKey;
 use crate::store::Start;
@@ -22,6 +25,8 @@ pub enum Audience {
     /// Recipients of age.
     Age(Vec<String>),
     Openpgp(Vec<PublicKey>),
+    /// Whoever knows a passphrase of age.
+    Passphrase(Arc<Secret<String>>),
     /// Not encrypted as a whole.
     Nobody,
 }
@@ -31,6 +36,18 @@ impl Audience {
     /// `no_recipient` where nobody was named, and the store has none; what is wrong with one.
     pub async fn of(service: &Service, request: &CreateBackup, now: Timestamp) -> Result<Self> {
         let named = !request.recipients.is_empty() || !request.stored.is_empty();
+        if let Some(passphrase) = &request.age_passphrase {
+            if named || request.cleartext {
+                return Err(Error::invalid(
+                    "age_passphrase",
+                    "a file that has a passphrase has no recipient beside it; give one or the other",
+                ));
+            }
+            let passphrase = Secret::new(passphrase.clone());
+            // Whether age takes it, before anything is copied.
+            agefile::passphrase_writer(&passphrase, std::io::sink())?;
+            return Ok(Self::Passphrase(Arc::new(passphrase)));
+        }
         if request.cleartext && request.self_contained {
             return Err(Error::invalid(
                 "self_contained",
@@ -81,7 +98,7 @@ impl Audience {
 
     pub fn form(&self) -> Form {
         match self {
-            Self::Age(_) => Form::Age,
+            Self::Age(_) | Self::Passphrase(_) => Form::Age,
             Self::Openpgp(_) => Form::Gpg,
             Self::Nobody => Form::Clear,
         }
@@ -99,6 +116,15 @@ impl Audience {
             .collect();
         let mut told: Vec<EncryptedTo> = match self {
             Self::Nobody => return Vec::new(),
+            Self::Passphrase(_) => {
+                let text = "passphrase".to_owned();
+                let kind = EncryptedToKind::Passphrase;
+                return vec![EncryptedTo {
+                    kind,
+                    text,
+                    alone: all,
+                }];
+            }
             Self::Age(texts) => texts
                 .iter()
                 .map(|text| EncryptedTo {

@@ -16,6 +16,8 @@ use crate::secret::Secret;
 pub struct Identities {
     pub age: Secret<Vec<u8>>,
     pub openpgp: Secret<Vec<u8>>,
+    /// Of the one that is being taken.
+    pub passphrase: Option<Arc<Secret<String>>>,
 }
 
 /// A backup that holds.
@@ -110,6 +112,14 @@ pub fn opened<T>(
         .map_err(|error| Error::invalid("body", "the backup breaks off").because(error))?;
     let form = read::Form::of(&begin);
     let mut whole = BufReader::with_capacity(128 << 10, io::Cursor::new(begin).chain(file));
+    if form == read::Form::AgePassphrase
+        && let Some(passphrase) = &identities.passphrase
+    {
+        return then(
+            Form::Age,
+            &mut agefile::passphrase_reader(passphrase, whole)?,
+        );
+    }
     match form {
         read::Form::Age => {
             let clear = agefile::reader(&identities.age, whole);

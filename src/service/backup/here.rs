@@ -31,6 +31,12 @@ impl Service {
             let any = backup_object("", "");
             self.allow(ctx, Action::SlotChange, &Target::Server, VERB, any)?;
         }
+        if request.age_passphrase.is_some() {
+            return Err(Error::invalid(
+                "age_passphrase",
+                "a job keeps no passphrase; `strongroom backup create --age-passphrase-file F` takes one at once",
+            ));
+        }
         Audience::of(self, &request, clock::now()).await?;
         let parameters =
             serde_json::to_value(&request).map_err(|error| Error::internal(error.to_string()))?;

@@ -79,6 +79,10 @@ pub fn sealed<W: Write + Send + 'static>(
             let mut sealed = openpgp::writer(&keys, created, to)?;
             tar(&mut sealed).and_then(|()| sealed.finish())
         }
+        (Audience::Passphrase(passphrase), _) => {
+            let mut sealed = agefile::passphrase_writer(&passphrase, to)?;
+            tar(&mut sealed).and_then(|()| sealed.finish())
+        }
         (Audience::Nobody, _) => tar(&mut to).map(|()| to),
         (Audience::Age(_) | Audience::Openpgp(_), _) => {
             return Err(Error::internal("a backup is verified by another key"));

@@ -94,6 +94,8 @@ struct Pending {
     /// Of the manifest, as it was written.
     binding: [u8; 32],
     form: Form,
+    /// What opens it, if no key of the server does.
+    passphrase: Option<Arc<Secret<String>>>,
     since: Instant,
     stage: Stage,
 }
@@ -199,7 +201,7 @@ impl Service {
             Ok::<_, Error>((draft, wanted, to))
         });
         let made = made.await.map_err(ended).and_then(|made| made);
-        let made = made.and_then(|made| self.expect(&made.0).map(|()| made));
+        let made = made.and_then(|made| self.expect(&made.0, &made.1).map(|()| made));
         let (draft, wanted, to) = match made {
             Ok(made) => made,
             Err(error) => {
@@ -219,7 +221,7 @@ impl Service {
         Ok((id, name, length))
     }
 
-    fn expect(&self, draft: &Draft) -> Result<()> {
+    fn expect(&self, draft: &Draft, wanted: &Wanted) -> Result<()> {
         let mut pending = self.backups.pending();
         if pending.len() >= MOST_PENDING {
             return Err(Error::unavailable(
@@ -233,6 +235,10 @@ impl Service {
                 manifest: draft.manifest.clone(),
                 binding: manifest::binding(&draft.json),
                 form: draft.form,
+                passphrase: match &wanted.audience {
+                    Audience::Passphrase(passphrase) => Some(Arc::clone(passphrase)),
+                    Audience::Age(_) | Audience::Openpgp(_) | Audience::Nobody => None,
+                },
                 since: Instant::now(),
                 stage: Stage::Leaving,
             },
@@ -280,14 +286,17 @@ impl Service {
             None => None,
             Some(id) => Some(self.backups.with(id, |pending| match pending.stage {
                 Stage::Leaving => Err(not_yet("has not left in full")),
-                Stage::Left | Stage::Verified(_) => Ok((pending.binding, pending.form)),
+                Stage::Left | Stage::Verified(_) => {
+                    Ok((pending.binding, pending.form, pending.passphrase.clone()))
+                }
             })?),
         };
-        let identities = self.drill_identities().await?;
+        let mut identities = self.drill_identities().await?;
+        identities.passphrase = expected.as_ref().and_then(|it| it.2.clone());
         let instance = self.facts.instance;
         let checked = spawn_blocking(move || check::check_pieces(pieces, &identities, instance));
         let found = checked.await.map_err(ended)??;
-        let (Some(id), Some((binding, form))) = (id, expected) else {
+        let (Some(id), Some((binding, form, _))) = (id, expected) else {
             return Ok(found.verified);
         };
         if (found.binding, found.verified.form) != (binding, form) {
@@ -403,12 +412,13 @@ impl Service {
         Ok(Identities {
             age: self.drill_identity().await?,
             openpgp: self.drill_key().await?,
+            passphrase: None,
         })
     }
 
     async fn drill_of(&self, audience: &Audience) -> Result<Drill> {
         Ok(match audience {
-            Audience::Age(_) | Audience::Nobody => {
+            Audience::Age(_) | Audience::Passphrase(_) | Audience::Nobody => {
                 Drill::Age(agefile::recipient_of(&self.drill_identity().await?)?)
             }
             Audience::Openpgp(_) => {
