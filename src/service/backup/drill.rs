@@ -31,10 +31,13 @@ impl Service {
         run.say(format!("{} of {}", backup.path, backup.created))
             .await?;
         let identities = self.drill_identities().await?;
+        // One folder, and one copy of the store at a time.
+        let turn = self.backup_turn().await?;
         let dir = self.seal.folder.backups().join(FOLDER);
         let (this, now) = (Arc::clone(self), clock::now());
         let drilled = run
             .blocking(move || {
+                let _turn = turn;
                 check::opened(file, &identities, |_, clear| {
                     let openers = Openers {
                         backup: &|aad, sealed| this.keyring.open_for(PURPOSE, aad, sealed),

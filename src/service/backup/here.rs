@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::audience::Audience;
 use super::check::{self, Found};
-use super::{Service, TURN, Wanted, backup_object, detail, ended};
+use super::{Service, Wanted, backup_object, detail, ended};
 use crate::api::backup::CreateBackup;
 use crate::backup::file::Folder;
 use crate::backup::rolling::stays;
@@ -132,13 +132,7 @@ impl Service {
     ) -> Result<Backup> {
         self.store.room()?;
         let drill = self.drill_of(&audience).await?;
-        let turn = tokio::time::timeout(TURN, Arc::clone(&self.backups.turn).lock_owned());
-        let turn = turn.await.map_err(|_| {
-            Error::unavailable(
-                "backup_runs",
-                "another backup has been under way for ten minutes",
-            )
-        })?;
+        let turn = self.backup_turn().await?;
         let folder = self.backups_folder();
         let identities = self.drill_identities().await?;
         let (this, now, stop) = (Arc::clone(self), clock::now(), run.stop());

@@ -158,13 +158,7 @@ impl Service {
         let self_contained = request.self_contained;
         self.store.room()?;
         let drill = self.drill_of(&audience).await?;
-        let turn = tokio::time::timeout(TURN, Arc::clone(&self.backups.turn).lock_owned());
-        let turn = turn.await.map_err(|_| {
-            Error::unavailable(
-                "backup_runs",
-                "another backup has been under way for ten minutes; try again when it is done",
-            )
-        })?;
+        let turn = self.backup_turn().await?;
         self.give_up_old_ones(ctx).await;
         let (to, pieces) = mpsc::channel(4);
         // Goes on if the caller does not wait, so that it is known what became of it.
@@ -183,6 +177,17 @@ impl Service {
             name,
             length,
             pieces,
+        })
+    }
+
+    /// One at a time is put together, leaves, or is tried out.
+    async fn backup_turn(&self) -> Result<OwnedMutexGuard<()>> {
+        let turn = tokio::time::timeout(TURN, Arc::clone(&self.backups.turn).lock_owned());
+        turn.await.map_err(|_| {
+            Error::unavailable(
+                "backup_runs",
+                "another backup has been under way for ten minutes; try again when it is done",
+            )
         })
     }
 

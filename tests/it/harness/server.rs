@@ -337,6 +337,15 @@ impl Server {
         signal(self.pid, "KILL");
         child.0.kill().unwrap();
         child.0.wait().unwrap();
+        // Behind a stepped clock the server is a child's child, and holds the folder until it is gone.
+        let stat = format!("/proc/{}/stat", self.pid);
+        until(PATIENCE, || match fs::read_to_string(&stat) {
+            Err(_) => true,
+            Ok(stat) => stat
+                .rsplit(')')
+                .next()
+                .is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X'])),
+        });
     }
 
     /// Kills what `launch` started, however far it came.
