@@ -6,6 +6,7 @@ mod check;
 mod draft;
 mod drill;
 mod here;
+mod keys;
 mod leave;
 
 use std::collections::BTreeMap;
@@ -19,7 +20,6 @@ use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
 use self::audience::Audience;
-use self::check::Identities;
 use self::draft::Draft;
 use self::leave::Drill;
 use super::access::{Action, Target};
@@ -28,7 +28,6 @@ use super::{Service, object, short_text, to_its_end};
 use crate::api::backup::{BackupEnd, Backups, CreateBackup, KeepBackup, VerifiedBackup};
 use crate::backup::{Manifest, manifest, write};
 use crate::clock::{self, Timestamp};
-use crate::crypto::{agefile, openpgp};
 use crate::error::{Error, Result};
 use crate::folder::Folder;
 use crate::model::audit::Object;
@@ -36,9 +35,6 @@ use crate::model::backup::{Backup, Form};
 use crate::secret::Secret;
 use crate::store::copy::GoesOn;
 
-/// The name under which the identity lies that the server opens its own backups with.
-const DRILL: &str = "drill";
-const DRILL_OPENPGP: &str = "drill_openpgp";
 /// The part of health that is about backups.
 const BOARD: &str = "backups";
 /// Another one is put together or leaves.
@@ -411,69 +407,6 @@ impl Service {
         let any = backup_object(id, "");
         self.allow(ctx, Action::BackupRead, &Target::Server, "backup.show", any)?;
         self.store.backup(id)
-    }
-
-    async fn drill_identities(&self) -> Result<Identities> {
-        Ok(Identities {
-            age: self.drill_identity().await?,
-            openpgp: self.drill_key().await?,
-            passphrase: None,
-        })
-    }
-
-    async fn drill_of(&self, audience: &Audience) -> Result<Drill> {
-        Ok(match audience {
-            Audience::Age(_) | Audience::Passphrase(_) | Audience::Nobody => {
-                Drill::Age(agefile::recipient_of(&self.drill_identity().await?)?)
-            }
-            Audience::Openpgp(_) => {
-                Drill::Openpgp(Box::new(openpgp::public_of(&self.drill_key().await?)?))
-            }
-        })
-    }
-
-    /// What opens each of this server's backups, to prove that they open.
-    async fn drill_identity(&self) -> Result<Secret<Vec<u8>>> {
-        self.drill_secret(DRILL, || {
-            let (identity, recipient) = agefile::generate_identity();
-            let identity = Secret::new(identity.expose().as_bytes().to_vec());
-            Ok((identity, recipient))
-        })
-        .await
-    }
-
-    /// The same of those that are encrypted by OpenPGP.
-    async fn drill_key(&self) -> Result<Secret<Vec<u8>>> {
-        let user_id = format!("Strongroom {} (verification)", self.facts.config.fqdn);
-        self.drill_secret(DRILL_OPENPGP, || {
-            let made = openpgp::generate_drill(&user_id, clock::now())?;
-            Ok((made.secret, made.public.fingerprint()))
-        })
-        .await
-    }
-
-    /// A secret of the store; made when it is first asked for.
-    async fn drill_secret(
-        &self,
-        name: &str,
-        make: impl FnOnce() -> Result<(Secret<Vec<u8>>, String)>,
-    ) -> Result<Secret<Vec<u8>>> {
-        if let Some(kept) = self.store.system_key(name)? {
-            return self.keyring.open_system(name, &kept.wrapped);
-        }
-        let (secret, public) = make()?;
-        let made = backup_object("drill_key", public);
-        match self
-            .keep_system_key(name, &secret, "backup.drill_key", made)
-            .await
-        {
-            Ok(()) => Ok(secret),
-            // Two at once: the first one's counts.
-            Err(error) => match self.store.system_key(name)? {
-                Some(kept) => self.keyring.open_system(name, &kept.wrapped),
-                None => Err(error),
-            },
-        }
     }
 
     /// Those of which nothing was heard for long.
