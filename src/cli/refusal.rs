@@ -41,6 +41,7 @@ const CODES: &[&str] = &[
     "copy_damaged",
     "csrf",
     "denied",
+    "deposit_bounded",
     "disk_nearly_full",
     "expired",
     "gone",

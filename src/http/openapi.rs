@@ -525,6 +525,7 @@ fn parameters(route: &Route) -> Vec<Parameter> {
 fn query(name: &'static str, route: &Route) -> Parameter {
     let schema: RefOr<Schema> = match name {
         "org" => pattern(ORG),
+        "deposit" => pattern(DEPOSIT),
         "limit" => whole(1, MAX_LIMIT),
         "page" => words(["last"]),
         "version" => whole(1, u32::MAX),

@@ -202,17 +202,18 @@ fn a_drained_server_stays_so_over_restarts() {
 fn a_job_is_cancelled_between_its_steps_and_tried_again() {
     let server = Server::start(Options::default());
     filled(&server, "acme", 2_000);
-    let id = rotate(&server, "acme");
-    until(PATIENCE, || {
-        let job = show(&server, &id)["job"].clone();
-        assert_ne!(
-            job["state"], "succeeded",
-            "over before it could be cancelled"
-        );
-        job["done"].as_u64().unwrap() > 0
-    });
-    server.cli(&["job", "cancel", &id]).ok();
-    becomes(&server, &id, "cancelled");
+    let is_over = |id: &str| ["succeeded", "cancelled"].contains(&state(&server, id).as_str());
+    // One that is over before it can be cancelled is begun again.
+    let cancelled = || {
+        let id = rotate(&server, "acme");
+        until(PATIENCE, || {
+            is_over(&id) || show(&server, &id)["job"]["done"].as_u64().unwrap() > 0
+        });
+        server.cli(&["job", "cancel", &id]);
+        until(PATIENCE, || is_over(&id));
+        (state(&server, &id) == "cancelled").then_some(id)
+    };
+    let id = until_some(PATIENCE, cancelled);
     let job = show(&server, &id)["job"].clone();
     let outcome = job["outcome"].as_str().unwrap();
     assert!(

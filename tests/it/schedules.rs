@@ -231,7 +231,7 @@ fn what_was_changed_of_a_built_in_schedule_survives_a_restart() {
     server.restart();
     let list = server.json(&["schedule", "list"]);
     let items = list["items"].as_array().unwrap();
-    assert_eq!(items.len(), 4, "{list}");
+    assert_eq!(items.len(), 6, "{list}");
     let of = |name: &str| items.iter().find(|it| it["name"] == name).unwrap();
     assert_eq!(of("pruning")["cron"], "5 4 * * sun");
     assert_eq!(of("store-check")["paused"], true);

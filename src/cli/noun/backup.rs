@@ -14,13 +14,15 @@ use crate::api::server::Status;
 use crate::backup::file::{Draft, Folder};
 use crate::backup::peel::{self, Decrypts};
 use crate::backup::read::{BEGINNING, Form};
-use crate::cli::client::{Call, Client};
+use crate::cli::client::{Call, Client, with_query};
 use crate::cli::door::Context;
 use crate::cli::{Printer, files, gpg_keyring};
 use crate::crypto::sha256_of;
 use crate::error::{Error, Kind, Result};
 use crate::model::backup::{self, Backup, EncryptedTo, EncryptedToKind};
+use crate::model::deposit::{Deposit, DepositName};
 use crate::model::job::Job;
+use crate::model::org::OrgName;
 
 /// A copy of a large store, and reading it through, take their time.
 const LONG: Duration = Duration::from_secs(4 * 3_600);
@@ -49,6 +51,21 @@ pub enum Verb {
     Show {
         /// Its id, its path, or the name of its file
         backup: String,
+    },
+    /// Put one deposit out of a backup back into the running server, as a new version
+    ///
+    /// The server opens the backup with the identity to which all its backups are encrypted, too, and under
+    /// its present root key. What is there keeps its owner, readers and bounds; one that is not there any
+    /// more comes back as the organization's own.
+    Extract {
+        /// The file
+        file: PathBuf,
+        /// The deposit's name
+        #[arg(long, value_name = "NAME")]
+        deposit: DepositName,
+        /// Its organization
+        #[arg(long, value_name = "ORG")]
+        org: OrgName,
     },
     /// Prove that the newest backup would bring everything back
     ///
@@ -129,6 +146,19 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
         Verb::Show { backup } => {
             let found = find(&mut context.admin()?, &backup).await?;
             show(&found, out)
+        }
+        Verb::Extract { file, deposit, org } => {
+            let opened =
+                std::fs::File::open(&file).map_err(|error| files::cannot("read", &file, error))?;
+            let query = [("org", org.to_string()), ("deposit", deposit.to_string())];
+            let path = with_query("/v1/backups/extract", &query);
+            let call = Call::new(Method::POST, path).file(opened).once().wait(LONG);
+            let put: Deposit = context.admin()?.json(call).await?;
+            out.talk(&format!(
+                "{} is there again, as version {}",
+                put.name, put.version
+            ));
+            out.document(&put).map(|_| ())
         }
         Verb::Drill => {
             let mut client = context.admin()?;

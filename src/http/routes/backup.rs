@@ -52,6 +52,18 @@ pub(super) async fn verify_any(mut call: Call) -> Result<Response> {
     reply::ok(&verified.await?)
 }
 
+pub(super) async fn extract(mut call: Call) -> Result<Response> {
+    let wanted = |name: &'static str| Error::invalid(name, format!("give `{name}` in the query"));
+    let org = call.query.parsed("org")?.ok_or_else(|| wanted("org"))?;
+    let name = call
+        .query
+        .parsed("deposit")?
+        .ok_or_else(|| wanted("deposit"))?;
+    let file = call.take_file()?;
+    let put = call.service().backup_extract(&call.ctx, org, name, file);
+    reply::ok(&put.await?)
+}
+
 pub(super) async fn keep(call: Call) -> Result<Response> {
     let kept = call
         .service()

@@ -1303,6 +1303,17 @@ static OTHERS: &[Route] = &[
     .takes(Takes::File)
     .gives(json!(200, "VerifiedBackup")),
     route(
+        Verb::Post,
+        "/v1/backups/extract",
+        Action::BackupCreate,
+        "Put a deposit out of a backup back, as a new version",
+        run!(backup::extract),
+    )
+    .on(NEAR)
+    .query(&["org", "deposit"])
+    .takes(Takes::File)
+    .gives(json!(200, "Deposit")),
+    route(
         Verb::Get,
         "/v1/backups/{id}",
         Action::BackupRead,

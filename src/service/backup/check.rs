@@ -36,6 +36,24 @@ pub fn check_pieces(
     identities: &Identities,
     instance: InstanceId,
 ) -> Result<Found> {
+    handed(pieces, |from| check(from, identities, instance))
+}
+
+/// The same, opened, for whatever reads its tar.
+///
+/// # Errors
+/// As `opened`; what the caller did wrong.
+pub fn opened_pieces<T>(
+    pieces: Pieces,
+    identities: &Identities,
+    then: impl FnOnce(&mut dyn Read) -> Result<T>,
+) -> Result<T> {
+    handed(pieces, |from| {
+        opened(from, identities, |_, clear| then(clear))
+    })
+}
+
+fn handed<T>(pieces: Pieces, then: impl FnOnce(Handed) -> Result<T>) -> Result<T> {
     let fault = Arc::new(Mutex::new(None));
     let from = Handed {
         pieces,
@@ -43,7 +61,7 @@ pub fn check_pieces(
         at: 0,
         fault: Arc::clone(&fault),
     };
-    let found = check(from, identities, instance);
+    let found = then(from);
     // That comes before what it looked like.
     let fault = fault.lock().unwrap_or_else(PoisonError::into_inner).take();
     fault.map_or(found, Err)

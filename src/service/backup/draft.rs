@@ -40,8 +40,23 @@ pub struct Draft {
     _folder: Unfinished,
 }
 
-/// Goes with whoever holds it.
-struct Unfinished(PathBuf);
+/// A folder that goes with whoever holds it.
+pub struct Unfinished(PathBuf);
+
+impl Unfinished {
+    /// Makes it, empty. `name` begins as those do that the next start takes away.
+    pub fn new(folder: PathBuf, name: &str) -> Result<Self> {
+        folder::make_folder(&folder)?;
+        let path = folder.join(name);
+        folder::remove_folder(&path)?;
+        folder::make_folder(&path)?;
+        Ok(Self(path))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
@@ -77,9 +92,7 @@ impl Draft {
     ) -> Result<Self> {
         let folder = &service.seal.folder;
         let id = Uuid::now_v7();
-        folder::make_folder(&folder.backups())?;
-        let dir = Unfinished(folder.backups().join(format!("{UNFINISHED}{id}")));
-        folder::make_folder(&dir.0)?;
+        let dir = Unfinished::new(folder.backups(), &format!("{UNFINISHED}{id}"))?;
         let key = keygen::key();
 
         // Neither the root key nor a listener's certificate is another one before all is there.

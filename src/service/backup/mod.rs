@@ -5,6 +5,7 @@ mod audience;
 mod check;
 mod draft;
 mod drill;
+mod extract;
 mod here;
 mod keys;
 mod leave;

@@ -1243,6 +1243,14 @@ pub const CASES: &[Case] = &[
     .on("GS"),
     case(
         "POST",
+        "/v1/backups/extract",
+        "/v1/backups/extract?org=acme&deposit=key",
+        "",
+        "SA1L",
+    )
+    .on("GS"),
+    case(
+        "POST",
         "/v1/backups/{id}/verify",
         "/v1/backups/018f3b5e-5b6a-7c3d-8e9f-0123456789ab/verify",
         "",

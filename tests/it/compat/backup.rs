@@ -138,7 +138,7 @@ fn cron_takes_it_by_the_manuals_line() {
     const SCRIPT: &str = r#"set -e; cd "$1"; mkdir -p crontabs empty out /tmp/backups; : >none
         chmod 1730 crontabs; cp crontab crontabs/root; chmod 600 crontabs/root; chown 0:0 crontabs crontabs/root
         mount --bind root/opt /opt; mount --bind "$1" /var/spool/cron; mount --bind empty /etc/cron.d
-        mount --bind none /etc/crontab; mount --bind out /tmp/backups
+        mount --bind none /etc/crontab; mount --bind out /tmp/backups; mount -t tmpfs none /dev/shm
         exec faketime '2026-11-22 11:59:57' cron -f"#;
     let server = Server::start(Options::default());
     let john = Person::new(&server, "john", "John Doe <john.doe@example.com>");
