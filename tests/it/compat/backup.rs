@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use super::typed;
 use crate::harness::run::{Killed, as_root};
-use crate::harness::{Options, PATIENCE, Server, binary, run, until_some};
+use crate::harness::{Options, PATIENCE, Server, binary, run, tool, until_some};
 
 /// Someone with an OpenPGP key, in a home of his own.
 struct Person {
@@ -134,12 +134,12 @@ fn the_manuals_lines_take_a_backup() {
 #[test]
 fn cron_takes_it_by_the_manuals_line() {
     const LINE: &str = "*/30 * * * * /opt/cloudera/parcels/KEYTRUSTEE_SERVER/bin/ktbackup.sh --gpg-recipient='John Doe' --quiet --output=/tmp/backups --roll=10";
-    // Half an hour begins in three seconds. What cron starts has the true time.
-    const SCRIPT: &str = r#"set -e; cd "$1"; mkdir -p crontabs empty out /tmp/backups; : >none
-        chmod 1730 crontabs; cp crontab crontabs/root; chmod 600 crontabs/root; chown 0:0 crontabs crontabs/root
+    // Half an hour begins in a second, and each half minute from then on. What cron starts has the true time.
+    const SCRIPT: &str = r#"set -e; cd "$1"; mkdir -p crontabs empty /tmp/backups; : >none
+        chmod 1730 crontabs; cp crontab "crontabs/$2"; chmod 600 "crontabs/$2"; chown 0:0 crontabs "crontabs/$2"
         mount --bind root/opt /opt; mount --bind "$1" /var/spool/cron; mount --bind empty /etc/cron.d
         mount --bind none /etc/crontab; mount --bind out /tmp/backups; mount -t tmpfs none /dev/shm
-        exec faketime '2026-11-22 11:59:57' cron -f"#;
+        exec faketime -f '@2026-11-22 11:59:00 x60' cron -f"#;
     let server = Server::start(Options::default());
     let john = Person::new(&server, "john", "John Doe <john.doe@example.com>");
     let home = server.path("home");
@@ -152,6 +152,7 @@ fn cron_takes_it_by_the_manuals_line() {
         .arg(server.path("johndoe.pub"))
         .env("GNUPGHOME", home.join(".gnupg")))
     .ok();
+    fs::create_dir(server.path("out")).unwrap();
     fs::create_dir_all(server.path("root/opt")).unwrap();
     fs::create_dir_all(server.path("root/usr/local/bin")).unwrap();
     let mut links = Command::new(binary());
@@ -180,12 +181,13 @@ fn cron_takes_it_by_the_manuals_line() {
         "sh",
     ])
     .arg(server.folder())
+    .arg(String::from_utf8(tool("id", ["-un"])).unwrap().trim())
     .stdout(Stdio::null())
     .stderr(Stdio::from(
         fs::File::create(server.path("cron.log")).unwrap(),
     ));
     let mut cron = Killed(cron.spawn().unwrap());
-    let taken = until_some(PATIENCE, || {
+    let taken = until_some(3 * PATIENCE, || {
         if let Ok(Some(status)) = cron.0.try_wait() {
             let said = fs::read_to_string(server.path("cron.log")).unwrap();
             panic!("cron ended: {status}\n{said}");
