@@ -93,6 +93,8 @@ pub struct Backup {
     /// When the newest version of a deposit in it was stored.
     pub newest_deposit: Option<Timestamp>,
     pub recipients: Vec<EncryptedTo>,
+    /// Whether a job of the server took it: the ladder of those that stay goes by these alone.
+    pub by_job: bool,
     /// When it was last proven that it would bring everything back.
     pub drilled: Option<Timestamp>,
     /// When its file went, to make room for later ones.

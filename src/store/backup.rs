@@ -12,7 +12,7 @@ use crate::model::backup::Backup;
 /// The newest so many are shown.
 const MOST: u32 = 10_000;
 
-const SELECT: &str = "SELECT id, created, verified, path, form, bytes, sha256, revision, newest_deposit, recipients, removed, drilled FROM backups";
+const SELECT: &str = "SELECT id, created, verified, path, form, bytes, sha256, revision, newest_deposit, recipients, removed, drilled, by_job FROM backups";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Backup> {
     let number = |at| row.get::<_, i64>(at).map(i64::unsigned_abs);
@@ -36,6 +36,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Backup> {
         recipients: serde_json::from_str(&recipients).map_err(|why| wrong(9, why.into()))?,
         removed: time(10)?,
         drilled: time(11)?,
+        by_job: row.get(12)?,
     })
 }
 
@@ -53,7 +54,7 @@ impl Store {
         self.change(change, recipients.len(), move |tx, _| {
             let number = |it: u64| i64::try_from(it).unwrap_or(i64::MAX);
             tx.db.execute(
-                "INSERT INTO backups VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, NULL, NULL)",
+                "INSERT INTO backups VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, NULL, ?11, NULL)",
                 (
                     backup.id.as_bytes(),
                     backup.created.0,
@@ -65,6 +66,7 @@ impl Store {
                     number(backup.revision),
                     backup.newest_deposit.map(|it| it.0),
                     &recipients,
+                    backup.by_job,
                 ),
             )?;
             Ok(backup)

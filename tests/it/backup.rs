@@ -527,6 +527,12 @@ fn the_first_recipient_brings_the_first_backup_and_the_schedule_takes_the_rest()
     assert_eq!(files_in(&out).len(), 1, "the newest stays, and no other");
     assert!(first.exists(), "of another folder");
     assert_eq!(known(&server).len(), 2);
+    // What someone took himself is his to remove.
+    let own = created(&server, &key, &out);
+    scheduled(&server, "backup").ok();
+    assert!(own.exists());
+    assert_eq!(files_in(&out).len(), 2);
+    fs::remove_file(own).unwrap();
     server
         .cli(&["setting", "set", "backup.folder", "relative/path"])
         .fails(2)

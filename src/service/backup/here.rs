@@ -188,6 +188,7 @@ impl Service {
             revision: said.revision,
             newest_deposit: said.newest_deposit,
             recipients: said.recipients,
+            by_job: true,
             drilled: None,
             removed: None,
         };
@@ -210,7 +211,7 @@ impl Service {
     async fn roll_here(self: &Arc<Self>, run: &mut JobRun) -> Result<usize> {
         let folder = Folder::open(&self.backups_folder())?;
         let mut here = self.store.backups(false)?;
-        here.retain(|it| folder.holds(it));
+        here.retain(|it| it.by_job && folder.holds(it));
         let times: Vec<_> = here.iter().map(|it| it.created).collect();
         let stays = stays(&times, self.settings.backup_ladder());
         let mut removed = 0;

@@ -343,6 +343,7 @@ impl Service {
                 revision: found.revision,
                 newest_deposit: found.newest_deposit,
                 recipients: pending.manifest.recipients.clone(),
+                by_job: false,
                 drilled: None,
                 removed: None,
             }),

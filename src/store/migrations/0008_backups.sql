@@ -12,6 +12,7 @@ CREATE TABLE backups (
   newest_deposit BIGINT,
   recipients     TEXT   NOT NULL,
   drilled        BIGINT,
+  by_job         BIGINT NOT NULL,
   removed        BIGINT
 );
 CREATE INDEX backups_by_time ON backups (created);
