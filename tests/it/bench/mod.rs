@@ -2,7 +2,9 @@
 //! OpenBao and writes docs/measured/bench.json, goals and misses alike; `make test` runs the same code
 //! with small numbers against our own server alone.
 
+mod backup;
 mod footprint;
+mod grown;
 mod growth;
 mod load;
 mod nginx;
@@ -40,6 +42,11 @@ fn the_executable_holds_its_speed_beside_its_peers() {
     }
     let growth = if long { growth::LONG } else { growth::SHORT };
     growth::measure(&sizes, &growth, &mut report);
+    if long {
+        report.write(folder.path());
+    }
+    let steps = if long { backup::LONG } else { backup::SHORT };
+    backup::measure(&sizes, steps, &mut report);
     if long {
         report.write(folder.path());
         report.check_none_failed();

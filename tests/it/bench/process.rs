@@ -65,9 +65,25 @@ fn descends(entries: &HashMap<u32, Entry>, mut pid: u32, ancestor: u32) -> bool 
 }
 
 fn resident(pid: u32) -> u64 {
+    status(pid, "VmRSS:")
+}
+
+/// The most that a process had in memory, in bytes; none if it is gone.
+pub fn peak(pid: u32) -> u64 {
+    status(pid, "VmHWM:")
+}
+
+/// Lets `peak` begin anew; what it has in memory now.
+pub fn begin_peak(pid: u32) -> u64 {
+    std::fs::write(format!("/proc/{pid}/clear_refs"), "5").unwrap();
+    peak(pid)
+}
+
+/// Bytes that the kernel gives in kB.
+fn status(pid: u32, field: &str) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     text.lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .find_map(|line| line.strip_prefix(field))
         .and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<u64>().ok())
         .map_or(0, |kilobytes| kilobytes << 10)
 }

@@ -15,7 +15,7 @@ type Key = (&'static str, &'static str, usize);
 pub struct Report {
     sizes: Sizes,
     cells: BTreeMap<Key, Vec<Outcome>>,
-    figures: BTreeMap<&'static str, f64>,
+    figures: BTreeMap<String, f64>,
     fsync: Vec<(f64, f64)>,
     busy: Vec<String>,
     peers: Map<String, Value>,
@@ -57,9 +57,9 @@ impl Report {
         self.fsync.push((p50, p99));
     }
 
-    pub fn figure(&mut self, name: &'static str, value: f64) {
+    pub fn figure(&mut self, name: &str, value: f64) {
         eprintln!("bench: {name} {value:.3}");
-        self.figures.insert(name, value);
+        self.figures.insert(name.to_owned(), value);
     }
 
     pub fn outcome(
@@ -246,6 +246,76 @@ impl Report {
                 figure("slowest_filter_first_answer_ms"),
                 Goal::Below(100.0),
             ),
+            (
+                "backup of 100,000 deposits, to the sum of its parts",
+                figure("backup_time_to_its_parts_few"),
+                Goal::Below(1.3),
+            ),
+            (
+                "its age stage to Debian's age, at 100,000",
+                figure("age_out_rate_to_debians_few"),
+                Goal::AtLeast(0.5),
+            ),
+            (
+                "p99 of PUT by 8 clients during it, to quiet, at 100,000",
+                figure("put_p99_during_a_backup_to_quiet_few"),
+                Goal::Below(3.0),
+            ),
+            (
+                "MiB of memory for it, at 100,000",
+                figure("backup_memory_bytes_few") / MIB,
+                Goal::Below(64.0),
+            ),
+            (
+                "restore of 100,000 deposits, to the sum of its parts",
+                figure("restore_time_to_its_parts_few"),
+                Goal::Below(1.3),
+            ),
+            (
+                "its age stage to Debian's age, at 100,000",
+                figure("age_in_rate_to_debians_few"),
+                Goal::AtLeast(0.5),
+            ),
+            (
+                "MiB of memory for it, at 100,000",
+                figure("restore_memory_bytes_few") / MIB,
+                Goal::Below(64.0),
+            ),
+            (
+                "backup of 1,000,000 deposits, to the sum of its parts",
+                figure("backup_time_to_its_parts_many"),
+                Goal::Below(1.3),
+            ),
+            (
+                "its age stage to Debian's age, at 1,000,000",
+                figure("age_out_rate_to_debians_many"),
+                Goal::AtLeast(0.5),
+            ),
+            (
+                "p99 of PUT by 8 clients during it, to quiet, at 1,000,000",
+                figure("put_p99_during_a_backup_to_quiet_many"),
+                Goal::Below(3.0),
+            ),
+            (
+                "MiB of memory for it, at 1,000,000",
+                figure("backup_memory_bytes_many") / MIB,
+                Goal::Below(64.0),
+            ),
+            (
+                "restore of 1,000,000 deposits, to the sum of its parts",
+                figure("restore_time_to_its_parts_many"),
+                Goal::Below(1.3),
+            ),
+            (
+                "its age stage to Debian's age, at 1,000,000",
+                figure("age_in_rate_to_debians_many"),
+                Goal::AtLeast(0.5),
+            ),
+            (
+                "MiB of memory for it, at 1,000,000",
+                figure("restore_memory_bytes_many") / MIB,
+                Goal::Below(64.0),
+            ),
         ]
         .map(|(what, measured, goal)| judged(what, measured, &goal))
         .into()
@@ -288,7 +358,7 @@ impl Report {
             "speed": speed,
             "put_p99_to_fsync_p99": put_to_fsync,
             "fsync_in_the_rounds_micros": { "p50": rounded(median(&fsync.0)), "p99": rounded(median(&fsync.1)) },
-            "figures": self.figures.iter().map(|(name, value)| ((*name).to_owned(), rounded(*value))).collect::<Map<_, _>>(),
+            "figures": self.figures.iter().map(|(name, value)| (name.clone(), rounded(*value))).collect::<Map<_, _>>(),
             "deposits": self.sizes.deposits,
             "rounds": self.sizes.rounds,
             "seconds_a_cell": self.sizes.time.as_secs_f64(),
@@ -334,7 +404,7 @@ impl Report {
     }
 }
 
-const NOTES: [&str; 7] = [
+const NOTES: [&str; 9] = [
     "All servers run on one machine together with the load, one at a time, in turn; ratios are formed within a round, and all figures are medians of the rounds.",
     "The load generator is one thread (two for handshakes), a closed loop on each connection; at 64 connections p99 is waiting in line.",
     "strongroom is as shipped: every GET is an audited release, on disk within 100 ms; `strongroom_strict` (audit.strict) waits for that. The audit cannot be switched off, so there is no figure without it.",
@@ -342,6 +412,8 @@ const NOTES: [&str; 7] = [
     "postgresql gets one statement a transaction through pgbench, prepared, over its socket without TLS: the rows of one PUT in tables and indexes made from the store's migration. It neither encrypts nor chains hashes. `postgresql_without_counter` leaves out the row that counts an organization's deposits, whose lock lets one transaction commit at a time.",
     "openbao has raft storage, TLS with a token instead of client certificates, and no audit device.",
     "Handshakes are compared with X25519, as nginx (OpenSSL 3.0) has no other that is as fast, from two threads that check no certificate; `strongroom_mlkem` is the same with X25519MLKEM768 and a client that checks, as shipped. All other connections have the key exchange that each server prefers.",
+    "Backups and restores: `few` is 100,000 deposits of 1 KiB, `many` 1,000,000. The parts are timed one after the other with the stopped server's files: copy, page check, hash (four times over: for the manifest, of the file as it is written and as it is read back, of the members in it), age out onto the disk, age in from it; of a restore age in onto the disk, hash, the new key of the copy, page check. Encryption beside Debian's age is from file to file, both without a sync.",
+    "Memory for a backup is the more of what the server had on top of what it had before, and of all that the command had; for a restore, all that the command had.",
 ];
 
 fn summary(outcomes: &[Outcome]) -> Value {
