@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::harness::cut::Cut;
 use crate::harness::{Dice, Options, Output, PATIENCE, Server, run, seed, tool, until};
 
 /// An identity, and its recipient.
@@ -327,6 +328,41 @@ fn one_that_is_not_taken_in_full_turns_health_red_until_the_next() {
             .1
             .contains("on the disk that the store is on")
     );
+}
+
+#[test]
+fn one_whose_last_answer_is_lost_counts_and_the_command_says_so() {
+    let server = Server::start(Options::default());
+    let key = Key::new(&server, "key.txt");
+    let socket = server.data.join("run/admin.sock");
+    let cut = Cut::before(&socket, server.path("cut.sock"), "/keep HTTP/1.1");
+    let mut command = server.command();
+    command
+        .args(["backup", "create", "--recipient", &key.recipient])
+        .arg("--output")
+        .arg(server.path("out"))
+        .arg("--socket")
+        .arg(&cut.path);
+    let file = run(&mut command).ok().text();
+    assert!(cut.lost());
+    let known = known(&server);
+    assert_eq!(known.len(), 1);
+    assert_eq!(known[0]["path"], file.trim());
+    assert!(Path::new(file.trim()).exists());
+    let events = server.json(&["audit", "list", "-F", "action = backup.create"]);
+    assert_eq!(events["items"].as_array().unwrap().len(), 1);
+    // Nothing of it is under way any more that could fail.
+    let failed = format!("/v1/backups/{}/failed", known[0]["id"].as_str().unwrap());
+    let json = [("content-type", "application/json")];
+    let why = br#"{"why":"late"}"#;
+    let mut wire = server.socket();
+    wire.request("POST", &failed, &json, Some(why)).ok(204);
+    assert_ne!(health(&server).0, "red");
+    // Another's key gets no answer.
+    let keep = failed.replace("/failed", "/keep");
+    let path = format!(r#"{{"path":{:?}}}"#, file.trim());
+    wire.request("POST", &keep, &json, Some(path.as_bytes()))
+        .refused(404, "not_found");
 }
 
 #[test]

@@ -317,7 +317,7 @@ impl Service {
 
     /// From now on it counts: its file is verified, and has its name.
     pub async fn backup_keep(
-        &self,
+        self: &Arc<Self>,
         ctx: &Context,
         id: Uuid,
         request: KeepBackup,
@@ -330,7 +330,7 @@ impl Service {
             return Err(Error::invalid("path", "give an absolute path"));
         }
         let now = clock::now();
-        let backup = self.backups.with(id, |pending| match &pending.stage {
+        let verified = self.backups.with(id, |pending| match &pending.stage {
             Stage::Leaving | Stage::Left => Err(not_yet("was not verified")),
             Stage::Verified(found) => Ok(Backup {
                 id,
@@ -347,13 +347,23 @@ impl Service {
                 drilled: None,
                 removed: None,
             }),
-        })?;
+        });
+        let backup = match verified {
+            Ok(backup) => backup,
+            // What counts is under way no more.
+            Err(error) => return self.or_first_answer(ctx, error),
+        };
         let mut change = self.change(ctx, VERB, backup_object(id, &backup.path), now);
         change.event.detail = detail(&backup);
-        let kept = self.store.keep_backup(change, backup).await?;
-        self.backups.pending().remove(&id);
-        self.backup_counts();
-        Ok(kept)
+        // Whoever breaks off would leave one that counts under way, and after an hour that is a failure.
+        let this = Arc::clone(self);
+        to_its_end(async move {
+            let kept = this.store.keep_backup(change, backup).await?;
+            this.backups.pending().remove(&id);
+            this.backup_counts();
+            Ok(kept)
+        })
+        .await
     }
 
     /// One came through: what went wrong before is over.
