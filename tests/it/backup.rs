@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::harness::cut::Cut;
-use crate::harness::{Dice, Options, Output, PATIENCE, Server, run, seed, tool, until};
+use crate::harness::{Client, Dice, Options, Output, PATIENCE, Server, run, seed, tool, until};
 
 /// An identity, and its recipient.
 struct Key {
@@ -731,6 +731,106 @@ fn a_recipient_verifies_one_without_a_server() {
     server.cli(&verify).fails(5);
 }
 
+fn purged(server: &Server, client: &Client, name: &str) {
+    client.cli(&["deposit", "rm", name, "--yes"]).ok();
+    server
+        .cli(&["deposit", "purge", name, "--org", "acme", "--yes"])
+        .ok();
+}
+
+fn extraction<'a>(file: &'a str, name: &'a str) -> [&'a str; 7] {
+    [
+        "backup",
+        "extract",
+        file,
+        "--deposit",
+        name,
+        "--org",
+        "acme",
+    ]
+}
+
+#[test]
+fn what_was_bounded_comes_back_no_less_bounded() {
+    let server = Server::start(Options::default());
+    let key = Key::new(&server, "key.txt");
+    server.org("acme");
+    let client = server.client("web", "acme");
+    let put = |name: &str, bound: &[&str]| {
+        let mut line = vec!["deposit", "put", name, "-"];
+        line.extend(bound);
+        client.cli_with(&line, b"what was kept").ok();
+    };
+    let get = |name: &str| client.cli(&["deposit", "get", name]);
+    put("thrice", &["--max-retrievals", "3"]);
+    put("once", &["--single-use"]);
+    put("later", &["--not-before", "2200-01-01T00:00:00Z"]);
+    put("until", &["--expires", "2200-01-01T00:00:00Z"]);
+    get("thrice").ok();
+    get("once").ok();
+    let file = created(&server, &key, &server.path("out"));
+    let file = file.to_str().unwrap();
+    for name in ["thrice", "once", "later", "until"] {
+        purged(&server, &client, name);
+        server.cli(&extraction(file, name)).ok();
+    }
+    let shown = |name: &str| client.cli(&["--json", "deposit", "show", name]).ok().json();
+    assert_eq!(shown("thrice")["max_retrievals"], 3);
+    assert_eq!(shown("thrice")["retrievals_left"], 2);
+    assert_eq!(shown("until")["expires"], "2200-01-01T00:00:00Z");
+    get("thrice").ok();
+    get("thrice").ok();
+    for name in ["thrice", "once", "later"] {
+        let refused = get(name);
+        assert_ne!(refused.status, 0, "{refused:?}");
+    }
+    get("until").ok();
+    // What is there keeps the bounds that it has there.
+    server.cli(&extraction(file, "thrice")).ok();
+    assert_eq!(shown("thrice")["retrievals_left"], 0);
+}
+
+#[test]
+fn what_nobody_owns_any_more_comes_back_when_that_is_wanted() {
+    let server = Server::start(Options::default());
+    let key = Key::new(&server, "key.txt");
+    server.org("acme");
+    let client = server.client("web", "acme");
+    let put = ["deposit", "put", "orphan", "-", "--single-use"];
+    client.cli_with(&put, b"what was kept").ok();
+    let file = created(&server, &key, &server.path("out"));
+    let file = file.to_str().unwrap();
+    purged(&server, &client, "orphan");
+    let fingerprint = client.fingerprint();
+    server.cli(&["--yes", "client", "rm", &fingerprint]).ok();
+    let refused = server.cli(&extraction(file, "orphan")).fails(5);
+    refused.says(&[&fingerprint, "register again with the same key"]);
+    // The same key is the same client.
+    let code = server.org("acme");
+    client.register(Some(&code)).ok();
+    server.cli(&extraction(file, "orphan")).ok();
+    assert_eq!(
+        client.cli(&["deposit", "get", "orphan"]).ok().text(),
+        "what was kept"
+    );
+    purged(&server, &client, "orphan");
+    server.cli(&["--yes", "client", "rm", &fingerprint]).ok();
+    let mut line = extraction(file, "orphan").to_vec();
+    line.push("--without-owner");
+    server.cli(&line).ok().says(&["the organization's own"]);
+    let show = ["deposit", "show", "orphan", "--org", "acme"];
+    let shown = server.json(&show);
+    assert_eq!(shown["retrievals_left"], 1);
+    assert!(shown["owner"].is_null());
+
+    // Another organization of the same name is not the one that lost it.
+    server.cli(&["--yes", "org", "rm", "acme"]).ok();
+    server.cli(&["org", "add", "acme"]).ok();
+    let refused = server.cli(&line).fails(5);
+    refused.says(&["is called so now is another"]);
+    server.cli(&show).fails(4);
+}
+
 #[test]
 fn one_deposit_comes_back_out_of_a_backup() {
     let server = Server::start(Options::default());
@@ -741,42 +841,29 @@ fn one_deposit_comes_back_out_of_a_backup() {
     client
         .cli_with(&["deposit", "put", "mine", "-"], b"as it was")
         .ok();
-    client
-        .cli_with(&["deposit", "put", "large", "-"], &large)
-        .ok();
-    let bounded = ["deposit", "put", "bounded", "-", "--max-retrievals", "2"];
-    client.cli_with(&bounded, b"twice").ok();
+    let put = ["deposit", "put", "large", "-", "--label", "stage=test"];
+    let mut put = put.to_vec();
+    put.extend(["--description", "a large one"]);
+    client.cli_with(&put, &large).ok();
     let out = server.path("out");
     let file = created(&server, &key, &out);
     let file = file.to_str().unwrap();
     client
         .cli_with(&["deposit", "put", "mine", "-"], b"spoiled")
         .ok();
-    for gone in ["large", "bounded"] {
-        client.cli(&["deposit", "rm", gone, "--yes"]).ok();
-        server
-            .cli(&["deposit", "purge", gone, "--org", "acme", "--yes"])
-            .ok();
-    }
-    let extract = |name: &str| {
-        let line = [
-            "backup",
-            "extract",
-            file,
-            "--deposit",
-            name,
-            "--org",
-            "acme",
-        ];
-        server.cli(&line)
-    };
+    purged(&server, &client, "large");
+    let extract = |name: &str| server.cli(&extraction(file, name));
     extract("mine").ok().says(&["as version 3"]);
     assert_eq!(
         client.cli(&["deposit", "get", "mine"]).ok().text(),
         "as it was"
     );
-    extract("large").ok().says(&["as version 1"]);
-    extract("bounded").fails(5).says(&["without bounds"]);
+    // Its owner's again, on whose machine it opens.
+    extract("large").ok().says(&["as version 1, of client "]);
+    assert_eq!(client.cli(&["deposit", "get", "large"]).ok().stdout, large);
+    let shown = client.cli(&["--json", "deposit", "show", "large"]).ok();
+    assert_eq!(shown.json()["labels"]["stage"], "test");
+    assert_eq!(shown.json()["description"], "a large one");
     extract("never").fails(4);
     assert!(files_in(&server.data.join("backups")).is_empty());
     let damaged = server.file("damaged", &fs::read(file).unwrap()[..50_000]);

@@ -23,6 +23,7 @@ pub(super) async fn put(mut call: Call) -> Result<Response> {
         description: headers::description(&call.headers)?,
         labels: headers::labels(&call.headers)?,
         policy: headers::policy(&call.headers)?,
+        back: None,
         body: call.take_bytes(),
     };
     let stored = call

@@ -20,6 +20,8 @@ use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
+pub use self::extract::WantedDeposit;
+
 use self::audience::Audience;
 use self::draft::Draft;
 use self::leave::Drill;
