@@ -10,7 +10,7 @@ use crate::api::job::{CancelJobs, JobNews, JobShown, JobsCancelled, Lanes, SetDr
 use crate::cli::client::{Call, Client};
 use crate::cli::door::Context;
 use crate::cli::feed::Feed;
-use crate::cli::print::Printer;
+use crate::cli::print::{Printer, bar};
 use crate::error::{Error, Kind, Result};
 use crate::model::id::JobId;
 use crate::model::job::{Job, JobState};
@@ -19,8 +19,6 @@ use crate::model::org::OrgName;
 /// How long a server that is away is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(500);
-/// The bar of a job whose end is known.
-const BAR: usize = 30;
 
 #[derive(clap::Subcommand, Debug)]
 pub enum Verb {
@@ -203,7 +201,7 @@ impl Shown<'_> {
         }
         let job = &news.job;
         let said = match job.state {
-            JobState::Running if job.total > 0 => bar(job),
+            JobState::Running if job.total > 0 => bar(job.done, job.total, &progress(job)),
             JobState::Running => format!("running {}", progress(job)),
             state => state.as_str().to_owned(),
         };
@@ -227,18 +225,6 @@ impl Shown<'_> {
             self.said.clear();
         }
     }
-}
-
-fn bar(job: &Job) -> String {
-    let done = job.done.min(job.total);
-    let filled = usize::try_from(done * BAR as u64 / job.total.max(1)).unwrap_or(BAR);
-    format!(
-        "[{}{}] {}% {}",
-        "#".repeat(filled),
-        "-".repeat(BAR - filled),
-        done * 100 / job.total.max(1),
-        progress(job)
-    )
 }
 
 /// Follows a job to its end, over a restart of the server, too.
