@@ -9,7 +9,9 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::harness::cut::Cut;
-use crate::harness::{Client, Dice, Options, Output, PATIENCE, Server, run, seed, tool, until};
+use crate::harness::{
+    Client, Dice, Folder, Options, Output, PATIENCE, Server, run, seed, tool, until,
+};
 
 /// An identity, and its recipient.
 struct Key {
@@ -788,6 +790,72 @@ fn what_was_bounded_comes_back_no_less_bounded() {
     // What is there keeps the bounds that it has there.
     server.cli(&extraction(file, "thrice")).ok();
     assert_eq!(shown("thrice")["retrievals_left"], 0);
+}
+
+#[test]
+fn several_at_once_into_one_folder_all_count() {
+    let server = Server::start(Options::default());
+    let key = Key::new(&server, "key.txt");
+    let out = server.path("out");
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..3 {
+                    created(&server, &key, &out);
+                }
+            });
+        }
+    });
+    let mut paths: Vec<PathBuf> = known(&server)
+        .iter()
+        .map(|it| PathBuf::from(it["path"].as_str().unwrap()))
+        .collect();
+    paths.sort();
+    assert_eq!(paths.len(), 12);
+    assert_eq!(files_in(&out), paths);
+}
+
+#[test]
+fn what_was_deleted_or_moved_does_not_count_for_health() {
+    let mut server = Server::start(Options::default());
+    let key = Key::new(&server, "key.txt");
+    let disk = Folder::below(Path::new("/dev/shm"));
+    let dev = |path: &Path| std::os::unix::fs::MetadataExt::dev(&path.metadata().unwrap());
+    assert_ne!(dev(disk.path()), dev(&server.data), "no other disk is here");
+    let out = disk.path().join("out");
+    let file = created(&server, &key, &out);
+    assert_eq!(health(&server).0, "green");
+    let away = file.with_extension("away");
+    let after_a_restart = |server: &mut Server| {
+        server.restart();
+        until(PATIENCE, || {
+            let status = server.json(&["status"]);
+            let parts = status["health"]["subsystems"].as_array().unwrap();
+            parts.iter().any(|it| it["name"] == "backups")
+        });
+        health(server)
+    };
+    fs::rename(&file, &away).unwrap();
+    let (state, reason) = after_a_restart(&mut server);
+    assert_eq!(state, "amber");
+    assert!(
+        reason.contains("of 1 verified backups were deleted"),
+        "{reason}"
+    );
+    fs::rename(&away, &file).unwrap();
+    assert_eq!(after_a_restart(&mut server).0, "green");
+    // A disk that is not there says nothing of what is on it.
+    let unmounted = disk.path().join("unmounted");
+    fs::rename(&out, &unmounted).unwrap();
+    let (state, reason) = after_a_restart(&mut server);
+    assert_eq!(state, "amber");
+    assert!(
+        reason.contains("cannot see whether the files of 1"),
+        "{reason}"
+    );
+    fs::rename(&unmounted, &out).unwrap();
+    fs::write(&file, "half of it").unwrap();
+    assert_eq!(after_a_restart(&mut server).0, "amber");
 }
 
 #[test]
