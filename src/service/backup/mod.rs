@@ -6,12 +6,12 @@ mod check;
 mod draft;
 mod drill;
 mod extract;
+mod health;
 mod here;
 mod keys;
 mod leave;
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,8 +38,6 @@ use crate::model::backup::{Backup, Form};
 use crate::secret::Secret;
 use crate::store::copy::GoesOn;
 
-/// The part of health that is about backups.
-const BOARD: &str = "backups";
 /// Another one is put together or leaves.
 const TURN: Duration = Duration::from_secs(600);
 /// A backup that left, and of which nothing was heard for so long, failed.
@@ -452,45 +450,8 @@ impl Service {
         }
     }
 
-    /// Tells the board how backups are.
-    pub(super) fn report_backups(&self) {
-        if let Some(why) = self.backups.fault().clone() {
-            return self.board.red(
-                BOARD,
-                &format!("the last backup failed: {why}"),
-                "mend what it says, and take another: strongroom backup create",
-            );
-        }
-        let root = self.seal.folder.root();
-        match self.store.backups(false) {
-            Err(_) => {}
-            Ok(backups) if backups.is_empty() => self.board.amber(
-                BOARD,
-                "no backup was taken yet, and the schedule takes none as long as there is no recipient",
-                "strongroom recipient add age1…",
-            ),
-            Ok(backups) if backups.iter().all(|it| lies_beside(root, &it.path)) => {
-                self.board.amber(
-                    BOARD,
-                    "every backup lies on the disk that the store is on",
-                    "strongroom backup create --output DIR, on another disk; or copy them elsewhere",
-                );
-            }
-            Ok(_) => self.board.green(BOARD),
-        }
-    }
-
     pub(super) async fn forget_backups(&self, now: Timestamp) -> Result<()> {
         self.store.forget_backups(now.plus(-REMEMBERED)).await
-    }
-}
-
-/// Whether a file is on the same disk as the data folder. One that is not there any more was moved.
-fn lies_beside(root: &Path, path: &str) -> bool {
-    let disk = |path: &Path| path.metadata().map(|it| it.dev()).ok();
-    match (disk(Path::new(path)), disk(root)) {
-        (Some(of), Some(root)) => of == root,
-        _ => Path::new(path).starts_with(root),
     }
 }
 
