@@ -27,7 +27,7 @@ use crate::model::page::{DEFAULT_LIMIT, MAX_LIMIT};
 use crate::model::role::Role;
 use crate::service::access::Action;
 use crate::service::caller::Listener;
-use crate::service::deposit::LONGEST_FEED;
+use crate::service::feed::LONGEST as LONGEST_FEED;
 
 /// The schemas that requests and replies name, and what those name in turn.
 #[derive(OpenApi)]

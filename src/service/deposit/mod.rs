@@ -7,8 +7,6 @@ mod watch;
 
 pub(in crate::service) use reach::Place;
 pub use release::{Found, Meta};
-pub use watch::{Feeds, LONGEST as LONGEST_FEED};
-pub(in crate::service) use watch::{Place as FeedPlace, QUIET};
 
 use super::access::{Action, Target};
 use super::caller::{Context, Identity};
