@@ -395,6 +395,26 @@ pub fn copy(path: &Path, to: &Path) -> Result<()> {
         .map_err(|error| failed("copy", path, error))
 }
 
+/// Copies what lies in a folder into another, but for some names, and waits until it is on the disk.
+pub fn copy_folder(from: &Path, to: &Path, but: &dyn Fn(&str) -> bool) -> Result<()> {
+    make_folder(to)?;
+    let unreadable = |error| failed("read", from, error);
+    for entry in fs::read_dir(from).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let (path, beside) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type().map_err(unreadable)?;
+        if but(&entry.file_name().to_string_lossy()) {
+            continue;
+        }
+        if kind.is_dir() {
+            copy_folder(&path, &beside, &|_| false)?;
+        } else if kind.is_file() {
+            copy(&path, &beside)?;
+        }
+    }
+    sync(to)
+}
+
 /// Gives each of two folders the other's name, at one instant.
 ///
 /// # Errors

@@ -13,6 +13,9 @@ pub const ID: &str = "strongroom-backup-id";
 pub const NAME: &str = "strongroom-backup-name";
 pub const LENGTH: &str = "strongroom-backup-length";
 
+/// What comes back has no owner, where its own is not there any more.
+pub const WITHOUT_OWNER: &str = "without_owner";
+
 /// How a backup is to be encrypted. Without anything said: for the recipients that the store has.
 #[derive(Serialize, Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -1,9 +1,9 @@
 //! The file of a backup, and the folder that it lies in: written beside its name, under the rights of
 //! whoever writes it, a command or the server.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::crypto::{self, Sha256};
@@ -15,6 +15,8 @@ use crate::os;
 /// that was killed.
 const BEGINS: &str = ".strongroom-backup-";
 const ENDS: &str = ".unfinished";
+/// Of beginning while others begin.
+const MOST_TRIES: u32 = 100;
 /// Of one second.
 const MOST_OF_A_NAME: u32 = 100;
 
@@ -66,27 +68,37 @@ impl Folder {
     /// A file that only whoever calls this can read, and that goes unless it gets a name.
     pub fn begin(&self) -> Result<Draft> {
         self.tidy()?;
-        let name = format!("{BEGINS}{}{ENDS}", hex::encode(crypto::random::<8>()));
-        let path = self.0.join(name);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|why| cannot("write into", &self.0, why))?;
-        let draft = Draft {
-            folder: self.0.clone(),
-            path,
-            file,
-            sum: Some(Sha256::new()),
-        };
-        // Tells it from what a killed command left.
-        draft
-            .file
-            .try_lock()
-            .map_err(|why| cannot("lock", &draft.path, why.into()))?;
-        Ok(draft)
+        for _ in 0..MOST_TRIES {
+            let name = format!("{BEGINS}{}{ENDS}", hex::encode(crypto::random::<8>()));
+            let path = self.0.join(name);
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)
+                .map_err(|why| cannot("write into", &self.0, why))?;
+            let draft = Draft {
+                folder: self.0.clone(),
+                path,
+                file,
+                sum: Some(Sha256::new()),
+            };
+            // Tells it from what a killed command left. Until it is locked, whoever begins at the same
+            // time takes it for that; from then on nobody does.
+            match draft.file.try_lock() {
+                Ok(()) if draft.is_there()? => return Ok(draft),
+                Ok(()) | Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(why)) => return Err(cannot("lock", &draft.path, why)),
+            }
+        }
+        Err(Error::unavailable(
+            "output",
+            format!(
+                "too many backups begin in {} at once; try again",
+                self.0.display()
+            ),
+        ))
     }
 
     fn tidy(&self) -> Result<()> {
@@ -135,6 +147,14 @@ impl Folder {
 }
 
 impl Draft {
+    /// Whether nobody took it away.
+    fn is_there(&self) -> Result<bool> {
+        let own = self.file.metadata();
+        let own = own.map_err(|why| cannot("read", &self.path, why))?;
+        let there = fs::symlink_metadata(&self.path);
+        Ok(there.is_ok_and(|it| (it.dev(), it.ino()) == (own.dev(), own.ino())))
+    }
+
     /// Whether `bytes` fit, as far as the disk says.
     ///
     /// # Errors
@@ -232,5 +252,45 @@ impl io::Write for Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    struct TestFolder(PathBuf);
+
+    impl Drop for TestFolder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn whoever_begins_takes_no_other_for_a_dead_one() {
+        let name = format!("strongroom-{}", hex::encode(crypto::random::<8>()));
+        let dir = TestFolder(std::env::temp_dir().join(name));
+        let folder = Folder::open(&dir.0).unwrap();
+        let dead = dir.0.join(format!("{BEGINS}dead{ENDS}"));
+        fs::write(&dead, "half").unwrap();
+        let numbers = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let mut draft = folder.begin().unwrap();
+                        let number = numbers.fetch_add(1, Ordering::Relaxed).to_string();
+                        draft.take(number.as_bytes()).unwrap();
+                        let path = draft.name(&format!("{number}.tar")).unwrap();
+                        assert_eq!(fs::read_to_string(path).unwrap(), number);
+                    }
+                });
+            }
+        });
+        assert!(!dead.exists());
+        assert_eq!(fs::read_dir(&dir.0).unwrap().count(), 1_600);
     }
 }

@@ -1,9 +1,16 @@
-//! Server-sent events, read piece by piece.
+//! Server-sent events, read piece by piece, over all the answers that they come in.
+
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
+use super::client::{Call, Client};
+use super::print::Printer;
+use crate::api::deposit::LAST_EVENT_ID;
 use crate::error::{Error, Kind, Result};
 
+/// How long a server that is away is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
 const LONGEST: usize = 4 << 20;
 
 /// One feed, over all the answers that it comes in.
@@ -25,13 +32,55 @@ impl Feed {
     }
 
     /// An answer begins: half an event of the one before counts no more. Behind which event it goes on.
-    pub fn begin(&mut self) -> Option<u64> {
+    fn begin(&mut self) -> Option<u64> {
         self.line.clear();
         self.data = None;
         self.id
     }
 
-    pub fn take<T: DeserializeOwned>(
+    /// Follows what lies at `path` until `each` says that it is over. A server that restarts, and one that
+    /// has no room now, are asked again.
+    pub async fn follow<T: DeserializeOwned>(
+        mut self,
+        client: &mut Client,
+        path: &str,
+        out: &Printer,
+        mut each: impl FnMut(u64, &T) -> Result<bool>,
+    ) -> Result<()> {
+        let mut away: Option<Instant> = None;
+        let mut over = false;
+        while !over {
+            let mut call = Call::get(path);
+            if let Some(id) = self.begin() {
+                call = call.header(LAST_EVENT_ID, id.to_string());
+            }
+            let take = |piece: &[u8]| {
+                away = None;
+                self.take(piece, &mut |id, it| {
+                    over |= each(id, it)?;
+                    Ok(())
+                })
+            };
+            match client.stream(call, take).await {
+                Ok(()) => {}
+                Err(error)
+                    if matches!(error.kind, Kind::Unavailable | Kind::Limited | Kind::Sealed)
+                        && error.code != "closed_pipe" =>
+                {
+                    let since = *away.get_or_insert_with(Instant::now);
+                    if since.elapsed() > PATIENCE {
+                        return Err(error);
+                    }
+                    out.detail(&format!("{error}; asked again"));
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn take<T: DeserializeOwned>(
         &mut self,
         piece: &[u8],
         each: &mut impl FnMut(u64, &T) -> Result<()>,

@@ -545,6 +545,19 @@ impl<T: Serialize> Listing<T> {
     }
 }
 
+/// How far something is whose end is known.
+pub fn bar(done: u64, total: u64, text: &str) -> String {
+    const WIDTH: usize = 30;
+    let (done, total) = (done.min(total), total.max(1));
+    let filled = usize::try_from(done * WIDTH as u64 / total).unwrap_or(WIDTH);
+    format!(
+        "[{}{}] {}% {text}",
+        "#".repeat(filled),
+        "-".repeat(WIDTH - filled),
+        done * 100 / total,
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

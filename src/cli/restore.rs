@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::print::bar;
 use super::serve::SlotArgs;
 use super::{Global, Printer, files};
 use crate::backup::manifest::Manifest;
@@ -15,7 +16,7 @@ use crate::crypto::seal::SlotSecret;
 use crate::error::{Error, Result};
 use crate::folder::Folder;
 use crate::model::id::shown;
-use crate::server::restore::{As, Done, Live, Plan, Wanted};
+use crate::server::restore::{As, Done, Live, Plan, Step, Wanted};
 
 /// What `restore` takes.
 #[derive(clap::Args, Debug)]
@@ -53,7 +54,13 @@ pub fn run(args: Args, global: &Global, out: &Printer) -> Result<()> {
     let now = clock::now();
     clock::check(now)?;
     let wanted = wanted(&args, global, out)?;
-    let from = open(&args.file)?;
+    let (from, bytes) = open(&args.file)?;
+    let progress = Progress::new(out, bytes);
+    let from = Counted {
+        from,
+        done: 0,
+        progress: &progress,
+    };
     let passphrase = match &args.age_passphrase_file {
         Some(path) => Some(files::read_secret(path)?),
         None => None,
@@ -63,14 +70,19 @@ pub fn run(args: Args, global: &Global, out: &Printer) -> Result<()> {
         passphrase: passphrase.as_ref(),
     };
     let from = peel(from, with).map_err(|error| how_to_decrypt(error, &args.file, global))?;
-    let plan = Plan::of(from, wanted, now)?;
+    let plan = Plan::of(from, wanted, &|step| progress.begins(step), now);
+    progress.clear();
+    let plan = plan?;
     if let Err(refused) = ask(&plan, global, out) {
         plan.give_up(now);
         return Err(refused);
     }
     let manifest = plan.manifest().clone();
     let back = plan.back().to_vec();
-    let done = plan.apply(global.reason.as_deref().unwrap_or_default(), clock::now())?;
+    progress.begins(Step::Replacing);
+    let done = plan.apply(global.reason.as_deref().unwrap_or_default(), clock::now());
+    progress.clear();
+    let done = done?;
     tell(&done, &manifest, &back, out)?;
     if !manifest.bound_to_hsm.is_empty() {
         let names: Vec<String> = manifest.bound_to_hsm.iter().map(|it| shown(it)).collect();
@@ -127,19 +139,93 @@ fn wanted(args: &Args, global: &Global, out: &Printer) -> Result<Wanted> {
     })
 }
 
-fn open(path: &Path) -> Result<Box<dyn Read>> {
+/// What is read, and how long it is, where that is known.
+fn open(path: &Path) -> Result<(Box<dyn Read>, Option<u64>)> {
     if path.as_os_str() == "-" {
-        return Ok(Box::new(io::stdin().lock()));
+        return Ok((Box::new(io::stdin().lock()), None));
     }
     let cannot = |error: io::Error| crate::folder::failed("read", path, error);
     let file = File::open(path).map_err(cannot)?;
-    if file.metadata().map_err(cannot)?.is_dir() {
+    let metadata = file.metadata().map_err(cannot)?;
+    if metadata.is_dir() {
         return Err(Error::invalid(
             "file",
             format!("{} is a folder, not a backup", path.display()),
         ));
     }
-    Ok(Box::new(io::BufReader::with_capacity(1 << 20, file)))
+    let bytes = Some(metadata.len()).filter(|_| metadata.is_file());
+    Ok((Box::new(io::BufReader::with_capacity(1 << 20, file)), bytes))
+}
+
+/// How far it is, on a terminal that shows stderr.
+struct Progress<'a> {
+    out: &'a Printer,
+    on: bool,
+    bytes: Option<u64>,
+}
+
+impl<'a> Progress<'a> {
+    /// `bytes`: of the backup, where that is known.
+    fn new(out: &'a Printer, bytes: Option<u64>) -> Self {
+        let on = out.redraws() && !out.json;
+        Self { out, on, bytes }
+    }
+
+    fn begins(&self, step: Step) {
+        self.draw(step, 0);
+    }
+
+    /// `done`: of the backup, in bytes.
+    fn draw(&self, step: Step, done: u64) {
+        const MIB: u64 = 1 << 20;
+        if !self.on {
+            return;
+        }
+        // Reading it is about half of the work.
+        let (percent, text) = match (step, self.bytes) {
+            (Step::Reading, Some(bytes)) => (
+                done.min(bytes).saturating_mul(50) / bytes.max(1),
+                format!(
+                    "reading the backup, {} of {} MiB",
+                    done / MIB,
+                    bytes.div_ceil(MIB)
+                ),
+            ),
+            (Step::Reading, None) => (0, format!("reading the backup, {} MiB", done / MIB)),
+            (Step::Rekeying, _) => (50, "giving it this node's key".to_owned()),
+            (Step::Verifying, _) => (60, "verifying what was in it".to_owned()),
+            (Step::Migrating, _) => (80, "bringing it to this program's schema".to_owned()),
+            (Step::Replacing, _) => (95, "putting it in its place".to_owned()),
+        };
+        self.out.redraw(&bar(percent, 100, &text));
+    }
+
+    /// Takes the bar away, so that a line can stand there.
+    fn clear(&self) {
+        if self.on {
+            self.out.redraw("");
+        }
+    }
+}
+
+/// The backup as it is read.
+struct Counted<'a, R> {
+    from: R,
+    done: u64,
+    progress: &'a Progress<'a>,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        const PIECE: u64 = 1 << 20;
+        let read = self.from.read(into)?;
+        let before = self.done / PIECE;
+        self.done += read as u64;
+        if self.done / PIECE > before {
+            self.progress.draw(Step::Reading, self.done);
+        }
+        Ok(read)
+    }
 }
 
 /// What gpg has to open first: the line that does.

@@ -20,13 +20,14 @@ use super::query::MAX_FILTERS;
 use super::reply;
 use super::routes::{self, Content, Gives, Route, Takes, Verb};
 use crate::api;
+use crate::api::backup::WITHOUT_OWNER;
 use crate::error::{Error, Kind, Result};
 use crate::model::deposit::MOST_RETRIEVALS;
 use crate::model::page::{DEFAULT_LIMIT, MAX_LIMIT};
 use crate::model::role::Role;
 use crate::service::access::Action;
 use crate::service::caller::Listener;
-use crate::service::deposit::LONGEST_FEED;
+use crate::service::feed::LONGEST as LONGEST_FEED;
 
 /// The schemas that requests and replies name, and what those name in turn.
 #[derive(OpenApi)]
@@ -530,7 +531,7 @@ fn query(name: &'static str, route: &Route) -> Parameter {
         "page" => words(["last"]),
         "version" => whole(1, u32::MAX),
         "wait" => whole(1, LONGEST_FEED),
-        "shared" | "removed" => words(["true", "false"]),
+        "shared" | "removed" | WITHOUT_OWNER => words(["true", "false"]),
         "role" => words(Role::ALL.map(Role::as_str)),
         "filter" => ArrayBuilder::new()
             .items(string())
@@ -546,6 +547,7 @@ fn query(name: &'static str, route: &Route) -> Parameter {
         "version" => "the newest unless said".to_owned(),
         "wait" => "seconds until it ends".to_owned(),
         "removed" => "true: those whose file is gone, too".to_owned(),
+        WITHOUT_OWNER => "true: the organization's own, where its owner is not there any more".to_owned(),
         "shared" => "true: others' deposits that the calling client reads".to_owned(),
         "org" if route.path == "/v1/users/{user}/grants" => "the grant's organization; left out: the grant on all of them".to_owned(),
         _ => String::new(),

@@ -58,6 +58,18 @@ impl Query {
         self.text(name).map(str::parse).transpose()
     }
 
+    /// `true` or `false`, the latter unless said.
+    pub(super) fn flag(&self, name: &'static str) -> Result<bool> {
+        match self.text(name) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(Error::invalid(
+                name,
+                format!("`{name}` takes `true` or `false`"),
+            )),
+        }
+    }
+
     /// A whole number from 1 to `max`.
     pub(super) fn number(&self, name: &'static str, max: u32) -> Result<Option<u32>> {
         let Some(text) = self.text(name) else {

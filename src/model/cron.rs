@@ -1,8 +1,7 @@
 //! Cron lines of five fields in a time zone, as crontab(5) has them, and the times they name. Pure.
 //!
-//! A line that names hours goes by the wall clock: a time that the clock skips comes once, when it is
-//! put on, and a time that it repeats comes once, the first time. A line for every hour goes by time
-//! passed, so that what is hourly stays hourly.
+//! Every line goes by the wall clock: a time that daylight saving skips comes once after the gap, and a
+//! time that comes twice counts once, the first time.
 
 use jiff::civil::{Date, DateTime};
 use jiff::tz::{AmbiguousOffset, TimeZone};
@@ -284,18 +283,37 @@ impl Cron {
     pub fn next(&self, zone: &ZoneName, after: Timestamp) -> Option<Timestamp> {
         let zone = TimeZone::get(zone.as_str()).ok()?;
         let start = jiff::Timestamp::from_microsecond(after.0).ok()?;
-        // Where the clock is put off or on, what follows may stand under the date before.
+        // A later reading of the clock never stands for an earlier moment, so that what lies before the
+        // present reading is over, and the first moment found behind the start is the next.
         let local = zone.to_datetime(start);
-        let mut date = local.date().yesterday().ok()?;
+        let (mut date, mut hour) = (local.date(), local.hour());
         for _ in 0..FARTHEST_DAYS {
             if self.fits(date)
-                && let Some(found) = self.times(date, &zone).find_behind(start, local)
+                && let Some(found) = self.first_behind(start, date, hour, &zone)
             {
                 return Some(Timestamp(found.as_microsecond()));
             }
-            date = date.tomorrow().ok()?;
+            (date, hour) = (date.tomorrow().ok()?, 0);
         }
         None
+    }
+
+    /// The first time of a day, from an hour on, that comes behind `start`.
+    fn first_behind(
+        &self,
+        start: jiff::Timestamp,
+        date: Date,
+        from_hour: i8,
+        zone: &TimeZone,
+    ) -> Option<jiff::Timestamp> {
+        (from_hour..24)
+            .filter(|hour| self.hours.has(*hour))
+            .flat_map(|hour| {
+                let minutes = (0..60).filter(|minute| self.minutes.has(*minute));
+                minutes.map(move |minute| date.at(hour, minute, 0, 0))
+            })
+            .filter_map(|reading| moment(reading, zone))
+            .find(|moment| *moment > start)
     }
 
     /// The next few times behind `after`.
@@ -329,74 +347,17 @@ impl Cron {
             span = span.saturating_mul(8);
         }
     }
-
-    fn times<'a>(&'a self, date: Date, zone: &'a TimeZone) -> Times<'a> {
-        const EVERY_HOUR: u64 = (1 << 24) - 1;
-        Times {
-            cron: self,
-            date,
-            zone,
-            hourly: self.hours.bits == EVERY_HOUR,
-        }
-    }
 }
 
-/// The times of one day.
-struct Times<'a> {
-    cron: &'a Cron,
-    date: Date,
-    zone: &'a TimeZone,
-    hourly: bool,
-}
-
-impl Times<'_> {
-    /// `local`: how the wall clock reads at the start. No clock is put back by more than `FARTHEST`, so
-    /// that hours further before it are over, and hours further behind a time come after it.
-    fn find_behind(&self, start: jiff::Timestamp, local: DateTime) -> Option<jiff::Timestamp> {
-        const FARTHEST: i8 = 3;
-        let begins = match self.date.until(local.date()) {
-            Ok(days) if days.get_days() == 0 => local.hour() - FARTHEST,
-            Ok(days) if days.get_days() == 1 => local.hour() + 24 - FARTHEST,
-            _ => 0,
-        };
-        let mut first: Option<jiff::Timestamp> = None;
-        let mut ends = 24;
-        for hour in (begins.max(0)..24).filter(|hour| self.cron.hours.has(*hour)) {
-            if hour > ends {
-                break;
-            }
-            if first.is_some() {
-                ends = ends.min(hour.saturating_add(FARTHEST));
-            }
-            for minute in (0..60).filter(|minute| self.cron.minutes.has(*minute)) {
-                for time in self.instants(hour, minute).into_iter().flatten() {
-                    if time > start && first.is_none_or(|first| time < first) {
-                        first = Some(time);
-                    }
-                }
-            }
-        }
-        first
-    }
-
-    fn instants(&self, hour: i8, minute: i8) -> [Option<jiff::Timestamp>; 2] {
-        let local = self.date.at(hour, minute, 0, 0);
-        let ambiguous = self.zone.to_ambiguous_timestamp(local);
-        match (ambiguous.offset(), self.hourly) {
-            (AmbiguousOffset::Unambiguous { .. }, _) | (AmbiguousOffset::Fold { .. }, false) => {
-                [ambiguous.earlier().ok(), None]
-            }
-            (AmbiguousOffset::Fold { .. }, true) => {
-                [ambiguous.earlier().ok(), ambiguous.later().ok()]
-            }
-            (AmbiguousOffset::Gap { .. }, true) => [None, None],
-            // By the offset of afterwards it lies before the clock was put on: that moment follows it.
-            (AmbiguousOffset::Gap { .. }, false) => {
-                let before = ambiguous.earlier().ok();
-                let moment = before.and_then(|before| self.zone.following(before).next());
-                [moment.map(|moment| moment.timestamp()), None]
-            }
-        }
+/// When the clock reads so for the first time, or passes it over.
+fn moment(reading: DateTime, zone: &TimeZone) -> Option<jiff::Timestamp> {
+    let ambiguous = zone.to_ambiguous_timestamp(reading);
+    let gap = matches!(ambiguous.offset(), AmbiguousOffset::Gap { .. });
+    let earlier = ambiguous.earlier().ok()?;
+    match gap {
+        false => Some(earlier),
+        // By the offset of afterwards it lies before the clock was put on: that moment follows it.
+        true => zone.following(earlier).next().map(|on| on.timestamp()),
     }
 }
 
@@ -613,13 +574,31 @@ mod tests {
             times("30 2 * * *", "America/New_York", "2026-03-07T12:00:00Z", 2),
             ["2026-03-08T07:00:00Z", "2026-03-09T06:30:00Z"]
         );
-        // Whatever is for every hour has nothing to catch up.
+        // A line for every hour, or every so many, is no exception.
         assert_eq!(
-            times("30 * * * *", "Europe/Berlin", "2026-03-29T00:00:00Z", 3),
+            times("30 * * * *", "Europe/Berlin", "2026-03-29T00:00:00Z", 4),
             [
                 "2026-03-29T00:30:00Z",
+                "2026-03-29T01:00:00Z",
                 "2026-03-29T01:30:00Z",
                 "2026-03-29T02:30:00Z"
+            ]
+        );
+        assert_eq!(
+            times("30 */2 * * *", "Europe/Berlin", "2026-03-28T23:00:00Z", 3),
+            [
+                "2026-03-28T23:30:00Z",
+                "2026-03-29T01:00:00Z",
+                "2026-03-29T02:30:00Z"
+            ]
+        );
+        // What is every few minutes comes as it would, the first time at the end of the gap.
+        assert_eq!(
+            times("*/20 * * * *", "Europe/Berlin", "2026-03-29T00:30:00Z", 3),
+            [
+                "2026-03-29T00:40:00Z",
+                "2026-03-29T01:00:00Z",
+                "2026-03-29T01:20:00Z"
             ]
         );
         // Lord Howe Island skips half an hour: from 02:00 to 02:30 on 4 October 2026.
@@ -665,14 +644,34 @@ mod tests {
             times("30 1 * * *", "America/New_York", "2026-10-31T12:00:00Z", 2),
             ["2026-11-01T05:30:00Z", "2026-11-02T06:30:00Z"]
         );
-        // Hourly stays hourly.
+        // A line for every hour, or every few minutes, is no exception.
         assert_eq!(
-            times("0 * * * *", "Europe/Berlin", "2026-10-24T23:30:00Z", 4),
+            times("0 * * * *", "Europe/Berlin", "2026-10-24T23:30:00Z", 3),
             [
                 "2026-10-25T00:00:00Z",
-                "2026-10-25T01:00:00Z",
                 "2026-10-25T02:00:00Z",
                 "2026-10-25T03:00:00Z"
+            ]
+        );
+        assert_eq!(
+            times("0 */2 * * *", "Europe/Berlin", "2026-10-24T23:30:00Z", 2),
+            ["2026-10-25T00:00:00Z", "2026-10-25T03:00:00Z"]
+        );
+        assert_eq!(
+            times("*/30 * * * *", "Europe/Berlin", "2026-10-25T00:00:00Z", 3),
+            [
+                "2026-10-25T00:30:00Z",
+                "2026-10-25T02:00:00Z",
+                "2026-10-25T02:30:00Z"
+            ]
+        );
+        // Sao Paulo: from 24:00 back to 23:00 on 17 February 2018, which is 02:00 UTC on the 18th.
+        assert_eq!(
+            times("0 * * * *", "America/Sao_Paulo", "2018-02-18T00:30:00Z", 3),
+            [
+                "2018-02-18T01:00:00Z",
+                "2018-02-18T03:00:00Z",
+                "2018-02-18T04:00:00Z"
             ]
         );
     }

@@ -1,6 +1,6 @@
 //! Back to the store of before its last upgrade. Nobody serves meanwhile.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::unlock::{Opener, audit_tagger};
 use crate::clock::Timestamp;
@@ -77,7 +77,7 @@ impl Plan {
         self.opened.close()?;
         let (live, copy) = (self.folder.live(), &self.copy.path);
         // Whatever else lies there has no schema: the newest slots, addresses and certificates go along.
-        copy_all(&live, copy, &|name| {
+        folder::copy_folder(&live, copy, &|name| {
             name.starts_with("strongroom.db") || name.starts_with("access.db")
         })?;
         folder::exchange(copy, &live)?;
@@ -112,26 +112,6 @@ impl Plan {
             reason: reason.to_owned(),
         }
     }
-}
-
-/// Copies what lies in a folder into another, but for some names, and waits until it is on the disk.
-fn copy_all(from: &Path, to: &Path, but: &dyn Fn(&str) -> bool) -> Result<()> {
-    folder::make_folder(to)?;
-    let unreadable = |error| folder::failed("read", from, error);
-    for entry in std::fs::read_dir(from).map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?;
-        let (path, copy) = (entry.path(), to.join(entry.file_name()));
-        let kind = entry.file_type().map_err(unreadable)?;
-        if but(&entry.file_name().to_string_lossy()) {
-            continue;
-        }
-        if kind.is_dir() {
-            copy_all(&path, &copy, &|_| false)?;
-        } else if kind.is_file() {
-            folder::copy(&path, &copy)?;
-        }
-    }
-    folder::sync(to)
 }
 
 fn no_copy(folder: &Folder) -> Error {

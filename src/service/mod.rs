@@ -8,6 +8,7 @@ pub mod caller;
 pub mod client;
 pub mod deposit;
 pub mod drill;
+pub mod feed;
 pub mod gate;
 pub mod group;
 pub mod health;
@@ -98,7 +99,7 @@ pub struct Service {
     metrics: metrics::Metrics,
     /// Argon2 takes 64 MiB; two log-ins are checked at a time.
     passwords: Semaphore,
-    feeds: deposit::Feeds,
+    feeds: feed::Feeds,
     backups: backup::UnderWay,
     /// What the listeners show; changed by one at a time.
     tls: Arc<tls::shown::Shown>,
@@ -180,7 +181,7 @@ impl Service {
             paces: pace::Paces::default(),
             metrics: metrics::Metrics::default(),
             passwords: Semaphore::new(2),
-            feeds: deposit::Feeds::default(),
+            feeds: feed::Feeds::default(),
             backups: backup::UnderWay::default(),
             tls: parts.tls,
             tls_turn: tokio::sync::Mutex::default(),

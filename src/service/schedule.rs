@@ -142,25 +142,23 @@ impl Service {
         self.schedule_to(ctx, VERB, name, edit).await
     }
 
-    pub async fn schedule_pause(&self, ctx: &Context, name: &ScheduleName) -> Result<Schedule> {
-        const VERB: &str = "schedule.pause";
-        self.may_schedule(ctx, VERB, name)?;
+    /// Lets it rest, or go on; what it missed while it was paused is not made up for.
+    pub async fn schedule_pause(
+        &self,
+        ctx: &Context,
+        name: &ScheduleName,
+        paused: bool,
+    ) -> Result<Schedule> {
+        let verb = match paused {
+            true => "schedule.pause",
+            false => "schedule.resume",
+        };
+        self.may_schedule(ctx, verb, name)?;
         let edit = ScheduleEdit {
-            paused: Some(true),
+            paused: Some(paused),
             ..ScheduleEdit::default()
         };
-        self.schedule_to(ctx, VERB, name, edit).await
-    }
-
-    /// What it missed while it was paused is not made up for.
-    pub async fn schedule_resume(&self, ctx: &Context, name: &ScheduleName) -> Result<Schedule> {
-        const VERB: &str = "schedule.resume";
-        self.may_schedule(ctx, VERB, name)?;
-        let edit = ScheduleEdit {
-            paused: Some(false),
-            ..ScheduleEdit::default()
-        };
-        self.schedule_to(ctx, VERB, name, edit).await
+        self.schedule_to(ctx, verb, name, edit).await
     }
 
     pub async fn schedule_remove(&self, ctx: &Context, name: &ScheduleName) -> Result<()> {

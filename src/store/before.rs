@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
 
+use super::copy::check_room;
 use super::event::{self, Head};
 use super::open::Source;
 use super::schema::{self, File};
-use super::writer::MINIMUM_FREE;
 use super::{Opened, meta};
 use crate::clock::Timestamp;
 use crate::crypto::chain::Tagger;
@@ -18,7 +18,6 @@ use crate::error::{Error, Result};
 use crate::folder::{self, Folder};
 use crate::model::audit::Event;
 use crate::model::id::InstanceId;
-use crate::os;
 
 const FORMAT: &str = "strongroom-copy/1";
 const MARK: &str = "copy.json";
@@ -205,7 +204,11 @@ fn tidy(folder: &Folder) -> Result<()> {
 fn make(folder: &Folder, store: &Source, access: &Source, mark: &Mark, to: &Path) -> Result<()> {
     let unfinished = folder.before_unfinished();
     folder::remove_folder(&unfinished)?;
-    check_room(folder, &[store, access])?;
+    let words = (
+        "the store has an older schema, and before it is changed a copy is made",
+        ", and start again. Nothing was changed; the program of before still opens it",
+    );
+    check_room(folder.root(), &[store, access], words)?;
     log::info!(to = to.display().to_string().as_str(); "the store has an older schema; a copy of it is made first");
     let made = (|| {
         folder::make_folder(&unfinished)?;
@@ -238,28 +241,6 @@ fn make(folder: &Folder, store: &Source, access: &Source, mark: &Mark, to: &Path
         );
         Error::unavailable("copy_failed", text).because(error)
     })
-}
-
-fn check_room(folder: &Folder, files: &[&Source]) -> Result<()> {
-    let mut bytes = 0;
-    for source in files {
-        let metadata = std::fs::metadata(source.path())
-            .map_err(|error| folder::failed("read", source.path(), error))?;
-        bytes += metadata.len();
-    }
-    let free = os::free_bytes(folder.root()).unwrap_or(0);
-    let needed = bytes + MINIMUM_FREE;
-    if free >= needed {
-        return Ok(());
-    }
-    Err(Error::unavailable(
-        "no_room_for_copy",
-        format!(
-            "the store has an older schema, and before it is changed a copy is made: that takes {} MiB free, and {} are; free some space, and start again. Nothing was changed; the program of before still opens it",
-            needed.div_ceil(1 << 20),
-            free >> 20
-        ),
-    ))
 }
 
 impl Copy {

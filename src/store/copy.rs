@@ -15,6 +15,7 @@ use super::writer::MINIMUM_FREE;
 use super::{Rewrap, Store, meta};
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
+use crate::folder;
 use crate::os;
 use crate::secret::Key;
 
@@ -49,7 +50,11 @@ impl Store {
     /// `no_room_for_copy` before anything is written; `cancelled`.
     pub fn copy(&self, to: &Path, key: &Key, goes_on: GoesOn<'_>) -> Result<Copied> {
         let [store, access] = &self.sources;
-        check_room(to, &self.sources)?;
+        let words = (
+            "a backup begins with a copy of the store",
+            ". Nothing was written",
+        );
+        check_room(to, &[store, access], words)?;
         // In this order: no release is in the one copy whose deposit is not in the other.
         let (access, access_schema) = copy_of(access, to, key, goes_on, |db| {
             Ok((last_head(db)?, schema::standing(db, File::Access)?.found))
@@ -93,12 +98,18 @@ pub fn rewrap(dir: &Path, key: &Key, rewrap: &Rewrap) -> Result<()> {
     Ok(())
 }
 
-fn check_room(to: &Path, sources: &[Source]) -> Result<()> {
+/// Whether there is room in `to` for copies of these files; `why` and `then` are said where there is not.
+///
+/// # Errors
+/// `no_room_for_copy`.
+pub(super) fn check_room(to: &Path, files: &[&Source], (why, then): (&str, &str)) -> Result<()> {
     let mut bytes = 0;
-    for source in sources {
-        for path in [source.path().to_owned(), source.log_path()] {
-            bytes += std::fs::metadata(&path).map_or(0, |it| it.len());
-        }
+    for source in files {
+        let metadata = std::fs::metadata(source.path())
+            .map_err(|error| folder::failed("read", source.path(), error))?;
+        // A log is not always there.
+        let log = std::fs::metadata(source.log_path()).map_or(0, |it| it.len());
+        bytes += metadata.len() + log;
     }
     let free = os::free_bytes(to).unwrap_or(0);
     let needed = bytes + MINIMUM_FREE;
@@ -108,7 +119,7 @@ fn check_room(to: &Path, sources: &[Source]) -> Result<()> {
     Err(Error::unavailable(
         "no_room_for_copy",
         format!(
-            "a backup begins with a copy of the store: that takes {} MiB free on the data disk, and {} are; free some space. Nothing was written",
+            "{why}: that takes {} MiB free on the data disk, and {} are; free some space{then}",
             needed.div_ceil(1 << 20),
             free >> 20
         ),

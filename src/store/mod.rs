@@ -54,8 +54,8 @@ use tokio::sync::watch;
 pub use access_log::AccessLog;
 pub use client::{NewClient, Registrant};
 pub use deposit::{
-    Body, Edit as DepositEdit, Expected, Head as DepositHead, NAME_TAKEN, NamedReader, Put, Sealed,
-    Stored, Unsealed, Which,
+    Back, Body, Edit as DepositEdit, Expected, Head as DepositHead, NAME_TAKEN, NamedReader,
+    OWNER_GONE, Put, Sealed, Stored, Unsealed, Which,
 };
 pub use event::{ChainState, ExportedCheckpoint, Head, Walked};
 pub use job::{Claim, Ended, Held, JobRow, LaneCounts, NewJob, Reached};

@@ -8,7 +8,10 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{Dice, Options, Output, PATIENCE, Server, run, seed, tool, until};
+use crate::harness::cut::Cut;
+use crate::harness::{
+    Client, Dice, Folder, Options, Output, PATIENCE, Server, run, seed, tool, until,
+};
 
 /// An identity, and its recipient.
 struct Key {
@@ -327,6 +330,41 @@ fn one_that_is_not_taken_in_full_turns_health_red_until_the_next() {
             .1
             .contains("on the disk that the store is on")
     );
+}
+
+#[test]
+fn one_whose_last_answer_is_lost_counts_and_the_command_says_so() {
+    let server = Server::start(Options::default());
+    let key = Key::new(&server, "key.txt");
+    let socket = server.data.join("run/admin.sock");
+    let cut = Cut::before(&socket, server.path("cut.sock"), "/keep HTTP/1.1");
+    let mut command = server.command();
+    command
+        .args(["backup", "create", "--recipient", &key.recipient])
+        .arg("--output")
+        .arg(server.path("out"))
+        .arg("--socket")
+        .arg(&cut.path);
+    let file = run(&mut command).ok().text();
+    assert!(cut.lost());
+    let known = known(&server);
+    assert_eq!(known.len(), 1);
+    assert_eq!(known[0]["path"], file.trim());
+    assert!(Path::new(file.trim()).exists());
+    let events = server.json(&["audit", "list", "-F", "action = backup.create"]);
+    assert_eq!(events["items"].as_array().unwrap().len(), 1);
+    // Nothing of it is under way any more that could fail.
+    let failed = format!("/v1/backups/{}/failed", known[0]["id"].as_str().unwrap());
+    let json = [("content-type", "application/json")];
+    let why = br#"{"why":"late"}"#;
+    let mut wire = server.socket();
+    wire.request("POST", &failed, &json, Some(why)).ok(204);
+    assert_ne!(health(&server).0, "red");
+    // Another's key gets no answer.
+    let keep = failed.replace("/failed", "/keep");
+    let path = format!(r#"{{"path":{:?}}}"#, file.trim());
+    wire.request("POST", &keep, &json, Some(path.as_bytes()))
+        .refused(404, "not_found");
 }
 
 #[test]
@@ -695,6 +733,172 @@ fn a_recipient_verifies_one_without_a_server() {
     server.cli(&verify).fails(5);
 }
 
+fn purged(server: &Server, client: &Client, name: &str) {
+    client.cli(&["deposit", "rm", name, "--yes"]).ok();
+    server
+        .cli(&["deposit", "purge", name, "--org", "acme", "--yes"])
+        .ok();
+}
+
+fn extraction<'a>(file: &'a str, name: &'a str) -> [&'a str; 7] {
+    [
+        "backup",
+        "extract",
+        file,
+        "--deposit",
+        name,
+        "--org",
+        "acme",
+    ]
+}
+
+#[test]
+fn what_was_bounded_comes_back_no_less_bounded() {
+    let server = Server::start(Options::default());
+    let key = Key::new(&server, "key.txt");
+    server.org("acme");
+    let client = server.client("web", "acme");
+    let put = |name: &str, bound: &[&str]| {
+        let mut line = vec!["deposit", "put", name, "-"];
+        line.extend(bound);
+        client.cli_with(&line, b"what was kept").ok();
+    };
+    let get = |name: &str| client.cli(&["deposit", "get", name]);
+    put("thrice", &["--max-retrievals", "3"]);
+    put("once", &["--single-use"]);
+    put("later", &["--not-before", "2200-01-01T00:00:00Z"]);
+    put("until", &["--expires", "2200-01-01T00:00:00Z"]);
+    get("thrice").ok();
+    get("once").ok();
+    let file = created(&server, &key, &server.path("out"));
+    let file = file.to_str().unwrap();
+    for name in ["thrice", "once", "later", "until"] {
+        purged(&server, &client, name);
+        server.cli(&extraction(file, name)).ok();
+    }
+    let shown = |name: &str| client.cli(&["--json", "deposit", "show", name]).ok().json();
+    assert_eq!(shown("thrice")["max_retrievals"], 3);
+    assert_eq!(shown("thrice")["retrievals_left"], 2);
+    assert_eq!(shown("until")["expires"], "2200-01-01T00:00:00Z");
+    get("thrice").ok();
+    get("thrice").ok();
+    for name in ["thrice", "once", "later"] {
+        let refused = get(name);
+        assert_ne!(refused.status, 0, "{refused:?}");
+    }
+    get("until").ok();
+    // What is there keeps the bounds that it has there.
+    server.cli(&extraction(file, "thrice")).ok();
+    assert_eq!(shown("thrice")["retrievals_left"], 0);
+}
+
+#[test]
+fn several_at_once_into_one_folder_all_count() {
+    let server = Server::start(Options::default());
+    let key = Key::new(&server, "key.txt");
+    let out = server.path("out");
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..3 {
+                    created(&server, &key, &out);
+                }
+            });
+        }
+    });
+    let mut paths: Vec<PathBuf> = known(&server)
+        .iter()
+        .map(|it| PathBuf::from(it["path"].as_str().unwrap()))
+        .collect();
+    paths.sort();
+    assert_eq!(paths.len(), 12);
+    assert_eq!(files_in(&out), paths);
+}
+
+#[test]
+fn what_was_deleted_or_moved_does_not_count_for_health() {
+    let mut server = Server::start(Options::default());
+    let key = Key::new(&server, "key.txt");
+    let disk = Folder::below(Path::new("/dev/shm"));
+    let dev = |path: &Path| std::os::unix::fs::MetadataExt::dev(&path.metadata().unwrap());
+    assert_ne!(dev(disk.path()), dev(&server.data), "no other disk is here");
+    let out = disk.path().join("out");
+    let file = created(&server, &key, &out);
+    assert_eq!(health(&server).0, "green");
+    let away = file.with_extension("away");
+    let after_a_restart = |server: &mut Server| {
+        server.restart();
+        until(PATIENCE, || {
+            let status = server.json(&["status"]);
+            let parts = status["health"]["subsystems"].as_array().unwrap();
+            parts.iter().any(|it| it["name"] == "backups")
+        });
+        health(server)
+    };
+    fs::rename(&file, &away).unwrap();
+    let (state, reason) = after_a_restart(&mut server);
+    assert_eq!(state, "amber");
+    assert!(
+        reason.contains("of 1 verified backups were deleted"),
+        "{reason}"
+    );
+    fs::rename(&away, &file).unwrap();
+    assert_eq!(after_a_restart(&mut server).0, "green");
+    // A disk that is not there says nothing of what is on it.
+    let unmounted = disk.path().join("unmounted");
+    fs::rename(&out, &unmounted).unwrap();
+    let (state, reason) = after_a_restart(&mut server);
+    assert_eq!(state, "amber");
+    assert!(
+        reason.contains("cannot see whether the files of 1"),
+        "{reason}"
+    );
+    fs::rename(&unmounted, &out).unwrap();
+    fs::write(&file, "half of it").unwrap();
+    assert_eq!(after_a_restart(&mut server).0, "amber");
+}
+
+#[test]
+fn what_nobody_owns_any_more_comes_back_when_that_is_wanted() {
+    let server = Server::start(Options::default());
+    let key = Key::new(&server, "key.txt");
+    server.org("acme");
+    let client = server.client("web", "acme");
+    let put = ["deposit", "put", "orphan", "-", "--single-use"];
+    client.cli_with(&put, b"what was kept").ok();
+    let file = created(&server, &key, &server.path("out"));
+    let file = file.to_str().unwrap();
+    purged(&server, &client, "orphan");
+    let fingerprint = client.fingerprint();
+    server.cli(&["--yes", "client", "rm", &fingerprint]).ok();
+    let refused = server.cli(&extraction(file, "orphan")).fails(5);
+    refused.says(&[&fingerprint, "register again with the same key"]);
+    // The same key is the same client.
+    let code = server.org("acme");
+    client.register(Some(&code)).ok();
+    server.cli(&extraction(file, "orphan")).ok();
+    assert_eq!(
+        client.cli(&["deposit", "get", "orphan"]).ok().text(),
+        "what was kept"
+    );
+    purged(&server, &client, "orphan");
+    server.cli(&["--yes", "client", "rm", &fingerprint]).ok();
+    let mut line = extraction(file, "orphan").to_vec();
+    line.push("--without-owner");
+    server.cli(&line).ok().says(&["the organization's own"]);
+    let show = ["deposit", "show", "orphan", "--org", "acme"];
+    let shown = server.json(&show);
+    assert_eq!(shown["retrievals_left"], 1);
+    assert!(shown["owner"].is_null());
+
+    // Another organization of the same name is not the one that lost it.
+    server.cli(&["--yes", "org", "rm", "acme"]).ok();
+    server.cli(&["org", "add", "acme"]).ok();
+    let refused = server.cli(&line).fails(5);
+    refused.says(&["is called so now is another"]);
+    server.cli(&show).fails(4);
+}
+
 #[test]
 fn one_deposit_comes_back_out_of_a_backup() {
     let server = Server::start(Options::default());
@@ -705,42 +909,29 @@ fn one_deposit_comes_back_out_of_a_backup() {
     client
         .cli_with(&["deposit", "put", "mine", "-"], b"as it was")
         .ok();
-    client
-        .cli_with(&["deposit", "put", "large", "-"], &large)
-        .ok();
-    let bounded = ["deposit", "put", "bounded", "-", "--max-retrievals", "2"];
-    client.cli_with(&bounded, b"twice").ok();
+    let put = ["deposit", "put", "large", "-", "--label", "stage=test"];
+    let mut put = put.to_vec();
+    put.extend(["--description", "a large one"]);
+    client.cli_with(&put, &large).ok();
     let out = server.path("out");
     let file = created(&server, &key, &out);
     let file = file.to_str().unwrap();
     client
         .cli_with(&["deposit", "put", "mine", "-"], b"spoiled")
         .ok();
-    for gone in ["large", "bounded"] {
-        client.cli(&["deposit", "rm", gone, "--yes"]).ok();
-        server
-            .cli(&["deposit", "purge", gone, "--org", "acme", "--yes"])
-            .ok();
-    }
-    let extract = |name: &str| {
-        let line = [
-            "backup",
-            "extract",
-            file,
-            "--deposit",
-            name,
-            "--org",
-            "acme",
-        ];
-        server.cli(&line)
-    };
+    purged(&server, &client, "large");
+    let extract = |name: &str| server.cli(&extraction(file, name));
     extract("mine").ok().says(&["as version 3"]);
     assert_eq!(
         client.cli(&["deposit", "get", "mine"]).ok().text(),
         "as it was"
     );
-    extract("large").ok().says(&["as version 1"]);
-    extract("bounded").fails(5).says(&["without bounds"]);
+    // Its owner's again, on whose machine it opens.
+    extract("large").ok().says(&["as version 1, of client "]);
+    assert_eq!(client.cli(&["deposit", "get", "large"]).ok().stdout, large);
+    let shown = client.cli(&["--json", "deposit", "show", "large"]).ok();
+    assert_eq!(shown.json()["labels"]["stage"], "test");
+    assert_eq!(shown.json()["description"], "a large one");
     extract("never").fails(4);
     assert!(files_in(&server.data.join("backups")).is_empty());
     let damaged = server.file("damaged", &fs::read(file).unwrap()[..50_000]);

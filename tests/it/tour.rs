@@ -191,7 +191,9 @@ impl Tour {
     fn readers_view(&self, said: &str) -> Vec<String> {
         let here = self.folder.path().to_str().unwrap();
         let said = said.replace(here, READERS_FOLDER);
-        said.trim_end().lines().map(str::to_owned).collect()
+        // A bar is gone when the command is done.
+        let stays = |line: &str| line.rsplit("\x1b[K").next().unwrap_or_default().to_owned();
+        said.trim_end().lines().map(stays).collect()
     }
 
     /// Ctrl-C ends it in order.

@@ -8,7 +8,7 @@ use hyper::Method;
 use uuid::Uuid;
 
 use crate::api::backup::{
-    BackupEnd, Backups, CreateBackup, ID, KeepBackup, LENGTH, NAME, VerifiedBackup,
+    BackupEnd, Backups, CreateBackup, ID, KeepBackup, LENGTH, NAME, VerifiedBackup, WITHOUT_OWNER,
 };
 use crate::api::server::Status;
 use crate::backup::file::{Draft, Folder};
@@ -55,8 +55,9 @@ pub enum Verb {
     /// Put one deposit out of a backup back into the running server, as a new version
     ///
     /// The server opens the backup with the identity to which all its backups are encrypted, too, and under
-    /// its present root key. What is there keeps its owner, readers and bounds; one that is not there any
-    /// more comes back as the organization's own.
+    /// its present root key. What is there keeps its owner, readers and bounds. What is not there any more
+    /// gets back what it had in the backup: its owner, labels and bounds, with the retrievals that were used
+    /// then; its owner shares it anew.
     Extract {
         /// The file
         file: PathBuf,
@@ -66,6 +67,9 @@ pub enum Verb {
         /// Its organization
         #[arg(long, value_name = "ORG")]
         org: OrgName,
+        /// Where its owner is not there any more: have it as the organization's own
+        #[arg(long)]
+        without_owner: bool,
     },
     /// Prove that the newest backup would bring everything back
     ///
@@ -147,15 +151,27 @@ pub async fn run(verb: Verb, context: &Context) -> Result<()> {
             let found = find(&mut context.admin()?, &backup).await?;
             show(&found, out)
         }
-        Verb::Extract { file, deposit, org } => {
+        Verb::Extract {
+            file,
+            deposit,
+            org,
+            without_owner,
+        } => {
             let opened =
                 std::fs::File::open(&file).map_err(|error| files::cannot("read", &file, error))?;
-            let query = [("org", org.to_string()), ("deposit", deposit.to_string())];
+            let mut query = vec![("org", org.to_string()), ("deposit", deposit.to_string())];
+            if without_owner {
+                query.push((WITHOUT_OWNER, true.to_string()));
+            }
             let path = with_query("/v1/backups/extract", &query);
             let call = Call::new(Method::POST, path).file(opened).once().wait(LONG);
             let put: Deposit = context.admin()?.json(call).await?;
+            let owner = match put.owner {
+                Some(owner) => format!("of client {owner}"),
+                None => "the organization's own".to_owned(),
+            };
             out.talk(&format!(
-                "{} is there again, as version {}",
+                "{} is there again, as version {}, {owner}",
                 put.name, put.version
             ));
             out.document(&put).map(|_| ())

@@ -1,26 +1,21 @@
 //! `strongroom job`, `strongroom drain` and `strongroom resume`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hyper::Method;
 
 use super::ListArgs;
-use crate::api::deposit::LAST_EVENT_ID;
 use crate::api::job::{CancelJobs, JobNews, JobShown, JobsCancelled, Lanes, SetDrain};
 use crate::cli::client::{Call, Client};
 use crate::cli::door::Context;
 use crate::cli::feed::Feed;
-use crate::cli::print::Printer;
+use crate::cli::print::{Printer, bar};
 use crate::error::{Error, Kind, Result};
 use crate::model::id::JobId;
 use crate::model::job::{Job, JobState};
 use crate::model::org::OrgName;
 
-/// How long a server that is away is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(500);
-/// The bar of a job whose end is known.
-const BAR: usize = 30;
 
 #[derive(clap::Subcommand, Debug)]
 pub enum Verb {
@@ -203,7 +198,7 @@ impl Shown<'_> {
         }
         let job = &news.job;
         let said = match job.state {
-            JobState::Running if job.total > 0 => bar(job),
+            JobState::Running if job.total > 0 => bar(job.done, job.total, &progress(job)),
             JobState::Running => format!("running {}", progress(job)),
             state => state.as_str().to_owned(),
         };
@@ -229,22 +224,9 @@ impl Shown<'_> {
     }
 }
 
-fn bar(job: &Job) -> String {
-    let done = job.done.min(job.total);
-    let filled = usize::try_from(done * BAR as u64 / job.total.max(1)).unwrap_or(BAR);
-    format!(
-        "[{}{}] {}% {}",
-        "#".repeat(filled),
-        "-".repeat(BAR - filled),
-        done * 100 / job.total.max(1),
-        progress(job)
-    )
-}
-
 /// Follows a job to its end, over a restart of the server, too.
 pub async fn watch(client: &mut Client, id: JobId, context: &Context) -> Result<()> {
     let out = &context.out;
-    let mut feed = Feed::default();
     let mut shown = Shown {
         out,
         bar: out.redraws() && !out.json,
@@ -252,38 +234,15 @@ pub async fn watch(client: &mut Client, id: JobId, context: &Context) -> Result<
         said: String::new(),
     };
     let mut last: Option<Job> = None;
-    let mut away: Option<Instant> = None;
-    while !last.as_ref().is_some_and(|job| job.state.is_over()) {
-        let mut call = Call::get(format!("/v1/watch/jobs/{id}"));
-        if let Some(line) = feed.begin() {
-            call = call.header(LAST_EVENT_ID, line.to_string());
+    let each = |_, news: &JobNews| {
+        last = Some(news.job.clone());
+        if !out.json {
+            shown.take(news)?;
         }
-        let take = |piece: &[u8]| {
-            away = None;
-            feed.take(piece, &mut |_, news: &JobNews| {
-                last = Some(news.job.clone());
-                if out.json {
-                    return Ok(());
-                }
-                shown.take(news)
-            })
-        };
-        match client.stream(call, take).await {
-            Ok(()) => {}
-            Err(error)
-                if matches!(error.kind, Kind::Unavailable | Kind::Limited | Kind::Sealed)
-                    && error.code != "closed_pipe" =>
-            {
-                let since = *away.get_or_insert_with(Instant::now);
-                if since.elapsed() > PATIENCE {
-                    return Err(error);
-                }
-                out.detail(&format!("{error}; asked again"));
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-            Err(error) => return Err(error),
-        }
-    }
+        Ok(news.job.state.is_over())
+    };
+    let path = format!("/v1/watch/jobs/{id}");
+    Feed::default().follow(client, &path, out, each).await?;
     shown.clear();
     let Some(job) = last else {
         return Ok(());

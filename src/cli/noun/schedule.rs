@@ -23,6 +23,8 @@ pub enum Verb {
         name: ScheduleName,
     },
     /// Add a schedule, and show its next five times
+    ///
+    /// A time that daylight saving skips runs once after the gap; a time that comes twice runs once.
     Add {
         /// A letter or digit, then letters, digits, `.`, `_` or `-`; 64 at most
         name: ScheduleName,

@@ -6,8 +6,9 @@ use uuid::Uuid;
 
 use super::super::call::Call;
 use super::super::reply;
-use crate::api::backup::{ID, LENGTH, NAME};
+use crate::api::backup::{ID, LENGTH, NAME, WITHOUT_OWNER};
 use crate::error::{Error, Result};
+use crate::service::backup::WantedDeposit;
 
 fn id(call: &Call) -> Result<Uuid> {
     let text = call.raw("id").unwrap_or_default();
@@ -59,8 +60,13 @@ pub(super) async fn extract(mut call: Call) -> Result<Response> {
         .query
         .parsed("deposit")?
         .ok_or_else(|| wanted("deposit"))?;
+    let wanted = WantedDeposit {
+        org,
+        name,
+        without_owner: call.query.flag(WITHOUT_OWNER)?,
+    };
     let file = call.take_file()?;
-    let put = call.service().backup_extract(&call.ctx, org, name, file);
+    let put = call.service().backup_extract(&call.ctx, wanted, file);
     reply::ok(&put.await?)
 }
 
@@ -87,16 +93,7 @@ pub(super) async fn removed(call: Call) -> Result<Response> {
 }
 
 pub(super) async fn list(call: Call) -> Result<Response> {
-    let removed_too = match call.query.text("removed") {
-        None | Some("false") => false,
-        Some("true") => true,
-        Some(_) => {
-            return Err(Error::invalid(
-                "removed",
-                "`removed` takes `true` or `false`",
-            ));
-        }
-    };
+    let removed_too = call.query.flag("removed")?;
     reply::ok(&call.service().backup_list(&call.ctx, removed_too).await?)
 }
 

@@ -12,7 +12,8 @@ use crate::api::deposit::{
 };
 use crate::error::{Error, Result};
 use crate::model::deposit::{ANY_TYPE, Deposit, Encryption};
-use crate::service::deposit::{Found, LONGEST_FEED, Meta, PutDeposit, Which};
+use crate::service::deposit::{Found, Meta, PutDeposit, Which};
+use crate::service::feed::LONGEST as LONGEST_FEED;
 
 pub(super) async fn put(mut call: Call) -> Result<Response> {
     let which = call.which()?;
@@ -23,6 +24,7 @@ pub(super) async fn put(mut call: Call) -> Result<Response> {
         description: headers::description(&call.headers)?,
         labels: headers::labels(&call.headers)?,
         policy: headers::policy(&call.headers)?,
+        back: None,
         body: call.take_bytes(),
     };
     let stored = call

@@ -5,7 +5,7 @@ use axum::response::Response;
 use super::super::call::Call;
 use super::super::{headers, reply};
 use crate::error::Result;
-use crate::service::deposit::LONGEST_FEED;
+use crate::service::feed::LONGEST as LONGEST_FEED;
 
 pub(super) async fn list(call: Call) -> Result<Response> {
     let org = call.query.parsed("org")?;

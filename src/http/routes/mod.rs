@@ -1310,7 +1310,7 @@ static OTHERS: &[Route] = &[
         run!(backup::extract),
     )
     .on(NEAR)
-    .query(&["org", "deposit"])
+    .query(&["org", "deposit", backup_api::WITHOUT_OWNER])
     .takes(Takes::File)
     .gives(json!(200, "Deposit")),
     route(

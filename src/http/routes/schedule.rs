@@ -35,13 +35,17 @@ pub(super) async fn remove(call: Call) -> Result<Response> {
 }
 
 pub(super) async fn pause(call: Call) -> Result<Response> {
-    let name = call.param("schedule")?;
-    reply::ok(&call.service().schedule_pause(&call.ctx, &name).await?)
+    paused(call, true).await
 }
 
 pub(super) async fn resume(call: Call) -> Result<Response> {
+    paused(call, false).await
+}
+
+async fn paused(call: Call, paused: bool) -> Result<Response> {
     let name = call.param("schedule")?;
-    reply::ok(&call.service().schedule_resume(&call.ctx, &name).await?)
+    let service = call.service();
+    reply::ok(&service.schedule_pause(&call.ctx, &name, paused).await?)
 }
 
 pub(super) async fn run(call: Call) -> Result<Response> {

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use super::root::{Root, Slots};
-use super::{As, Node, SealFile};
+use super::{As, Node, SealFile, Step, Steps};
 use crate::backup::manifest::{Manifest, damaged};
 use crate::backup::read::{Reader, Small};
 use crate::backup::unpack;
@@ -36,6 +36,7 @@ pub struct Making<'a> {
     /// Of the databases: in the backup, and on this node.
     pub keys: (&'a Key, &'a Key),
     pub becomes: As,
+    pub steps: Steps<'a>,
 }
 
 /// What lies in `live.new`.
@@ -111,12 +112,15 @@ impl Making<'_> {
             "store_damaged" => damaged("a database in it cannot be read").because(error),
             _ => error,
         };
+        (self.steps)(Step::Rekeying);
         store::rekey(live, self.keys.0, self.keys.1).map_err(unreadable)?;
+        (self.steps)(Step::Verifying);
         let opened = Opened::open(live, self.keys.1, false, now).map_err(unreadable)?;
         drill::with_root(&root.root, |openers| {
             drill::check(&opened, self.manifest, openers.store)
         })?;
         if opened.is_behind()? {
+            (self.steps)(Step::Migrating);
             opened.migrate(now)?;
             let found = opened.integrity()?;
             if !found.is_empty() {

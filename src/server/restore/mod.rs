@@ -54,6 +54,23 @@ pub struct Wanted {
     pub fqdn: Option<String>,
 }
 
+/// What a restore is at, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The backup, and writing what is in it.
+    Reading,
+    /// Its databases get the key of this node.
+    Rekeying,
+    Verifying,
+    /// An older schema becomes this program's.
+    Migrating,
+    /// It takes the place of what is there.
+    Replacing,
+}
+
+/// Told of each step as it begins.
+pub type Steps<'a> = &'a dyn Fn(Step);
+
 /// A backup that was unpacked and checked; nothing of the folder's own is changed yet.
 pub struct Plan {
     place: Place,
@@ -92,7 +109,8 @@ impl Plan {
     /// # Errors
     /// As reading a backup and as opening a slot; `backup_damaged`, `schema_newer`, `no_room`,
     /// `other_instance`, `folder_in_use`, `slot_secret_missing`.
-    pub fn of(from: impl Read, wanted: Wanted, now: Timestamp) -> Result<Self> {
+    pub fn of(from: impl Read, wanted: Wanted, steps: Steps<'_>, now: Timestamp) -> Result<Self> {
+        steps(Step::Reading);
         let place = Place::of(wanted.folder.clone())?;
         let mut reader = Reader::begin(from)?;
         let manifest = reader.manifest().clone();
@@ -117,6 +135,7 @@ impl Plan {
             node: &mut node,
             keys: (&key, &node_key),
             becomes,
+            steps,
         };
         let built = match made.make(reader, unlocked, now) {
             Ok(built) => built,

@@ -1,4 +1,5 @@
-//! One deposit out of a backup, back into the running server: as a new version of what is there.
+//! One deposit out of a backup, back into the running server: as a new version of what is there; what
+//! is not there any more gets its owner and its bounds back, too.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,13 +14,14 @@ use crate::backup::unpack;
 use crate::clock::{self, Timestamp};
 use crate::crypto::chain::Tagger;
 use crate::crypto::keygen;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::model::deposit::{Deposit, DepositName, Encryption, SetPolicy};
+use crate::model::id::shown;
 use crate::model::org::OrgName;
 use crate::secret::Secret;
 use crate::service::access::{Action, Target};
 use crate::service::caller::Context;
-use crate::service::deposit::{Expect, PutDeposit, Which};
+use crate::service::deposit::{Expect, Place, PutDeposit, Which};
 use crate::service::drill::root_inside;
 use crate::service::keyring::Keyring;
 use crate::service::root::kek_of;
@@ -28,51 +30,56 @@ use crate::store::{self, Keys, Opened, Store};
 /// Where the backup is unpacked; goes with the next start if it is cut off.
 const FOLDER: &str = "unfinished-extract";
 
+/// Which deposit, and what becomes of one whose owner is not there any more.
+pub struct WantedDeposit {
+    pub org: OrgName,
+    pub name: DepositName,
+    /// It comes back as the organization's own; else it does not come back.
+    pub without_owner: bool,
+}
+
 /// A deposit as it was.
 struct Found {
     body: Secret<Vec<u8>>,
     encryption: Encryption,
     content_type: String,
-    /// Whether a time or a number of retrievals bounded it.
-    bounded: bool,
+    back: store::Back,
+    /// What its owner was called.
+    owner: String,
 }
 
 impl Service {
     /// # Errors
-    /// `other_backup`, `root_rotated`, what reading a backup finds; `NotFound`; what a put is refused with.
+    /// `other_backup`, `other_org`, `root_rotated`, what reading a backup finds; `NotFound`; `owner_gone`,
+    /// and what else a put is refused with.
     pub async fn backup_extract(
         self: &Arc<Self>,
         ctx: &Context,
-        org: OrgName,
-        name: DepositName,
+        wanted: WantedDeposit,
         pieces: Pieces,
     ) -> Result<Deposit> {
         const VERB: &str = "backup.extract";
+        let WantedDeposit { org, name, .. } = &wanted;
         let tried = backup_object("", format!("{org}/{name}"));
         self.allow(ctx, Action::BackupCreate, &Target::Server, VERB, tried)?;
         let which = Which::In(org.clone(), name.clone());
-        let there = match self.deposit_show(ctx, &which).await {
-            Ok(_) => true,
-            Err(error) if error.kind == Kind::NotFound => false,
-            Err(error) => return Err(error),
-        };
+        let (place, _) = self.writable(ctx, &which, VERB)?;
+        let org_id = place.org;
         let identities = self.drill_identities().await?;
         let turn = self.backup_turn().await?;
         let (this, now) = (Arc::clone(self), clock::now());
-        let wanted = (org, name);
+        let without_owner = wanted.without_owner;
         let found = spawn_blocking(move || {
             let _turn = turn;
             check::opened_pieces(pieces, &identities, |clear| {
                 let dir = Unfinished::new(this.seal.folder.backups(), FOLDER)?;
-                this.found_in(Reader::begin(clear)?, dir.path(), &wanted, now)
+                this.found_in(Reader::begin(clear)?, dir.path(), &place, now)
             })
         });
-        let found = found.await.map_err(ended)??;
-        if found.bounded && !there {
-            return Err(Error::conflict(
-                "deposit_bounded",
-                "this deposit was bounded in time or in retrievals, and is not there any more: back again, it would be without bounds. Restore the backup elsewhere, and fetch it there",
-            ));
+        let mut found = found.await.map_err(ended)??;
+        if let Some(owner) = found.back.owner.filter(|_| without_owner) {
+            let there = self.store.client_by_key(&owner)?;
+            found.back.owner = there.filter(|it| it.org == org_id).map(|_| owner);
         }
         let put = PutDeposit {
             expect: Expect::Anything,
@@ -81,16 +88,20 @@ impl Service {
             description: None,
             labels: None,
             policy: SetPolicy::default(),
+            back: Some(found.back),
             body: found.body,
         };
-        Ok(self.deposit_put(ctx, &which, put).await?.deposit)
+        match self.deposit_put(ctx, &which, put).await {
+            Err(error) if error.code == store::OWNER_GONE => Err(whose(error, &found.owner)),
+            put => Ok(put?.deposit),
+        }
     }
 
     fn found_in(
         &self,
         mut reader: Reader<&mut dyn std::io::Read>,
         dir: &Path,
-        (org, name): &(OrgName, DepositName),
+        place: &Place,
         now: Timestamp,
     ) -> Result<Found> {
         let small = reader.small()?;
@@ -134,24 +145,51 @@ impl Service {
             answers: keygen::key(),
         };
         let store = opened.start(keys, |_| ())?;
-        deposit_of(&store, &keyring, org, name)
+        deposit_of(&store, &keyring, place)
     }
 }
 
-fn deposit_of(
-    store: &Store,
-    keyring: &Keyring,
-    org: &OrgName,
-    name: &DepositName,
-) -> Result<Found> {
-    let org = store.org(org)?.org.id;
-    let sealed = store.sealed_deposit(&store::Which::Name(org, name.clone()), None)?;
+fn deposit_of(store: &Store, keyring: &Keyring, place: &Place) -> Result<Found> {
+    let org = place.org;
+    if store.org(&place.org_name)?.org.id != org {
+        return Err(Error::conflict(
+            "other_org",
+            format!(
+                "the organization `{}` of this backup was removed since, and the one that is called so now is another; restore the backup elsewhere, and fetch the deposit there",
+                place.org_name
+            ),
+        ));
+    }
+    let which = store::Which::Name(org, place.name.clone());
+    let deposit = store.deposit(&which)?.deposit;
+    let owner = deposit
+        .owner
+        .map(|owner| store.client(&owner))
+        .transpose()?;
+    let sealed = store.sealed_deposit(&which, None)?;
     let plain = store.open_deposit(&sealed, |version| keyring.org(store, org, version))?;
-    let policy = &sealed.head.policy;
     Ok(Found {
         body: Secret::new(plain.as_ref().to_vec()),
         encryption: sealed.encryption,
         content_type: sealed.content_type().to_owned(),
-        bounded: policy.max_retrievals.is_some() || policy.expires.is_some(),
+        owner: owner.map_or(String::new(), |known| known.client.description),
+        back: store::Back {
+            owner: deposit.owner,
+            policy: deposit.policy(),
+            description: deposit.description,
+            labels: deposit.labels,
+        },
     })
+}
+
+/// Whose it was, and what to do.
+fn whose(error: Error, owner: &str) -> Error {
+    Error::conflict(
+        store::OWNER_GONE,
+        format!(
+            "{} (\"{}\"), which is none of the organization any more: let it register again with the same key, and repeat this; or take the deposit back as the organization's own: --without-owner",
+            error.public,
+            shown(owner)
+        ),
+    )
 }

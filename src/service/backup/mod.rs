@@ -6,12 +6,12 @@ mod check;
 mod draft;
 mod drill;
 mod extract;
+mod health;
 mod here;
 mod keys;
 mod leave;
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
+
+pub use self::extract::WantedDeposit;
 
 use self::audience::Audience;
 use self::draft::Draft;
@@ -36,8 +38,6 @@ use crate::model::backup::{Backup, Form};
 use crate::secret::Secret;
 use crate::store::copy::GoesOn;
 
-/// The part of health that is about backups.
-const BOARD: &str = "backups";
 /// Another one is put together or leaves.
 const TURN: Duration = Duration::from_secs(600);
 /// A backup that left, and of which nothing was heard for so long, failed.
@@ -317,7 +317,7 @@ impl Service {
 
     /// From now on it counts: its file is verified, and has its name.
     pub async fn backup_keep(
-        &self,
+        self: &Arc<Self>,
         ctx: &Context,
         id: Uuid,
         request: KeepBackup,
@@ -330,7 +330,7 @@ impl Service {
             return Err(Error::invalid("path", "give an absolute path"));
         }
         let now = clock::now();
-        let backup = self.backups.with(id, |pending| match &pending.stage {
+        let verified = self.backups.with(id, |pending| match &pending.stage {
             Stage::Leaving | Stage::Left => Err(not_yet("was not verified")),
             Stage::Verified(found) => Ok(Backup {
                 id,
@@ -347,13 +347,23 @@ impl Service {
                 drilled: None,
                 removed: None,
             }),
-        })?;
+        });
+        let backup = match verified {
+            Ok(backup) => backup,
+            // What counts is under way no more.
+            Err(error) => return self.or_first_answer(ctx, error),
+        };
         let mut change = self.change(ctx, VERB, backup_object(id, &backup.path), now);
         change.event.detail = detail(&backup);
-        let kept = self.store.keep_backup(change, backup).await?;
-        self.backups.pending().remove(&id);
-        self.backup_counts();
-        Ok(kept)
+        // Whoever breaks off would leave one that counts under way, and after an hour that is a failure.
+        let this = Arc::clone(self);
+        to_its_end(async move {
+            let kept = this.store.keep_backup(change, backup).await?;
+            this.backups.pending().remove(&id);
+            this.backup_counts();
+            Ok(kept)
+        })
+        .await
     }
 
     /// One came through: what went wrong before is over.
@@ -440,45 +450,8 @@ impl Service {
         }
     }
 
-    /// Tells the board how backups are.
-    pub(super) fn report_backups(&self) {
-        if let Some(why) = self.backups.fault().clone() {
-            return self.board.red(
-                BOARD,
-                &format!("the last backup failed: {why}"),
-                "mend what it says, and take another: strongroom backup create",
-            );
-        }
-        let root = self.seal.folder.root();
-        match self.store.backups(false) {
-            Err(_) => {}
-            Ok(backups) if backups.is_empty() => self.board.amber(
-                BOARD,
-                "no backup was taken yet, and the schedule takes none as long as there is no recipient",
-                "strongroom recipient add age1…",
-            ),
-            Ok(backups) if backups.iter().all(|it| lies_beside(root, &it.path)) => {
-                self.board.amber(
-                    BOARD,
-                    "every backup lies on the disk that the store is on",
-                    "strongroom backup create --output DIR, on another disk; or copy them elsewhere",
-                );
-            }
-            Ok(_) => self.board.green(BOARD),
-        }
-    }
-
     pub(super) async fn forget_backups(&self, now: Timestamp) -> Result<()> {
         self.store.forget_backups(now.plus(-REMEMBERED)).await
-    }
-}
-
-/// Whether a file is on the same disk as the data folder. One that is not there any more was moved.
-fn lies_beside(root: &Path, path: &str) -> bool {
-    let disk = |path: &Path| path.metadata().map(|it| it.dev()).ok();
-    match (disk(Path::new(path)), disk(root)) {
-        (Some(of), Some(root)) => of == root,
-        _ => Path::new(path).starts_with(root),
     }
 }
 

@@ -5,10 +5,8 @@ mod readers;
 mod release;
 mod watch;
 
-use reach::Place;
+pub(in crate::service) use reach::Place;
 pub use release::{Found, Meta};
-pub use watch::{Feeds, LONGEST as LONGEST_FEED};
-pub(in crate::service) use watch::{Place as FeedPlace, QUIET};
 
 use super::access::{Action, Target};
 use super::caller::{Context, Identity};
@@ -74,6 +72,8 @@ pub struct PutDeposit {
     /// None keeps what is there.
     pub labels: Option<Labels>,
     pub policy: SetPolicy,
+    /// What it was before, where it is not there any more.
+    pub back: Option<store::Back>,
     pub body: Secret<Vec<u8>>,
 }
 
@@ -102,13 +102,14 @@ impl Service {
         error
     }
 
-    pub async fn deposit_put(
+    /// Where a deposit is, or would be, that the caller may write.
+    pub(in crate::service) fn writable(
         &self,
         ctx: &Context,
         which: &Which,
-        request: PutDeposit,
-    ) -> Result<Stored> {
-        let place = self.place(ctx, which, "deposit.put")?;
+        verb: &str,
+    ) -> Result<(Place, Option<ClientId>)> {
+        let place = self.place(ctx, which, verb)?;
         let owner = match &ctx.identity {
             Identity::Client { id, .. } => Some(*id),
             _ => None,
@@ -119,13 +120,17 @@ impl Service {
             owner,
             reader: false,
         };
-        self.allow(
-            ctx,
-            Action::DepositChange,
-            &target,
-            "deposit.put",
-            named(&place),
-        )?;
+        self.allow(ctx, Action::DepositChange, &target, verb, named(&place))?;
+        Ok((place, owner))
+    }
+
+    pub async fn deposit_put(
+        &self,
+        ctx: &Context,
+        which: &Which,
+        request: PutDeposit,
+    ) -> Result<Stored> {
+        let (place, owner) = self.writable(ctx, which, "deposit.put")?;
         self.check_put(&request)?;
         let _turn = self.sealing_turn.read().await;
         let (key_version, key) = self.keyring.newest(&self.store, place.org)?;
@@ -144,6 +149,7 @@ impl Service {
             description: request.description,
             labels: request.labels,
             policy: request.policy,
+            back: request.back,
             body: store::Body {
                 bytes: request.body,
                 key,

@@ -12,7 +12,7 @@ use crate::service::{Service, object};
 use crate::store;
 
 /// A place for a deposit: its organization, and its name there.
-pub(super) struct Place {
+pub(in crate::service) struct Place {
     pub org: OrgId,
     pub org_name: OrgName,
     pub name: DepositName,

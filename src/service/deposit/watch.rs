@@ -1,12 +1,9 @@
 //! Changes of deposits as they happen, for whoever may see the deposit. A feed follows the chain of
 //! changes, whose numbers are in the order of commits, and so goes on from any of them.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::api::deposit::DepositChange;
 use crate::clock;
@@ -19,17 +16,10 @@ use crate::model::role::Grant;
 use crate::model::user::UserName;
 use crate::service::access::{Action, Target, decide};
 use crate::service::caller::{Context, Identity};
+use crate::service::feed::{Feed, Heard, Pieces, SIGN_OF_LIFE, sent};
 use crate::service::{Service, object};
 use crate::store;
 
-/// Feeds at one time, and those of one caller.
-const MOST: usize = 64;
-const MOST_OF_ONE: usize = 8;
-/// A feed ends after this many seconds, and is asked for again: so nobody follows longer on a right that
-/// is gone.
-pub const LONGEST: u32 = 60;
-/// Between two signs of life.
-pub(in crate::service) const QUIET: Duration = Duration::from_secs(10);
 const BATCH: usize = 200;
 /// What is told at once, in bytes; one change may go beyond.
 const PIECE: usize = 64 << 10;
@@ -46,75 +36,6 @@ const ACTIONS: [&str; 8] = [
     "deposit.unshare",
 ];
 
-/// Those that are open.
-pub struct Feeds {
-    room: Arc<Semaphore>,
-    callers: Arc<Mutex<HashMap<String, usize>>>,
-    end: watch::Sender<bool>,
-}
-
-/// A feed's place, until it ends.
-pub(in crate::service) struct Place {
-    _room: OwnedSemaphorePermit,
-    caller: String,
-    callers: Arc<Mutex<HashMap<String, usize>>>,
-}
-
-impl Feeds {
-    /// Told when the server stops.
-    pub(in crate::service) fn end(&self) -> watch::Receiver<bool> {
-        self.end.subscribe()
-    }
-
-    /// # Errors
-    /// `too_many_feeds`.
-    pub(in crate::service) fn place(&self, caller: String) -> Result<Place> {
-        let full = |text: String| Error::new(Kind::Limited, "too_many_feeds", text).after(5);
-        let room = Arc::clone(&self.room).try_acquire_owned().map_err(|_| {
-            full(format!(
-                "{MOST} feeds are open, which is all there is room for"
-            ))
-        })?;
-        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = callers.entry(caller.clone()).or_default();
-        if *open >= MOST_OF_ONE {
-            return Err(full(format!(
-                "this caller has {MOST_OF_ONE} feeds open, as many as one may have"
-            )));
-        }
-        *open += 1;
-        Ok(Place {
-            _room: room,
-            caller,
-            callers: Arc::clone(&self.callers),
-        })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = callers.get_mut(&self.caller) {
-            *open -= 1;
-            if *open == 0 {
-                callers.remove(&self.caller);
-            }
-        }
-    }
-}
-
-impl Default for Feeds {
-    fn default() -> Self {
-        Self {
-            room: Arc::new(Semaphore::new(MOST)),
-            callers: Arc::default(),
-            end: watch::Sender::new(false),
-        }
-    }
-}
-
-type Pieces = mpsc::Sender<Result<Vec<u8>>>;
-
 impl Service {
     /// What changes after the event with this number, or from now on, for so many seconds; server-sent
     /// events.
@@ -123,51 +44,35 @@ impl Service {
         ctx: &Context,
         after: Option<u64>,
         seconds: u32,
-    ) -> Result<mpsc::Receiver<Result<Vec<u8>>>> {
+    ) -> Result<Pieces> {
         if !matches!(ctx.identity, Identity::Client { .. }) {
             self.somewhere(ctx, Action::DepositRead)
                 .inspect_err(|error| {
                     self.refused(ctx, "deposit.watch", object("deposit", "", ""), error)
                 })?;
         }
-        let place = self.feeds.place(ctx.idempotency_caller())?;
+        let (mut feed, out) = self.feed(ctx, seconds)?;
         let newest = self.store.changes_head()?.number;
         let after = after.unwrap_or(newest).min(newest);
         let left = self.store.changes_left()?;
         if after < left {
             return Err(changes_left(after, left));
         }
-        let (pieces, out) = mpsc::channel(1);
         let (service, ctx) = (Arc::clone(self), ctx.clone());
-        let over = Instant::now() + Duration::from_secs(seconds.min(LONGEST).into());
         tokio::spawn(async move {
-            if let Err(error) = service.feed(&ctx, after, over, &pieces, place).await {
-                let _ = pieces.send(Err(error)).await;
-            }
+            let told = service.tell_changes(&ctx, after, &mut feed).await;
+            feed.ends(told).await;
         });
         Ok(out)
     }
 
-    /// Ends all feeds: the server stops.
-    pub fn end_feeds(&self) {
-        self.feeds.end.send_replace(true);
-    }
-
-    async fn feed(
-        &self,
-        ctx: &Context,
-        mut after: u64,
-        over: Instant,
-        pieces: &Pieces,
-        _place: Place,
-    ) -> Result<()> {
-        let (mut commits, mut end) = (self.store.commits(), self.feeds.end.subscribe());
+    async fn tell_changes(&self, ctx: &Context, mut after: u64, feed: &mut Feed) -> Result<()> {
         // Where it begins, so that whoever is cut off at once goes on from here.
         let mut piece = format!("id: {after}\n\n").into_bytes();
         loop {
-            commits.borrow_and_update();
+            feed.looks();
             let told = loop {
-                if *end.borrow() || Instant::now() >= over || pieces.is_closed() {
+                if feed.is_over() {
                     return Ok(());
                 }
                 let events = self.store.changes_from(after + 1, BATCH).await?;
@@ -182,7 +87,7 @@ impl Service {
                     let (_, number, event) = Event::parse_canonical(&state.canonical)?;
                     after = number;
                     if let Some(change) = self.change_seen(ctx, event)? {
-                        piece.extend(sent(number, &change)?);
+                        piece.extend(sent(number, "deposit", &change)?);
                     }
                     if piece.len() > PIECE {
                         break;
@@ -197,24 +102,16 @@ impl Service {
             if !self.is_still_let_in(ctx)? {
                 return Ok(());
             }
-            if told && pieces.send(Ok(std::mem::take(&mut piece))).await.is_err() {
+            if told && !feed.tell(std::mem::take(&mut piece)).await {
                 return Ok(());
             }
-            if *end.borrow() || Instant::now() >= over {
+            if feed.is_over() {
                 return Ok(());
             }
-            let quiet = over.min(Instant::now() + QUIET);
-            let news = async {
-                tokio::select! {
-                    news = commits.changed() => news.is_ok(),
-                    _ = end.changed() => false,
-                    () = pieces.closed() => false,
-                }
-            };
-            match timeout_at(quiet, news).await {
-                Ok(true) => {}
-                Ok(false) => return Ok(()),
-                Err(_) => piece.extend(b":\n\n"),
+            match feed.waits(Instant::now()).await {
+                Heard::News => {}
+                Heard::End => return Ok(()),
+                Heard::Nothing => piece.extend(SIGN_OF_LIFE),
             }
         }
     }
@@ -330,10 +227,4 @@ fn changes_left(after: u64, left: u64) -> Error {
             "the changes after event {after} up to event {left} left the store; list the deposits anew, and watch from now on"
         ),
     )
-}
-
-/// As the form of server-sent events has it; JSON has no line ends.
-fn sent(number: u64, change: &DepositChange) -> Result<Vec<u8>> {
-    let json = serde_json::to_string(change).map_err(|error| Error::internal(error.to_string()))?;
-    Ok(format!("id: {number}\nevent: deposit\ndata: {json}\n\n").into_bytes())
 }

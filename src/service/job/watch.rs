@@ -1,20 +1,16 @@
 //! One job as it goes, for whoever may see it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::super::Service;
 use super::super::access::Action;
 use super::super::caller::Context;
-use super::super::deposit::{FeedPlace, LONGEST_FEED, QUIET};
+use super::super::feed::{Feed, Heard, Pieces, SIGN_OF_LIFE, sent};
 use crate::api::job::JobNews;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::model::id::JobId;
-
-type Pieces = mpsc::Sender<Result<Vec<u8>>>;
 
 impl Service {
     /// How a job goes, from the line behind `after` on, for so many seconds or until it is over;
@@ -25,35 +21,28 @@ impl Service {
         id: JobId,
         after: Option<u64>,
         seconds: u32,
-    ) -> Result<mpsc::Receiver<Result<Vec<u8>>>> {
+    ) -> Result<Pieces> {
         self.job_seen(ctx, id, Action::JobRead, "job.watch")?;
-        let place = self.feeds.place(ctx.idempotency_caller())?;
-        let (pieces, out) = mpsc::channel(1);
+        let (mut feed, out) = self.feed(ctx, seconds)?;
         let (service, ctx) = (Arc::clone(self), ctx.clone());
-        let over = Instant::now() + Duration::from_secs(seconds.min(LONGEST_FEED).into());
         tokio::spawn(async move {
             let after = after.unwrap_or(0);
-            let told = service.tell(&ctx, (id, after), over, &pieces, place);
-            if let Err(error) = told.await {
-                let _ = pieces.send(Err(error)).await;
-            }
+            let told = service.tell_job(&ctx, (id, after), &mut feed).await;
+            feed.ends(told).await;
         });
         Ok(out)
     }
 
-    async fn tell(
+    async fn tell_job(
         &self,
         ctx: &Context,
         (id, mut after): (JobId, u64),
-        over: Instant,
-        pieces: &Pieces,
-        _place: FeedPlace,
+        feed: &mut Feed,
     ) -> Result<()> {
-        let (mut commits, mut end) = (self.store.commits(), self.feeds.end());
         let mut last = None;
-        let mut quiet = Instant::now() + QUIET;
+        let mut told = Instant::now();
         loop {
-            commits.borrow_and_update();
+            feed.looks();
             if !self.is_still_let_in(ctx)? {
                 return Ok(());
             }
@@ -66,44 +55,28 @@ impl Service {
             after = log.last().map_or(after, |line| line.number);
             let is_over = job.state.is_over();
             if !log.is_empty() || last.as_ref() != Some(&job) {
-                let piece = sent(
-                    after,
-                    &JobNews {
-                        job: job.clone(),
-                        log,
-                    },
-                )?;
-                if pieces.send(Ok(piece)).await.is_err() {
+                let news = JobNews {
+                    job: job.clone(),
+                    log,
+                };
+                if !feed.tell(sent(after, "job", &news)?).await {
                     return Ok(());
                 }
-                (last, quiet) = (Some(job), Instant::now() + QUIET);
+                (last, told) = (Some(job), Instant::now());
             }
-            if is_over || *end.borrow() || Instant::now() >= over {
+            if is_over || feed.is_over() {
                 return Ok(());
             }
-            let news = async {
-                tokio::select! {
-                    news = commits.changed() => news.is_ok(),
-                    _ = end.changed() => false,
-                    () = pieces.closed() => false,
-                }
-            };
-            match timeout_at(over.min(quiet), news).await {
-                Ok(true) => {}
-                Ok(false) => return Ok(()),
-                Err(_) => {
-                    if pieces.send(Ok(b":\n\n".to_vec())).await.is_err() {
+            match feed.waits(told).await {
+                Heard::News => {}
+                Heard::End => return Ok(()),
+                Heard::Nothing => {
+                    if !feed.tell(SIGN_OF_LIFE.to_vec()).await {
                         return Ok(());
                     }
-                    quiet = Instant::now() + QUIET;
+                    told = Instant::now();
                 }
             }
         }
     }
-}
-
-/// As the form of server-sent events has it; JSON has no line ends.
-fn sent(number: u64, news: &JobNews) -> Result<Vec<u8>> {
-    let json = serde_json::to_string(news).map_err(|error| Error::internal(error.to_string()))?;
-    Ok(format!("id: {number}\nevent: job\ndata: {json}\n\n").into_bytes())
 }

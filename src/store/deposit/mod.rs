@@ -12,15 +12,15 @@ use rusqlite::Connection;
 
 use super::quota::{self, Charge, Counts, Due};
 use super::writer::Tx;
-use super::{Change, Store, Touches};
+use super::{Change, Store, Touches, client};
 use crate::clock::Timestamp;
 use crate::crypto::envelope;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::audit::Event;
 use crate::model::deposit::{
     ANY_TYPE, Deposit, DepositName, DepositVersion, Encryption, Labels, Policy, SetPolicy,
 };
-use crate::model::id::{ClientId, DepositId, OrgId};
+use crate::model::id::{ClientId, DepositId, Fingerprint, OrgId};
 use crate::secret::Secret;
 
 pub(in crate::store) use body::body_aad;
@@ -56,8 +56,21 @@ pub struct Put {
     pub description: Option<String>,
     pub labels: Option<Labels>,
     pub policy: SetPolicy,
+    /// What it was before, where it is not there any more.
+    pub back: Option<Back>,
     pub body: Body,
     pub now: Timestamp,
+}
+
+/// A deposit as a backup has it.
+#[derive(Clone, Debug, Default)]
+pub struct Back {
+    /// None: the organization's own.
+    pub owner: Option<Fingerprint>,
+    pub description: String,
+    pub labels: Labels,
+    /// With the retrievals that were used then.
+    pub policy: Policy,
 }
 
 /// What may change without a new version; none stays as it is.
@@ -78,7 +91,8 @@ impl Store {
     /// A new version of a deposit, or a new deposit.
     ///
     /// # Errors
-    /// `name_taken` (another client's), `in_bin`, `PreconditionFailed`, `quota_objects`, `quota_bytes`.
+    /// `name_taken` (another client's), `in_bin`, `PreconditionFailed`, `quota_objects`, `quota_bytes`;
+    /// `owner_gone` (of what comes back).
     pub async fn put_deposit(&self, change: Change, mut put: Put) -> Result<Stored> {
         let size = put.body.bytes.expose().len();
         if size > PART {
@@ -315,19 +329,28 @@ fn label(
 /// The name is another client's.
 pub const NAME_TAKEN: &str = "name_taken";
 
+/// The client is not there any more to which a deposit out of a backup belongs.
+pub const OWNER_GONE: &str = "owner_gone";
+
 /// A put that may be made.
 struct Admitted {
     /// What it is a new version of.
     there: Option<Head>,
+    /// Whose it is afterwards.
+    owner: Option<ClientId>,
     due: Due,
 }
 
 /// Whether a put may be made now.
 fn admit(db: &Connection, counts: &Counts, put: &Put, size: usize) -> Result<Admitted> {
     let there = find(db, &Which::Name(put.org, put.name.clone()))?;
+    let owner = match &there {
+        Some(head) => put.owner.or(head.owner),
+        None => put.owner.or(owner_before(db, put)?),
+    };
     let charge = Charge {
         org: put.org,
-        owner: put.owner.or(there.as_ref().and_then(|head| head.owner)),
+        owner,
         own: put.owner.is_some(),
         objects: u64::from(there.is_none()),
         bytes: size as u64,
@@ -359,7 +382,22 @@ fn admit(db: &Connection, counts: &Counts, put: &Put, size: usize) -> Result<Adm
         ));
     }
     due.fits()?;
-    Ok(Admitted { there, due })
+    Ok(Admitted { there, owner, due })
+}
+
+/// To whom it belonged, where it comes out of a backup.
+fn owner_before(db: &Connection, put: &Put) -> Result<Option<ClientId>> {
+    let Some(fingerprint) = put.back.as_ref().and_then(|back| back.owner) else {
+        return Ok(None);
+    };
+    match client::of_org(db, &fingerprint, put.org) {
+        Ok(known) => Ok(Some(known.client.id)),
+        Err(error) if error.kind == Kind::NotFound => Err(Error::conflict(
+            OWNER_GONE,
+            format!("`{}` belonged to the client {fingerprint}", put.name),
+        )),
+        Err(error) => Err(error),
+    }
 }
 
 /// The transaction of `put_deposit`.
@@ -371,7 +409,10 @@ fn write(
     event: &mut Event,
 ) -> Result<Stored> {
     let db = tx.db;
-    let Admitted { there, due } = admit(db, &tx.counts, &put, size)?;
+    let Admitted { there, owner, due } = admit(db, &tx.counts, &put, size)?;
+    let back = put.back.filter(|_| there.is_none());
+    let came_back = back.is_some();
+    let back = back.unwrap_or_default();
     due.pay(&mut tx.counts);
     let which = Which::Name(put.org, put.name.clone());
     let (id, version) = there.as_ref().map_or((put.id, 1), |head| {
@@ -383,7 +424,7 @@ fn write(
     });
     let policy = there
         .as_ref()
-        .map_or_else(Policy::default, |head| head.deposit.policy())
+        .map_or(back.policy, |head| head.deposit.policy())
         .set(&put.policy, put.now)?;
     let size = i64::try_from(size).unwrap_or(i64::MAX);
     let body = envelope::seal(
@@ -405,7 +446,7 @@ fn write(
     ))?;
     match &there {
         None => {
-            let labels = put.labels.unwrap_or_default();
+            let labels = put.labels.unwrap_or(back.labels);
             db.prepare_cached(
                 "INSERT INTO deposits (id, org, name, owner, version, size, encryption, content_type, description, labels, created, modified, deleted)
                  VALUES (?1, ?2, ?3, ?4, 1, ?5, ?6, ?7, ?8, ?9, ?10, ?10, NULL)",
@@ -414,11 +455,11 @@ fn write(
                 id.as_bytes(),
                 put.org.as_bytes(),
                 put.name.as_str(),
-                put.owner.as_ref().map(|owner| *owner.as_bytes()),
+                owner.as_ref().map(|owner| *owner.as_bytes()),
                 size,
                 put.encryption.as_str(),
                 &content_type,
-                put.description.unwrap_or_default(),
+                put.description.unwrap_or(back.description),
                 json(&labels)?,
                 put.now.0,
             ))?;
@@ -443,7 +484,13 @@ fn write(
         }
     }
     event.detail = format!("version {version}");
-    if put.policy != SetPolicy::default() {
+    if came_back {
+        event.detail.push_str(", as a backup has it");
+    }
+    if let Some(owner) = back.owner {
+        event.detail.push_str(&format!(", of client {owner}"));
+    }
+    if put.policy != SetPolicy::default() || back.policy != Policy::default() {
         write_policy(db, id, &policy)?;
         event.detail.push_str(&format!(", {policy}"));
     }

@@ -1246,7 +1246,7 @@ pub const CASES: &[Case] = &[
         "/v1/backups/extract",
         "/v1/backups/extract?org=acme&deposit=key",
         "",
-        "SA1L",
+        "S1L",
     )
     .on("GS"),
     case(

@@ -176,6 +176,7 @@ fn for_store(put: PutDeposit, now: Timestamp) -> store::Put {
         description: put.description,
         labels: put.labels,
         policy: put.policy,
+        back: None,
         body: Body {
             bytes: Secret::new(put.body),
             key: locked(4),

@@ -7,6 +7,7 @@
 pub mod backup;
 pub mod client;
 pub mod curl;
+pub mod cut;
 pub mod disk;
 pub mod gnupg;
 pub mod measured;

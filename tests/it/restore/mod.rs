@@ -18,7 +18,7 @@ use strongroom::service::drill::{Openers, drill};
 
 use crate::harness::backup::{Wish, age_of, tar_of};
 use crate::harness::store::{kek, open};
-use crate::harness::{Client, Opens, Options, Output, Server, run};
+use crate::harness::{Client, Opens, Options, Output, Server, run, tool};
 
 /// A server that ran, with deposits in it; stopped. Also a client of it.
 fn filled() -> (Server, Client) {
@@ -434,6 +434,47 @@ fn under_another_name_clients_go_on_and_a_clone_is_a_stranger() {
 }
 
 /// Taken while it serves, by the program itself.
+#[test]
+fn a_terminal_shows_how_far_a_restore_is() {
+    let (server, _) = filled();
+    let tar = tar_of(&server, &Wish::default());
+    let (file, identity) = age_of(&server, "backup", &tar);
+    let identity = ["--identity", text(&identity)];
+    let asked = restore(&server, &file, &[&identity[..], &["--yes"]].concat()).ok();
+    assert!(!asked.stderr.contains("\x1b[K"), "{asked:?}");
+    let shown = |option: &str| {
+        let line = format!(
+            "{} {option} --yes --data-dir {} restore {} --key-file {} --identity {}",
+            server.options.binary.display(),
+            server.data.display(),
+            file.display(),
+            server.path("key").display(),
+            identity[1]
+        );
+        String::from_utf8(tool("script", ["-qec", &line, "/dev/null"])).unwrap()
+    };
+    let said = shown("");
+    let mut rest = &said[..];
+    for step in [
+        "\r\x1b[K[------------------------------] 0% reading the backup, 0 of ",
+        "giving it this node's key",
+        "verifying what was in it",
+        "takes the place of what",
+        "putting it in its place",
+        "what was replaced",
+    ] {
+        let at = rest.find(step);
+        rest = &rest[at.unwrap_or_else(|| panic!("no `{step}` in {rest:?}"))..];
+    }
+    // The bar is gone where a line stands.
+    let lines = said.lines();
+    let ends = lines.map(|line| line.rsplit("\x1b[K").next().unwrap());
+    for line in ends {
+        assert!(!line.starts_with('['), "{said:?}");
+    }
+    assert!(!shown("--quiet").contains("\x1b[K"));
+}
+
 #[test]
 fn what_backup_create_wrote_comes_back_as_of_its_time() {
     let (mut server, mut client) = filled();
