@@ -7,6 +7,7 @@
 pub mod backup;
 pub mod client;
 pub mod curl;
+pub mod cut;
 pub mod disk;
 pub mod gnupg;
 pub mod measured;
@@ -134,6 +135,11 @@ impl Dice {
     /// From 0 up to, and without, `end`.
     pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end
+    }
+
+    /// A place in what has so many.
+    pub fn index(&mut self, length: usize) -> usize {
+        usize::try_from(self.below(length as u64)).unwrap()
     }
 
     pub fn bytes(&mut self, count: usize) -> Vec<u8> {
