@@ -2,6 +2,7 @@
 //! again, under the same pins; and nothing that is wrong with a backup harms what is there.
 
 pub mod cut_off;
+mod released;
 mod wrong;
 
 use std::fs::{self, File};
