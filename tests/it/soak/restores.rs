@@ -7,8 +7,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use super::backups::{kills, of_restores};
 use super::run::{options, planted};
-use crate::harness::{Client, Dice, Server, cut, run, seed};
+use crate::harness::{Client, Dice, Server, cut, long, run, seed};
 use crate::restore::cut_off::{There, again, found, whole};
 
 /// The moments at which it is killed.
@@ -32,17 +33,17 @@ const NAMES: [&str; 4] = ["changed", "later", "removed", "same"];
 type Deposits = BTreeMap<&'static str, Vec<u8>>;
 
 #[derive(Default)]
-pub struct Outcome {
-    pub failures: Vec<String>,
-    pub kills: u64,
+struct Outcome {
+    failures: Vec<String>,
+    kills: u64,
     /// What was there afterwards.
     old: u64,
     new: u64,
 }
 
 impl Outcome {
-    pub fn counts(&self) -> Value {
-        json!({ "kill_9": self.kills, "old_after": self.old, "new_after": self.new, "mixed": 0 })
+    fn counts(&self) -> Value {
+        json!({ "kill_9": self.kills, "old_after": self.old, "new_after": self.new })
     }
 }
 
@@ -146,7 +147,7 @@ impl Yard {
     }
 }
 
-pub fn soak(kills: u64, defect: Option<&str>) -> Outcome {
+fn soak(kills: u64, defect: Option<&str>) -> Outcome {
     let mut yard = Yard::new(defect);
     let mut command = whole(&yard.server, &yard.file);
     command.envs(defect.map(planted));
@@ -177,4 +178,42 @@ pub fn soak(kills: u64, defect: Option<&str>) -> Outcome {
         }
     }
     out
+}
+
+/// What no planted defect leaves.
+#[test]
+fn a_mixture_of_old_and_new_is_noticed() {
+    let mut yard = Yard::new(None);
+    assert_eq!(yard.look(), Ok(There::Old));
+    yard.again().unwrap();
+    yard.server.serve();
+    yard.client.server.clone_from(&yard.server.client_url);
+    let gone = yard
+        .client
+        .wire()
+        .request("DELETE", "/v1/deposits/removed", &[], None);
+    gone.ok(200);
+    yard.server.stop();
+    let mixed = yard.look().unwrap_err();
+    assert!(mixed.contains("a mixture"), "{mixed}");
+}
+
+#[test]
+fn a_restore_that_is_killed_mixes_nothing() {
+    let out = soak(of_restores(kills()), None);
+    println!("{}", out.counts());
+    assert!(out.failures.is_empty(), "{:?}", out.failures);
+    if long("soak") {
+        assert!(out.old > 0 && out.new > 0, "each kill left the same");
+    }
+    super::found("restores_killed", out.counts());
+}
+
+#[test]
+fn the_soak_catches_a_restore_that_swaps_before_it_checks() {
+    let out = soak(40, Some("swap-before-check"));
+    assert!(!out.failures.is_empty(), "after {} kills", out.kills);
+    let caught = json!({ "caught_after_kills": out.kills, "first": out.failures[0] });
+    println!("{caught}");
+    super::found("planted_swap_before_check", caught);
 }
