@@ -449,7 +449,7 @@ fn backups_of_before_stay_until_another_one_counts_whatever_is_killed() {
     let out = soak(kills() - of_restores(kills()), &turn, None);
     println!("{}", out.counts());
     assert!(out.failures.is_empty(), "{:?}", out.failures);
-    assert!(out.taken_up > 0 || !long("soak"), "none cut a job off");
+    assert!(out.taken_up > 0 || out.kills() < 60, "none cut a job off");
     super::found("backups_killed", out.counts());
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::backups::{kills, of_restores};
 use super::run::{options, planted};
-use crate::harness::{Client, Dice, Server, cut, long, run, seed};
+use crate::harness::{Client, Dice, Server, cut, run, seed};
 use crate::restore::cut_off::{There, again, found, whole};
 
 /// The moments at which it is killed.
@@ -203,9 +203,8 @@ fn a_restore_that_is_killed_mixes_nothing() {
     let out = soak(of_restores(kills()), None);
     println!("{}", out.counts());
     assert!(out.failures.is_empty(), "{:?}", out.failures);
-    if long("soak") {
-        assert!(out.old > 0 && out.new > 0, "each kill left the same");
-    }
+    let both = out.old > 0 && out.new > 0;
+    assert!(both || out.kills < 60, "each kill left the same");
     super::found("restores_killed", out.counts());
 }
 
