@@ -4,6 +4,8 @@
 pub mod file;
 pub mod manifest;
 pub mod peel;
+#[cfg(debug_assertions)]
+pub mod planted;
 pub mod read;
 pub mod rolling;
 pub mod unpack;

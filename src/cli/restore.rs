@@ -53,6 +53,10 @@ pub enum Becomes {
 pub fn run(args: Args, global: &Global, out: &Printer) -> Result<()> {
     let now = clock::now();
     clock::check(now)?;
+    #[cfg(debug_assertions)]
+    if let Some(warning) = crate::backup::planted::warning()? {
+        out.warn(&warning);
+    }
     let wanted = wanted(&args, global, out)?;
     let (from, bytes) = open(&args.file)?;
     let progress = Progress::new(out, bytes);

@@ -21,6 +21,10 @@ pub enum Planted {
     StaleRead,
     /// Some retrievals of a limited deposit are not counted.
     FreeRetrieval,
+    /// Older backups are removed before the one that takes their place was verified.
+    RollBeforeVerify,
+    /// A restore exchanges `live` before it checked what it unpacked.
+    SwapBeforeCheck,
 }
 
 impl Planted {
@@ -34,10 +38,12 @@ impl Planted {
             Some("drop-event") => Ok(Some(Self::DropEvent)),
             Some("stale-read") => Ok(Some(Self::StaleRead)),
             Some("free-retrieval") => Ok(Some(Self::FreeRetrieval)),
+            Some("roll-before-verify") => Ok(Some(Self::RollBeforeVerify)),
+            Some("swap-before-check") => Ok(Some(Self::SwapBeforeCheck)),
             Some(other) => Err(Error::invalid(
                 "planted_defect",
                 format!(
-                    "{VARIABLE} is `{other}`; it takes sync-off, early-answer, drop-event, stale-read or free-retrieval"
+                    "{VARIABLE} is `{other}`; it takes sync-off, early-answer, drop-event, stale-read, free-retrieval, roll-before-verify or swap-before-check"
                 ),
             )),
         }
@@ -45,7 +51,7 @@ impl Planted {
 
     pub fn warning(self) -> String {
         format!(
-            "{VARIABLE} is set: this server was told to be wrong ({self:?}); use it for nothing but its tests"
+            "{VARIABLE} is set: this program was told to be wrong ({self:?}); use it for nothing but its tests"
         )
     }
 

@@ -282,6 +282,13 @@ pub async fn create(args: &CreateArgs, context: &Context) -> Result<Backup> {
         cleartext: args.cleartext,
     };
     let (id, name) = write(&mut client, &request, &mut draft, out).await?;
+    #[cfg(debug_assertions)]
+    if let Some(most) = args.roll
+        && crate::backup::planted::rolls_before_verify()?
+    {
+        out.warn(&crate::backup::planted::warning()?.unwrap_or_default());
+        self::roll(&mut client, &folder, most as usize - 1, out).await?;
+    }
     let kept = keep(&mut client, id, &name, draft, out).await;
     let backup = match kept {
         Ok(backup) => backup,

@@ -2,6 +2,8 @@
 
 use std::io::Read;
 use std::path::Path;
+#[cfg(debug_assertions)]
+use std::path::PathBuf;
 
 use super::root::{Root, Slots};
 use super::{As, Node, SealFile, Step, Steps};
@@ -62,6 +64,8 @@ impl Making<'_> {
         })?;
         let config = self.config(root.fqdn.as_deref())?;
         unpack::databases(&mut reader, &live)?;
+        #[cfg(debug_assertions)]
+        let live = self.swapped_too_early(live)?;
         reader.end()?;
         let opened = self.checked(&live, &root, now)?;
         let kek = kek_of(&root.root);
@@ -94,6 +98,17 @@ impl Making<'_> {
             fqdn,
             kek_version,
         })
+    }
+
+    /// Where it lies from now on, if a planted defect exchanges it before it was checked.
+    #[cfg(debug_assertions)]
+    fn swapped_too_early(&self, new: PathBuf) -> Result<PathBuf> {
+        let live = self.folder.live();
+        if !crate::backup::planted::swaps_before_check()? || !live.exists() {
+            return Ok(new);
+        }
+        folder::exchange(&new, &live)?;
+        Ok(live)
     }
 
     fn config(&self, fqdn: Option<&str>) -> Result<String> {

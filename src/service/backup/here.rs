@@ -11,7 +11,7 @@ use crate::api::backup::CreateBackup;
 use crate::backup::file::Folder;
 use crate::backup::rolling::stays;
 use crate::backup::{manifest, write};
-use crate::clock;
+use crate::clock::{self, Timestamp};
 use crate::error::{Error, Result};
 use crate::model::backup::Backup;
 use crate::model::id::RecipientId;
@@ -109,7 +109,8 @@ impl Service {
         match taken {
             Ok(backup) => {
                 self.backup_counts();
-                let rolled = self.roll_here(run).await?;
+                let old = self.not_held(None)?;
+                let rolled = self.roll_here(run, old).await?;
                 Ok(format!("{}; {rolled} older ones were removed", backup.path))
             }
             Err(error) if matches!(error.code, "cancelled" | "job_cancelled" | "job_stopping") => {
@@ -164,6 +165,11 @@ impl Service {
             .await?;
         let (said, binding, form, mut unnamed) = written;
         run.progress(1, 3, "steps").await?;
+        #[cfg(debug_assertions)]
+        if crate::backup::planted::rolls_before_verify()? {
+            let old = self.not_held(Some(now))?;
+            self.roll_here(run, old).await?;
+        }
         let instance = self.facts.instance;
         let (unnamed, found) = run
             .blocking(move || {
@@ -207,18 +213,22 @@ impl Service {
         set.unwrap_or_else(|| self.seal.folder.backups())
     }
 
-    /// Removes those that no rung of the ladder holds; how many.
-    async fn roll_here(self: &Arc<Self>, run: &mut JobRun) -> Result<usize> {
+    /// Those that no rung of the ladder holds, beside one that is newer than all.
+    fn not_held(&self, newer: Option<Timestamp>) -> Result<Vec<Backup>> {
         let folder = Folder::open(&self.backups_folder())?;
         let mut here = self.store.backups(false)?;
         here.retain(|it| it.by_job && folder.holds(it));
-        let times: Vec<_> = here.iter().map(|it| it.created).collect();
-        let stays = stays(&times, self.settings.backup_ladder());
+        let times = newer.into_iter().chain(here.iter().map(|it| it.created));
+        let stays = stays(&times.collect::<Vec<_>>(), self.settings.backup_ladder());
+        let stays = stays.into_iter().skip(usize::from(newer.is_some()));
+        let old = here.into_iter().zip(stays).filter(|(_, stays)| !stays);
+        Ok(old.map(|(old, _)| old).collect())
+    }
+
+    /// Removes them; how many.
+    async fn roll_here(self: &Arc<Self>, run: &mut JobRun, old: Vec<Backup>) -> Result<usize> {
         let mut removed = 0;
-        for (old, stays) in here.into_iter().zip(stays) {
-            if stays {
-                continue;
-            }
+        for old in old {
             run.check()?;
             let path = self.backups_folder();
             let gone = spawn_removal(path, old.clone()).await?;

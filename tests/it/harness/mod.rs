@@ -14,6 +14,7 @@ pub mod measured;
 pub mod run;
 pub mod server;
 pub mod store;
+pub mod strace;
 pub mod wire;
 
 use std::path::{Path, PathBuf};
@@ -135,6 +136,11 @@ impl Dice {
     /// From 0 up to, and without, `end`.
     pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end
+    }
+
+    /// A place in what has so many.
+    pub fn index(&mut self, length: usize) -> usize {
+        usize::try_from(self.below(length as u64)).unwrap()
     }
 
     pub fn bytes(&mut self, count: usize) -> Vec<u8> {

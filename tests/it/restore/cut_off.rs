@@ -14,7 +14,7 @@ use strongroom::server::unlock::unlock;
 
 use super::{filled, text};
 use crate::harness::backup::{Wish, tar_of};
-use crate::harness::{self, Output, Server, run};
+use crate::harness::{self, Output, Server, run, strace};
 
 /// Where a kill may leave something half done; and in `make test`, every which of them is tried.
 const STEPS: &[(&str, usize)] = &[
@@ -29,7 +29,7 @@ const STEPS: &[(&str, usize)] = &[
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum There {
+pub enum There {
     Nothing,
     Old,
     New,
@@ -38,45 +38,54 @@ enum There {
 /// What a start of the server finds; fails if that is neither whole.
 #[track_caller]
 fn there(server: &Server) -> There {
+    found(server).unwrap_or_else(|what| panic!("{what}"))
+}
+
+/// The same; an error if it is neither whole.
+pub fn found(server: &Server) -> Result<There, String> {
     let folder = Folder::new(&server.data);
     if !folder.live().exists() {
-        return There::Nothing;
+        return Ok(There::Nothing);
     }
-    settle(&folder, clock::now()).unwrap();
+    let said = |error: strongroom::error::Error| error.to_string();
+    settle(&folder, clock::now()).map_err(said)?;
     let key = SlotSecret::KeyFile(Secret::new(fs::read(server.path("key")).unwrap()));
-    let unlocked = unlock(&folder, &key, None, false, true, clock::now()).unwrap();
-    assert!(unlocked.older.is_none(), "its seal.json seems older");
-    assert_eq!(unlocked.opened.integrity().unwrap(), Vec::<String>::new());
-    match unlocked.opened.contents().unwrap().timeline {
-        1 => There::Old,
-        _ => There::New,
+    let unlocked = unlock(&folder, &key, None, false, true, clock::now()).map_err(said)?;
+    if unlocked.older.is_some() {
+        return Err("its seal.json seems older".to_owned());
+    }
+    let faults = unlocked.opened.integrity().map_err(said)?;
+    if !faults.is_empty() {
+        return Err(format!("its databases have faults: {faults:?}"));
+    }
+    match unlocked.opened.contents().map_err(said)?.timeline {
+        1 => Ok(There::Old),
+        _ => Ok(There::New),
     }
 }
 
 /// `restore`, with something injected into its system calls.
 fn restore(server: &Server, file: &Path, inject: &str) -> Output {
-    let mut strace = Command::new("strace");
-    strace.args(["-f", "-qq", "-o", "/dev/null"]);
-    let calls = inject.split(':').next().unwrap();
-    strace.args([
-        "-e",
-        &format!("trace={calls}"),
-        "-e",
-        &format!("inject={inject}"),
-    ]);
-    strace.arg(&server.options.binary);
-    strace.args([
-        "restore",
-        text(file),
-        "--yes",
-        "--data-dir",
-        text(&server.data),
-    ]);
-    run(strace.arg("--key-file").arg(server.path("key")))
+    run(&mut strace::injected(
+        &whole(server, file),
+        inject,
+        Path::new("/dev/null"),
+    ))
+}
+
+/// `restore`, as it is.
+pub fn whole(server: &Server, file: &Path) -> Command {
+    let mut command = server.command();
+    command.args(["restore", text(file), "--yes", "--data-dir"]);
+    command
+        .arg(&server.data)
+        .arg("--key-file")
+        .arg(server.path("key"));
+    command
 }
 
 /// Puts the data folder back to what it was.
-fn again(server: &Server, base: &Path) {
+pub fn again(server: &Server, base: &Path) {
     let _ = fs::remove_dir_all(&server.data);
     if base.exists() {
         run(Command::new("cp").arg("-a").arg(base).arg(&server.data)).ok();
@@ -121,13 +130,7 @@ fn killed_everywhere(server: &Server, file: &Path, base: &Path) {
 }
 
 fn restored(server: &Server, file: &Path) {
-    let mut command = server.command();
-    command.args(["restore", text(file), "--yes", "--data-dir"]);
-    run(command
-        .arg(&server.data)
-        .arg("--key-file")
-        .arg(server.path("key")))
-    .ok();
+    run(&mut whole(server, file)).ok();
 }
 
 #[test]
@@ -208,16 +211,7 @@ fn of_two_at_once_neither_harms_the_other() {
         let _ = fs::remove_dir_all(&server.data);
         let outputs = std::thread::scope(|scope| {
             let started: Vec<_> = (0..2)
-                .map(|_| {
-                    scope.spawn(|| {
-                        let mut command = server.command();
-                        command.args(["restore", text(&file), "--yes", "--data-dir"]);
-                        run(command
-                            .arg(&server.data)
-                            .arg("--key-file")
-                            .arg(server.path("key")))
-                    })
-                })
+                .map(|_| scope.spawn(|| run(&mut whole(&server, &file))))
                 .collect();
             started
                 .into_iter()

@@ -1,7 +1,8 @@
 //! A backup takes the place of what a folder holds, or makes an empty folder a server: everything is there
 //! again, under the same pins; and nothing that is wrong with a backup harms what is there.
 
-mod cut_off;
+pub mod cut_off;
+mod released;
 mod wrong;
 
 use std::fs::{self, File};

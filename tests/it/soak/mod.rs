@@ -1,6 +1,7 @@
 //! Crashes: whatever was acknowledged is there afterwards, and nothing is half there. `make soak`
 //! runs the long form and writes docs/measured/soak.json.
 
+mod backups;
 mod certificates;
 mod damage;
 mod disk;
@@ -9,6 +10,7 @@ mod jobs;
 mod ledger;
 mod limit;
 mod released;
+mod restores;
 mod rotation;
 mod run;
 mod trace;
@@ -27,8 +29,9 @@ use run::{Plan, soak};
 static FOUND: Mutex<BTreeMap<&str, Value>> = Mutex::new(BTreeMap::new());
 
 /// Without these the long form is not complete.
-const PARTS: [&str; 15] = [
+const PARTS: [&str; 20] = [
     "access_log_sync_fails",
+    "backups_killed",
     "certificates_replaced",
     "commit_without_room",
     "disk_filled_by_others",
@@ -37,8 +40,12 @@ const PARTS: [&str; 15] = [
     "planted_drop_event",
     "planted_early_answer",
     "planted_free_retrieval",
+    "planted_roll_before_verify",
+    "planted_roll_before_verify_by_job",
     "planted_stale_read",
+    "planted_swap_before_check",
     "planted_sync_off",
+    "restores_killed",
     "retrieval_limit",
     "rotation_killed",
     "sync_fails",
