@@ -12,7 +12,7 @@ in_dist = STRONGROOM_BIN=$(CURDIR)/dist/strongroom
 # must write its own record: a filter that matches no test would pass in silence.
 define long_form
 @mkdir -p target && touch target/$@.started
-STRONGROOM_LONG=$@ $(seed) $(1) --test it -- $@:: --nocapture --test-threads=1
+STRONGROOM_LONG=$@ $(seed) $(1) --test it -- $@:: $(2) --nocapture --test-threads=1
 @test docs/measured/$@.json -nt target/$@.started || { echo "make $@: no new docs/measured/$@.json" >&2; exit 1; }
 endef
 
@@ -48,7 +48,7 @@ bench: dist ## measure dist/strongroom against nginx, PostgreSQL and OpenBao (do
 
 soak: ## kill and fault the server many times, and look for lost writes (SEED=N repeats a run)
 	scripts/setup test
-	$(call long_form,cargo test --locked)
+	$(call long_form,cargo test --locked,restore::)
 
 fuzz: ## run each fuzz target for its long time (SEED=N repeats a run)
 	scripts/setup test

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use serde_json::{Value, json};
 use strongroom::clock;
 use strongroom::crypto::seal::SlotSecret;
 use strongroom::folder::Folder;
@@ -15,6 +16,7 @@ use strongroom::server::unlock::unlock;
 use super::{filled, text};
 use crate::harness::backup::{Wish, tar_of};
 use crate::harness::{self, Output, Server, run, strace};
+use crate::soak;
 
 /// Where a kill may leave something half done; and in `make test`, every which of them is tried.
 const STEPS: &[(&str, usize)] = &[
@@ -93,7 +95,7 @@ pub fn again(server: &Server, base: &Path) {
 }
 
 /// Kills a restore at each of its steps, or in `make test` at some of them.
-fn killed_everywhere(server: &Server, file: &Path, base: &Path) {
+fn killed_everywhere(server: &Server, file: &Path, base: &Path) -> Value {
     let before = if base.exists() {
         There::Old
     } else {
@@ -127,6 +129,7 @@ fn killed_everywhere(server: &Server, file: &Path, base: &Path) {
     let kills = left.len();
     let new = left.iter().filter(|it| **it == There::New).count();
     assert!(kills >= 20 && new >= 2 && new < kills, "{left:?}");
+    json!({ "kill_9": kills, "new_after": new })
 }
 
 fn restored(server: &Server, file: &Path) {
@@ -139,7 +142,8 @@ fn killed_at_any_step_it_leaves_the_old_data_or_the_new() {
     let file = server.file("b.tar", tar_of(&server, &Wish::default()));
     let base = server.path("base");
     run(Command::new("cp").arg("-a").arg(&server.data).arg(&base)).ok();
-    killed_everywhere(&server, &file, &base);
+    let killed = killed_everywhere(&server, &file, &base);
+    soak::found("restores_killed_at_each_step", killed);
 }
 
 /// The key of the databases changes with it.

@@ -6,12 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::json;
 use strongroom::crypto::agefile;
 
 use super::{code, filled, restore, text};
 use crate::harness::backup::{Wish, age_of, pack, tar_of, unpack};
 use crate::harness::disk::SmallDisk;
 use crate::harness::{self, Dice, Options, Output, Server, run, run_with, seed};
+use crate::soak::found;
 
 /// Every file of a data folder that a refused restore may not touch.
 fn files(server: &Server) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -341,6 +343,7 @@ fn a_backup_that_is_cut_off_or_changed_anywhere_is_refused() {
     let before = files(&server);
     let mut dice = Dice::new(seed());
     let rounds = if harness::long("soak") { 1_000 } else { 24 };
+    let mut refused: BTreeMap<String, u64> = BTreeMap::new();
     // What a tar says of a member that nobody asks about: mode, owner and time are covered by the checksum.
     for round in 0..rounds {
         let whole = if round % 2 == 0 { &tar } else { &age };
@@ -376,5 +379,7 @@ fn a_backup_that_is_cut_off_or_changed_anywhere_is_refused() {
             "round {round}, byte {at}: {output:?}"
         );
         assert!(files(&server) == before, "round {round}, byte {at}");
+        *refused.entry(code(&output)).or_default() += 1;
     }
+    found("backups_cut_and_changed", json!({ "refused": refused }));
 }

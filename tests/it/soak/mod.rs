@@ -29,8 +29,9 @@ use run::{Plan, soak};
 static FOUND: Mutex<BTreeMap<&str, Value>> = Mutex::new(BTreeMap::new());
 
 /// Without these the long form is not complete.
-const PARTS: [&str; 20] = [
+const PARTS: [&str; 22] = [
     "access_log_sync_fails",
+    "backups_cut_and_changed",
     "backups_killed",
     "certificates_replaced",
     "commit_without_room",
@@ -46,13 +47,14 @@ const PARTS: [&str; 20] = [
     "planted_swap_before_check",
     "planted_sync_off",
     "restores_killed",
+    "restores_killed_at_each_step",
     "retrieval_limit",
     "rotation_killed",
     "sync_fails",
     "sync_traced",
 ];
 
-fn found(part: &'static str, what: Value) {
+pub fn found(part: &'static str, what: Value) {
     assert!(PARTS.contains(&part));
     FOUND.lock().unwrap().insert(part, what);
 }
