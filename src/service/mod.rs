@@ -11,6 +11,8 @@ pub mod drill;
 pub mod feed;
 pub mod gate;
 pub mod group;
+pub mod host;
+pub mod host_group;
 pub mod health;
 pub mod job;
 pub mod keyring;

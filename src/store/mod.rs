@@ -13,6 +13,8 @@ pub mod copy;
 mod deposit;
 mod event;
 mod group;
+mod host;
+mod host_group;
 mod idempotency;
 mod inbox;
 mod job;
@@ -58,6 +60,7 @@ pub use deposit::{
     OWNER_GONE, Put, Sealed, Stored, Unsealed, Which,
 };
 pub use event::{ChainState, ExportedCheckpoint, Head, Walked};
+pub use host::HostEdit;
 pub use job::{Claim, Ended, Held, JobRow, LaneCounts, NewJob, Reached};
 pub use list::{Rows, Start};
 pub use meta::{First, Rewrap, Wrapped, WrappedKey};
@@ -103,6 +106,8 @@ enum Touches {
     Deposits,
     /// Jobs, schedules and their events alone.
     Jobs,
+    /// Hosts and their groups.
+    Hosts,
 }
 
 /// An idempotency key, as its caller's own.
