@@ -38,6 +38,7 @@ pub struct EditHost {
     pub ungroup: bool,
     /// Labels that are set, and those that go: null. The others stay.
     #[serde(default)]
+    #[schema(value_type = BTreeMap<String, Option<String>>)]
     pub labels: BTreeMap<LabelKey, Option<LabelValue>>,
     /// Those that are given become its own.
     #[serde(default)]

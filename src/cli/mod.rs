@@ -409,7 +409,7 @@ mod tests {
             "schedule pause a",
             "schedule resume a",
             "schedule run a --wait",
-            "host add a --address 10.0.0.1 --port 2222 --account ops --sudo --jump b,c --group emea/prod --label k=v --window '@daily for 1h'",
+            "host add a --address 10.0.0.1 --port 2222 --account ops --sudo --jump b,c --group emea/prod --label k=v",
             "host add a --no-sudo --direct --any-time",
             "host import F --format ansible --group g --update --dry-run",
             "host list -F group^emea/",

@@ -135,8 +135,8 @@ fn of_query(query: Option<&str>) -> Result<()> {
 /// The first byte chooses which request; what is read can be written, and reads as the same.
 pub fn json_body(bytes: &[u8]) -> Option<Error> {
     use api::{
-        backup, client, deposit, group, host, host_group, job, org, recipient, schedule, seal, session, setting,
-        slot, tls, token, user, user_certificate,
+        backup, client, deposit, group, host, host_group, job, org, recipient, schedule, seal,
+        session, setting, slot, tls, token, user, user_certificate,
     };
     let (which, body) = bytes.split_first()?;
     match which % 46 {

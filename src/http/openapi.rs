@@ -202,8 +202,7 @@ const ORG: &str = "^[A-Za-z0-9_-]{1,64}$";
 const DEPOSIT: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$";
 const GROUP: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$";
 const HOST: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$";
-const HOST_GROUP: &str =
-    "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}(/[A-Za-z0-9][A-Za-z0-9._-]{0,63}){0,7}$";
+const HOST_GROUP: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}(/[A-Za-z0-9][A-Za-z0-9._-]{0,63}){0,7}$";
 const SCHEDULE: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$";
 const USER: &str = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$";
 const FINGERPRINT: &str = "^[0-9a-f]{64}$";

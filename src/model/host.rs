@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -10,7 +11,7 @@ use utoipa::ToSchema;
 use super::deposit::Labels;
 use super::filter::{Field, FieldKind, Filterable, Value};
 use super::host_group::HostGroupPath;
-use super::id::{HostId, checked_text};
+use super::id::{HostId, checked_text, shown};
 use super::window::Window;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
@@ -106,7 +107,7 @@ pub struct HostSettings {
 }
 
 /// One of `HostSettings`, by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HostSetting {
     Port,
@@ -114,6 +115,27 @@ pub enum HostSetting {
     Sudo,
     Jump,
     Windows,
+}
+
+impl FromStr for HostSetting {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "port" => Ok(Self::Port),
+            "account" => Ok(Self::Account),
+            "sudo" => Ok(Self::Sudo),
+            "jump" => Ok(Self::Jump),
+            "windows" => Ok(Self::Windows),
+            _ => Err(Error::invalid(
+                "inherit",
+                format!(
+                    "`{}` is no setting of a host; it takes port, account, sudo, jump or windows",
+                    shown(text)
+                ),
+            )),
+        }
+    }
 }
 
 impl HostSettings {
@@ -450,15 +472,8 @@ mod tests {
             };
             inherited.complete(row).unwrap()
         };
-        let shown = |it: &Host| {
-            format!(
-                "{} {} {} {}",
-                it.port,
-                it.account,
-                it.sudo,
-                chain(&it.jump)
-            )
-        };
+        let shown =
+            |it: &Host| format!("{} {} {} {}", it.port, it.account, it.sudo, chain(&it.jump));
         assert_eq!(shown(&host("a", None, "{}")), "22 root false no host");
         let db = host("a", Some("emea/db/prod"), r#"{"sudo": false}"#);
         assert_eq!(shown(&db), "2222 dba false bastion,inner");

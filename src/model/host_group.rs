@@ -84,7 +84,16 @@ mod tests {
         let path: HostGroupPath = "emea/prod/db".parse().unwrap();
         let lineage: Vec<String> = path.lineage().map(|it| it.to_string()).collect();
         assert_eq!(lineage, ["emea/prod/db", "emea/prod", "emea"]);
-        for bad in ["", "/", "a/", "/a", "a//b", "a/-b", "a b", "a/b/c/d/e/f/g/h/i"] {
+        for bad in [
+            "",
+            "/",
+            "a/",
+            "/a",
+            "a//b",
+            "a/-b",
+            "a b",
+            "a/b/c/d/e/f/g/h/i",
+        ] {
             bad.parse::<HostGroupPath>().expect_err(bad);
         }
     }

@@ -22,6 +22,7 @@ const LONGEST_MINUTES: u32 = 7 * 24 * 60;
 pub struct Window {
     opens: Cron,
     zone: ZoneName,
+    #[schema(value_type = u32, minimum = 1, maximum = 10_080)]
     minutes: NonZeroU32,
 }
 
@@ -34,6 +35,7 @@ struct Parts {
     /// Where its clock is.
     zone: ZoneName,
     /// For how long; a week at most.
+    #[schema(value_type = u32, minimum = 1, maximum = 10_080)]
     minutes: NonZeroU32,
 }
 
@@ -117,7 +119,12 @@ impl fmt::Display for Window {
             it if it % 60 == 0 => (it / 60, 'h'),
             it => (it, 'm'),
         };
-        write!(f, "{} for {number}{unit} in {}", self.opens.as_str(), self.zone)
+        write!(
+            f,
+            "{} for {number}{unit} in {}",
+            self.opens.as_str(),
+            self.zone
+        )
     }
 }
 
@@ -143,7 +150,10 @@ mod tests {
     #[test]
     fn it_is_written_as_it_is_read() {
         for (text, written) in [
-            ("0 22 * * sat for 6h in Europe/Berlin", "0 22 * * sat for 6h in Europe/Berlin"),
+            (
+                "0 22 * * sat for 6h in Europe/Berlin",
+                "0 22 * * sat for 6h in Europe/Berlin",
+            ),
             ("@daily for 90m", "@daily for 90m in UTC"),
             ("0 0 * * 0 for 24h", "0 0 * * 0 for 1d in UTC"),
         ] {

@@ -31,7 +31,13 @@ impl Service {
     }
 
     pub async fn host_show(&self, ctx: &Context, name: &HostName) -> Result<Host> {
-        self.allow(ctx, Action::HostRead, &Target::Server, "host.show", of(name))?;
+        self.allow(
+            ctx,
+            Action::HostRead,
+            &Target::Server,
+            "host.show",
+            of(name),
+        )?;
         self.store.host(name)
     }
 

@@ -101,7 +101,10 @@ fn way(
         let row = find(db, jump)?.ok_or_else(|| {
             Error::conflict(
                 "no_such_jump_host",
-                format!("the jump host `{jump}` of `{}` is not there; add it first", host.name),
+                format!(
+                    "the jump host `{jump}` of `{}` is not there; add it first",
+                    host.name
+                ),
             )
         })?;
         // What comes later in a list is reached from what stands before it.
@@ -298,7 +301,14 @@ impl Store {
                 let mut statement = db.prepare_cached(&format!(
                     "{SELECT} WHERE name >= ?1 AND name < ?2 AND {which} ORDER BY name {order}"
                 ))?;
-                walk(&start, &mut statement, (low, high, group), limit, &filter, read)
+                walk(
+                    &start,
+                    &mut statement,
+                    (low, high, group),
+                    limit,
+                    &filter,
+                    read,
+                )
             })
             .await
     }

@@ -7,8 +7,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use super::Line;
 use crate::cli::door::{Context, Global};
 use crate::cli::noun::{
-    ListArgs, audit, client, deposit, host, host_group, job, org, recipient, role, schedule, setting, slot, token,
-    user,
+    ListArgs, audit, client, deposit, host, host_group, job, org, recipient, role, schedule,
+    setting, slot, token, user,
 };
 use crate::cli::{Printer, online};
 use crate::error::{Error, Result};

@@ -68,7 +68,8 @@ pub(super) fn read(text: &str) -> Result<Found> {
     for name in names {
         let variables = meta.hostvars.get(name).unwrap_or(&none);
         let read = one(name, variables, &groups, &mut found.notes);
-        let read = read.map_err(|error| wrong(format!("host `{}`: {}", shown(name), error.public)))?;
+        let read =
+            read.map_err(|error| wrong(format!("host `{}`: {}", shown(name), error.public)))?;
         found.hosts.extend(read);
     }
     Ok(found)
@@ -114,7 +115,11 @@ fn one(
             ));
         }
     }
-    for arguments in ["ansible_ssh_common_args", "ansible_ssh_extra_args", "ansible_ssh_args"] {
+    for arguments in [
+        "ansible_ssh_common_args",
+        "ansible_ssh_extra_args",
+        "ansible_ssh_args",
+    ] {
         if let Some(arguments) = text(variables, arguments)?
             && host.own.jump.is_none()
         {
@@ -165,22 +170,24 @@ fn truth(value: &Value) -> bool {
 
 /// The jump hosts that arguments for `ssh` name: `-J a,b`, `-o ProxyJump=a`.
 fn jump(arguments: &str) -> Result<Option<Vec<HostName>>> {
-    let mut words = arguments
-        .split([' ', '\t', '\'', '"'])
-        .filter(|it| !it.is_empty());
+    let words = shlex::split(arguments)
+        .ok_or_else(|| Error::invalid("file", "a quote in arguments for ssh is not closed"))?;
+    let mut words = words.iter().map(String::as_str);
     while let Some(word) = words.next() {
-        let option = word.strip_prefix("-o").unwrap_or(word);
-        let lower = option.to_ascii_lowercase();
-        let list = if word == "-J" {
-            words.next()
-        } else if let Some(list) = word.strip_prefix("-J") {
-            Some(list)
-        } else if lower.starts_with("proxyjump=") {
-            Some(&option["proxyjump=".len()..])
-        } else if lower == "proxyjump" {
-            words.next()
-        } else {
-            None
+        let (option, attached) = match word.get(..2) {
+            Some(option @ ("-J" | "-o")) => (option, &word[2..]),
+            _ => continue,
+        };
+        let value = match attached {
+            "" => words.next().unwrap_or_default(),
+            attached => attached,
+        };
+        let list = match option {
+            "-J" => Some(value),
+            _ => value
+                .split_once(['=', ' '])
+                .filter(|(key, _)| key.trim().eq_ignore_ascii_case("proxyjump"))
+                .map(|(_, list)| list.trim()),
         };
         if let Some(list) = list {
             return list.split(',').map(hop).collect::<Result<_>>().map(Some);
@@ -275,9 +282,18 @@ mod tests {
             ("", "line 1"),
             ("[]", "line 1"),
             ("{}", "no host"),
-            (r#"{"_meta": {"hostvars": {"a": {"ansible_host": "{{ x }}"}}}}"#, "template"),
-            (r#"{"_meta": {"hostvars": {"a": {"ansible_port": 99999}}}}"#, "not a port"),
-            (r#"{"_meta": {"hostvars": {"a": {"ansible_user": ["hunter2"]}}}}"#, "neither"),
+            (
+                r#"{"_meta": {"hostvars": {"a": {"ansible_host": "{{ x }}"}}}}"#,
+                "template",
+            ),
+            (
+                r#"{"_meta": {"hostvars": {"a": {"ansible_port": 99999}}}}"#,
+                "not a port",
+            ),
+            (
+                r#"{"_meta": {"hostvars": {"a": {"ansible_user": ["hunter2"]}}}}"#,
+                "neither",
+            ),
             (r#"{"_meta": {"hostvars": {"a": "hunter2"}}}"#, "_meta"),
             (r#"{"web": {"hosts": "hunter2"}}"#, "group `web`"),
             (r#"{"all": {"hosts": ["a b"]}}"#, "not a host's name"),
@@ -301,5 +317,6 @@ mod tests {
             assert_eq!(hosts, ["bastion".parse().unwrap()], "{arguments}");
         }
         assert_eq!(jump("-o ControlMaster=auto -C").unwrap(), None);
+        jump("-o 'ProxyJump=bastion").unwrap_err();
     }
 }

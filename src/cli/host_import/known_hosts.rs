@@ -95,12 +95,7 @@ fn place(text: &str) -> Result<(Address, u16)> {
     let Some(rest) = text.strip_prefix('[') else {
         return Ok((text.parse()?, 22));
     };
-    let wrong = || {
-        Error::invalid(
-            "file",
-            format!("`{}` is not [name]:port", shown(text)),
-        )
-    };
+    let wrong = || Error::invalid("file", format!("`{}` is not [name]:port", shown(text)));
     let (name, port) = rest.split_once("]:").ok_or_else(wrong)?;
     let port: std::num::NonZeroU16 = port.parse().map_err(|_| wrong())?;
     Ok((name.parse()?, port.get()))
@@ -110,7 +105,8 @@ fn place(text: &str) -> Result<(Address, u16)> {
 mod tests {
     use super::*;
 
-    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPlAceHolderPlAceHolderPlAceHolderPlAceHold";
+    const KEY: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPlAceHolderPlAceHolderPlAceHolderPlAceHold";
 
     fn lines(names: &[&str]) -> String {
         names.iter().map(|it| format!("{it} {KEY}\n")).collect()
@@ -133,7 +129,14 @@ mod tests {
         let hosts: Vec<String> = found
             .hosts
             .iter()
-            .map(|it| format!("{} {:?} {:?}", it.name, it.address.as_ref().map(Address::as_str), it.own.port))
+            .map(|it| {
+                format!(
+                    "{} {:?} {:?}",
+                    it.name,
+                    it.address.as_ref().map(Address::as_str),
+                    it.own.port
+                )
+            })
             .collect();
         assert_eq!(
             hosts,

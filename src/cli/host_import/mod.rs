@@ -165,12 +165,7 @@ pub async fn import(
             Ok(Done::Changed) => &mut report.changed,
             Ok(Done::Same) => &mut report.same,
             Ok(Done::Differing) => &mut report.differing,
-            Err(error)
-                if matches!(
-                    error.kind,
-                    Kind::Invalid | Kind::Conflict | Kind::NotFound
-                ) =>
-            {
+            Err(error) if matches!(error.kind, Kind::Invalid | Kind::Conflict | Kind::NotFound) => {
                 let why = error.public.to_string();
                 report.refused.push(Refused { name, why });
                 continue;
@@ -206,7 +201,11 @@ fn say(report: &Report, dry_run: bool, out: &Printer) -> Result<()> {
                 "{} are there otherwise, and stay so ({}{}); --update changes them",
                 report.differing.len(),
                 few.join(", "),
-                if report.differing.len() > few.len() { ", …" } else { "" }
+                if report.differing.len() > few.len() {
+                    ", …"
+                } else {
+                    ""
+                }
             ));
         }
     }
@@ -215,7 +214,9 @@ fn say(report: &Report, dry_run: bool, out: &Printer) -> Result<()> {
         refused => Err(Error::new(
             Kind::Internal,
             "some_refused",
-            format!("{refused} hosts were refused; the others are there. Mend the file and import it again: what is there already stays"),
+            format!(
+                "{refused} hosts were refused; the others are there. Mend the file and import it again: what is there already stays"
+            ),
         )),
     }
 }
@@ -285,7 +286,8 @@ fn difference(new: AddHost, there: &Host) -> Result<EditHost> {
 }
 
 async fn make_groups(hosts: &[AddHost], client: &mut Client) -> Result<()> {
-    let groups: BTreeSet<&HostGroupPath> = hosts.iter().filter_map(|it| it.group.as_ref()).collect();
+    let groups: BTreeSet<&HostGroupPath> =
+        hosts.iter().filter_map(|it| it.group.as_ref()).collect();
     for path in groups {
         let own = HostSettings::default();
         let path = path.clone();
@@ -350,7 +352,11 @@ mod tests {
 
     #[test]
     fn an_address_makes_a_name() {
-        for (address, name) in [("::1", "ip6--1"), ("2001:db8::2", "2001-db8--2"), ("10.0.0.1", "10.0.0.1")] {
+        for (address, name) in [
+            ("::1", "ip6--1"),
+            ("2001:db8::2", "2001-db8--2"),
+            ("10.0.0.1", "10.0.0.1"),
+        ] {
             assert_eq!(named_after(address).unwrap().as_str(), name);
         }
     }

@@ -84,7 +84,9 @@ fn blocks(text: &str, notes: &mut Vec<String>) -> Result<Vec<Block>> {
             }
             "match" => {
                 skipping = true;
-                notes.push(format!("line {number}: what stands below `Match` is not read"));
+                notes.push(format!(
+                    "line {number}: what stands below `Match` is not read"
+                ));
             }
             "include" => {
                 notes.push(format!(
@@ -204,7 +206,9 @@ fn one(
     };
     if let Some((text, line)) = value("hostname")? {
         let address = text.replace("%h", alias).replace("%%", "%");
-        let address: Address = address.parse().map_err(|it: Error| wrong(line, it.public))?;
+        let address: Address = address
+            .parse()
+            .map_err(|it: Error| wrong(line, it.public))?;
         host.address = Some(address);
     }
     if let Some((text, line)) = value("port")? {
@@ -240,13 +244,18 @@ fn one(
             )),
         }
     }
-    host.own.check().map_err(|it| wrong(way.map_or(0, |it| it.2), it.public))?;
+    host.own
+        .check()
+        .map_err(|it| wrong(way.map_or(0, |it| it.2), it.public))?;
     Ok(host)
 }
 
 /// The host of `ssh -W %h:%p HOST`, which is what ProxyJump does.
 fn over_ssh(arguments: &[String]) -> Option<&str> {
-    let words: Vec<&str> = arguments.iter().flat_map(|it| it.split_whitespace()).collect();
+    let words: Vec<&str> = arguments
+        .iter()
+        .flat_map(|it| it.split_whitespace())
+        .collect();
     match words.as_slice() {
         ["none"] => Some("none"),
         ["ssh" | "/usr/bin/ssh", rest @ .., last]
@@ -368,7 +377,11 @@ mod tests {
             ("a*b*c", "aXbYbZ", false),
             ("", "a", false),
         ] {
-            assert_eq!(fits(pattern.as_bytes(), text.as_bytes()), fit, "{pattern} {text}");
+            assert_eq!(
+                fits(pattern.as_bytes(), text.as_bytes()),
+                fit,
+                "{pattern} {text}"
+            );
         }
     }
 }

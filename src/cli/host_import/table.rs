@@ -36,7 +36,10 @@ pub(super) fn read(text: &str) -> Result<Found> {
             ));
         }
         if columns[..at].contains(column) {
-            return Err(wrong(1, format!("the column `{column}` stands there twice")));
+            return Err(wrong(
+                1,
+                format!("the column `{column}` stands there twice"),
+            ));
         }
     }
     if !columns.iter().any(|it| it == "name") {

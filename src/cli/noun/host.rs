@@ -86,7 +86,7 @@ pub enum Verb {
         remove_label: Vec<LabelKey>,
         #[command(flatten)]
         settings: SettingArgs,
-        /// Take this from its group again; may be given again
+        /// Take this from its group again: port, account, sudo, jump or windows; may be given again
         #[arg(long, value_name = "SETTING")]
         inherit: Vec<HostSetting>,
     },
@@ -254,7 +254,10 @@ fn sudo(on: bool) -> String {
 }
 
 fn group(host: &Host) -> String {
-    host.group.as_ref().map(ToString::to_string).unwrap_or_default()
+    host.group
+        .as_ref()
+        .map(ToString::to_string)
+        .unwrap_or_default()
 }
 
 fn row(_: &Printer, it: &Host) -> Vec<String> {

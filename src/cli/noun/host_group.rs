@@ -34,7 +34,7 @@ pub enum Verb {
         path: HostGroupPath,
         #[command(flatten)]
         settings: SettingArgs,
-        /// Take this from the group that it lies in again; may be given again
+        /// Take this from the group that it lies in again: port, account, sudo, jump or windows; may be given again
         #[arg(long, value_name = "SETTING")]
         inherit: Vec<HostSetting>,
     },
