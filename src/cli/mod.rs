@@ -14,7 +14,7 @@ mod feed;
 mod files;
 pub mod gpg_keyring;
 pub(crate) mod home;
-mod host_import;
+pub(crate) mod host_import;
 mod init;
 mod links;
 mod noun;

@@ -230,11 +230,11 @@ fn no_host_loses_its_way() {
         "audit",
         "list",
         "-F",
-        "object_kind = host and verb = host.rm",
+        "object_kind = host and action = host.rm",
         "-F",
         "outcome = done",
     ]);
-    assert_eq!(audit["items"][0]["event"]["object"]["name"], "d");
+    assert_eq!(audit["items"][0]["object"]["name"], "d");
 }
 
 #[test]

@@ -65,7 +65,7 @@ pub(super) fn read(text: &str) -> Result<Found> {
             continue;
         }
         let mut name = named_after(address.as_str().trim_end_matches('.'))?;
-        if found.hosts.iter().any(|it| it.name == name) {
+        while found.hosts.iter().any(|it| it.name == name) {
             name = format!("{name}-{port}").parse()?;
         }
         let mut host = host(name);

@@ -41,9 +41,10 @@ pub enum Format {
 /// What a file says.
 #[derive(Debug, Default)]
 pub struct Found {
-    hosts: Vec<AddHost>,
+    /// Each name once.
+    pub(crate) hosts: Vec<AddHost>,
     /// What of it was left out, and why.
-    notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 fn wrong(line: usize, why: impl std::fmt::Display) -> Error {
@@ -85,13 +86,7 @@ pub fn read(file: &Path, format: Option<Format>, group: Option<&HostGroupPath>) 
             .count();
         wrong(line + 1, "it is not UTF-8")
     })?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut found = match format {
-        Format::Csv => table::read(text)?,
-        Format::Ansible => ansible::read(text)?,
-        Format::SshConfig => ssh_config::read(text)?,
-        Format::KnownHosts => known_hosts::read(text)?,
-    };
+    let mut found = parse(format, text)?;
     if let Some(group) = group {
         for host in &mut found.hosts {
             host.group = Some(match &host.group {
@@ -101,6 +96,20 @@ pub fn read(file: &Path, format: Option<Format>, group: Option<&HostGroupPath>) 
         }
     }
     Ok(found)
+}
+
+/// What a file's text says.
+///
+/// # Errors
+/// A line that is wrong, with its number.
+pub(crate) fn parse(format: Format, text: &str) -> Result<Found> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    match format {
+        Format::Csv => table::read(text),
+        Format::Ansible => ansible::read(text),
+        Format::SshConfig => ssh_config::read(text),
+        Format::KnownHosts => known_hosts::read(text),
+    }
 }
 
 fn guess(file: &Path) -> Result<Format> {
