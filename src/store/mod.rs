@@ -28,6 +28,7 @@ mod plans;
 #[cfg(debug_assertions)]
 pub mod planted;
 mod quota;
+mod reader;
 mod readers;
 mod recipient;
 mod restored;
