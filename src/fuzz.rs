@@ -12,7 +12,8 @@ use serde::de::DeserializeOwned;
 
 use crate::backup::manifest::{MANIFEST, Manifest};
 use crate::backup::read::{self, BEGINNING, Form};
-use crate::cli::{bundle, cache, config_import, home};
+use crate::cli::host_import::Format;
+use crate::cli::{bundle, cache, config_import, home, host_import};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::crypto::envelope::{self, Aad};
@@ -24,6 +25,8 @@ use crate::model::client::Client;
 use crate::model::cron::{Cron, ZoneName};
 use crate::model::deposit::Deposit;
 use crate::model::filter::{Filter, Filterable};
+use crate::model::host::Host;
+use crate::model::host_group::HostGroup;
 use crate::model::id::Fingerprint;
 use crate::model::job::Job;
 use crate::model::org::Org;
@@ -76,6 +79,7 @@ pub const TARGETS: &[Target] = &[
     target("original_config", original_config, 4 << 10, &["{\"SSL_CERTIFICATE\": \"/a\",", "\"SSL_PRIVATE_KEY\": \"/k\"}", "\"SSL_PRIVATE_KEY_PASSWORD_SCRIPT\": \"/bin/echo", "ssl_certificate /c;", "ssl_certificate_key /k;", "ssl_verify_depth 99999999999;", "ssl_protocols TLSv1;", "ssl_ciphers HIGH;", "server {", "\\", "'", "\"", "#"]),
     target("filter", filter, 5 << 10, &[" and ", " or ", "not ", " in (", "((((((((", "'", "''", "label.a = ", "created > ", "-7d", "9223372036854775807", "-9223372036854775808", "1969-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59", "name ^ ", " ~ ", "\n", "size >= ", "ſ", "İ"]),
     target("cron", cron, 512, &["*/", "-", ",", "59", "jan", "sun-sat", "29 2", "@hourly", "@", "\nEurope/Berlin", "\nPacific/Apia", "\nAustralia/Lord_Howe", "\nAmerica/New_York", " * ", "7", "99999999999"]),
+    target("host_import", host_import, 8 << 10, &["name,port,jump,window,label.a\n", ";", "\"\"", "@daily for 1h in UTC", "{\"_meta\":{\"hostvars\":{\"a\":{", "\"ansible_ssh_common_args\":\"-J a,b\"", "\"children\":[\"a\"]", "\"hosts\":[\"a\"]", "{{", "\nHost ", "\n Port=", "ProxyJump ", "ProxyCommand ssh -W %h:%p ", "!*", "%h", "none", "[a]:2222 ssh-rsa AAAA\n", "|1|a=|b= ", "@revoked ", "::1,", "\u{feff}", "\u{1b}"]),
     target("cursor", cursor, 2 << 10, &["UwEIZGVwb3NpdHMA", "=", "__", "--"]),
     target("canonical_event", canonical_event, 8 << 10, &["SRE\u{1}", "SRC\u{1}", "\0\0\0\u{4}", "\0\0\0\u{7}changes", "\0\0\0\u{6}access", "\0\0\0\u{7}refused"]),
     target("audit_export_line", audit_export_line, 8 << 10, &["{\"format\":\"strongroom-audit/1\",", "\"checkpoint\":{", "\"heads\":[", "\"chain\":\"access\"", "9999-12-31T23:59:59-23:59", "18446744073709551615", "-0", "1e3", "\"a\":1,"]),
@@ -280,7 +284,7 @@ pub fn filter(bytes: &[u8]) -> Seen {
         return 0;
     };
     let texts: Vec<String> = texts.split('\n').map(str::to_owned).collect();
-    let answer = match list % 9 {
+    let answer = match list % 11 {
         0 => one_filter::<Deposit>(&texts),
         1 => one_filter::<Client>(&texts),
         2 => one_filter::<Org>(&texts),
@@ -289,9 +293,11 @@ pub fn filter(bytes: &[u8]) -> Seen {
         5 => one_filter::<ChainedEvent>(&texts),
         6 => one_filter::<Job>(&texts),
         7 => one_filter::<Schedule>(&texts),
-        _ => one_filter::<Recipient>(&texts),
+        8 => one_filter::<Recipient>(&texts),
+        9 => one_filter::<Host>(&texts),
+        _ => one_filter::<HostGroup>(&texts),
     };
-    mix(answer, u64::from(list % 9))
+    mix(answer, u64::from(list % 11))
 }
 
 fn one_filter<T: Filterable>(texts: &[String]) -> Seen {
@@ -632,6 +638,34 @@ pub fn cron(bytes: &[u8]) -> Seen {
         cron.next(&zone, end);
     }
     seen(&times.len())
+}
+
+/// The first byte chooses the format.
+pub fn host_import(bytes: &[u8]) -> Seen {
+    let Some((which, text)) = bytes.split_first() else {
+        return 0;
+    };
+    let Ok(text) = std::str::from_utf8(text) else {
+        return 0;
+    };
+    let format = match which % 4 {
+        0 => Format::Csv,
+        1 => Format::Ansible,
+        2 => Format::SshConfig,
+        _ => Format::KnownHosts,
+    };
+    let found = match host_import::parse(format, text) {
+        Ok(found) => found,
+        Err(error) => return mix(refused(&error), u64::from(which % 4)),
+    };
+    let mut names = std::collections::HashSet::new();
+    for host in &found.hosts {
+        assert!(names.insert(&host.name), "{} comes twice", host.name);
+        assert!(host.own.check().is_ok(), "{host:?}");
+    }
+    let prints = |note: &String| note.len() < 1_500 && !note.chars().any(char::is_control);
+    assert!(found.notes.iter().all(prints), "{:?}", found.notes);
+    seen(&(which % 4, names.len(), found.notes.len()))
 }
 
 /// `name=value`

@@ -7,6 +7,8 @@ pub mod client;
 pub mod deposit;
 pub mod error;
 pub mod group;
+pub mod host;
+pub mod host_group;
 pub mod job;
 pub mod org;
 pub mod org_key;

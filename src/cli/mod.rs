@@ -14,6 +14,7 @@ mod feed;
 mod files;
 pub mod gpg_keyring;
 pub(crate) mod home;
+pub(crate) mod host_import;
 mod init;
 mod links;
 mod noun;
@@ -161,6 +162,12 @@ enum Noun {
     /// Schedules: when which kind of job is made
     #[command(subcommand)]
     Schedule(noun::schedule::Verb),
+    /// Hosts: machines that are reached over SSH
+    #[command(subcommand)]
+    Host(noun::host::Verb),
+    /// Groups of hosts, and what holds for all in them
+    #[command(subcommand)]
+    HostGroup(noun::host_group::Verb),
     /// Let no further job begin, wait for those that run, and report
     Drain(noun::job::DrainArgs),
     /// Let jobs begin again after `drain`
@@ -248,6 +255,8 @@ fn run(noun: Noun, context: &Context) -> Result<()> {
         Noun::Backup(verb) => online(noun::backup::run(verb, context)),
         Noun::Job(verb) => online(noun::job::run(verb, context)),
         Noun::Schedule(verb) => online(noun::schedule::run(verb, context)),
+        Noun::Host(verb) => online(noun::host::run(verb, context)),
+        Noun::HostGroup(verb) => online(noun::host_group::run(verb, context)),
         Noun::Drain(args) => online(noun::job::drain(args, context)),
         Noun::Resume => online(noun::job::resume(context)),
         Noun::Service(verb) => service::run(verb, &context.global, &context.out),
@@ -400,6 +409,19 @@ mod tests {
             "schedule pause a",
             "schedule resume a",
             "schedule run a --wait",
+            "host add a --address 10.0.0.1 --port 2222 --account ops --sudo --jump b,c --group emea/prod --label k=v",
+            "host add a --no-sudo --direct --any-time",
+            "host import F --format ansible --group g --update --dry-run",
+            "host list -F group^emea/",
+            "host show a",
+            "host edit a --address b --group g --label k=v --remove-label l --inherit port --inherit jump",
+            "host edit a --no-group --jump b --jump c",
+            "host rm a --yes",
+            "host-group add emea/prod --port 22",
+            "host-group list",
+            "host-group show emea",
+            "host-group edit emea --account ops --inherit windows",
+            "host-group rm emea --yes",
             "deposit versions a",
             "deposit rm a",
             "deposit undelete a",

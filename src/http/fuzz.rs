@@ -135,11 +135,11 @@ fn of_query(query: Option<&str>) -> Result<()> {
 /// The first byte chooses which request; what is read can be written, and reads as the same.
 pub fn json_body(bytes: &[u8]) -> Option<Error> {
     use api::{
-        backup, client, deposit, group, job, org, recipient, schedule, seal, session, setting,
-        slot, tls, token, user, user_certificate,
+        backup, client, deposit, group, host, host_group, job, org, recipient, schedule, seal,
+        session, setting, slot, tls, token, user, user_certificate,
     };
     let (which, body) = bytes.split_first()?;
-    match which % 42 {
+    match which % 46 {
         0 => round::<client::Register>(body),
         1 => round::<client::Decision>(body),
         2 => round::<org::AddOrg>(body),
@@ -181,6 +181,10 @@ pub fn json_body(bytes: &[u8]) -> Option<Error> {
         38 => round::<job::SetDrain>(body),
         39 => round::<schedule::AddSchedule>(body),
         40 => round::<schedule::EditSchedule>(body),
+        41 => round::<host::AddHost>(body),
+        42 => round::<host::EditHost>(body),
+        43 => round::<host_group::AddHostGroup>(body),
+        44 => round::<host_group::EditHostGroup>(body),
         _ => round::<crate::model::quota::SetQuota>(body),
     }
 }

@@ -116,6 +116,7 @@ fn rule(path: &str, message: &str) -> (String, String) {
 /// against the schemas.
 pub(super) const FIELDS: &[&str] = &[
     "accept_old_seal",
+    "address",
     "age_passphrase",
     "all",
     "auth_code",
@@ -137,6 +138,7 @@ pub(super) const FIELDS: &[&str] = &[
     "filters",
     "grants",
     "group",
+    "inherit",
     "key",
     "key_password",
     "kind",
@@ -152,6 +154,7 @@ pub(super) const FIELDS: &[&str] = &[
     "openers",
     "org",
     "other_name",
+    "own",
     "password",
     "path",
     "pkcs12",
@@ -167,6 +170,7 @@ pub(super) const FIELDS: &[&str] = &[
     "signature",
     "slot",
     "stored",
+    "ungroup",
     "user",
     "value",
     "verify_depth",

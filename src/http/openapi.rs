@@ -46,6 +46,10 @@ use crate::service::feed::LONGEST as LONGEST_FEED;
     api::error::ErrorBody,
     api::group::AddGroup,
     api::group::GroupWithMembers,
+    api::host::AddHost,
+    api::host::EditHost,
+    api::host_group::AddHostGroup,
+    api::host_group::EditHostGroup,
     api::job::CancelJobs,
     api::job::JobNews,
     api::job::JobShown,
@@ -118,12 +122,16 @@ use crate::service::feed::LONGEST as LONGEST_FEED;
     crate::model::client::Client,
     crate::model::deposit::Deposit,
     crate::model::group::Group,
+    crate::model::host::Host,
+    crate::model::host_group::HostGroup,
     crate::model::job::Job,
     crate::model::org::Org,
     crate::model::page::Page<crate::model::audit::ChainedEvent>,
     crate::model::page::Page<crate::model::client::Client>,
     crate::model::page::Page<crate::model::deposit::Deposit>,
     crate::model::page::Page<crate::model::group::Group>,
+    crate::model::page::Page<crate::model::host::Host>,
+    crate::model::page::Page<crate::model::host_group::HostGroup>,
     crate::model::page::Page<crate::model::job::Job>,
     crate::model::page::Page<crate::model::org::Org>,
     crate::model::page::Page<crate::model::recipient::Recipient>,
@@ -193,6 +201,8 @@ const CONTACT: &str = "^[!-+\\--?A-~]+@[!-+\\--?A-~]+$";
 const ORG: &str = "^[A-Za-z0-9_-]{1,64}$";
 const DEPOSIT: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$";
 const GROUP: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$";
+const HOST: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$";
+const HOST_GROUP: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}(/[A-Za-z0-9][A-Za-z0-9._-]{0,63}){0,7}$";
 const SCHEDULE: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$";
 const USER: &str = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$";
 const FINGERPRINT: &str = "^[0-9a-f]{64}$";
@@ -291,6 +301,8 @@ fn tag(route: &Route) -> &'static str {
         "lanes",
         "drain",
         "schedules",
+        "hosts",
+        "host-groups",
     ];
     NOUNS
         .iter()
@@ -482,6 +494,9 @@ fn parameters(route: &Route) -> Vec<Parameter> {
             "org" => pattern(ORG),
             "name" => pattern(DEPOSIT),
             "group" => pattern(GROUP),
+            "host" => pattern(HOST),
+            "path" => pattern(HOST_GROUP),
+            "schedule" => pattern(SCHEDULE),
             "user" => pattern(USER),
             "contact" => pattern(CONTACT),
             "fingerprint" => pattern(FINGERPRINT),

@@ -81,6 +81,10 @@ uuid_id!(
     SlotId
 );
 uuid_id!(
+    /// A host that is reached over SSH.
+    HostId
+);
+uuid_id!(
     /// A job, over all its attempts.
     JobId
 );

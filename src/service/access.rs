@@ -64,10 +64,13 @@ pub enum Action {
     JobChange,
     ScheduleRead,
     ScheduleChange,
+    /// Hosts and their groups.
+    HostRead,
+    HostChange,
 }
 
 impl Action {
-    pub const ALL: [Action; 36] = [
+    pub const ALL: [Action; 38] = [
         Self::Public,
         Self::Register,
         Self::OwnClient,
@@ -104,6 +107,8 @@ impl Action {
         Self::JobChange,
         Self::ScheduleRead,
         Self::ScheduleChange,
+        Self::HostRead,
+        Self::HostChange,
     ];
 }
 
@@ -311,6 +316,7 @@ fn only_reads(action: Action) -> bool {
             | RecipientRead
             | JobRead
             | ScheduleRead
+            | HostRead
     )
 }
 

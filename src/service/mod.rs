@@ -12,6 +12,8 @@ pub mod feed;
 pub mod gate;
 pub mod group;
 pub mod health;
+pub mod host;
+pub mod host_group;
 pub mod job;
 pub mod keyring;
 mod metrics;

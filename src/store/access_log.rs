@@ -14,7 +14,8 @@ use super::ballast::Ballast;
 use super::event::{Backwards, ChainState, Head, Walked, head_by};
 use super::inbox::{Inbox, Taken, Task};
 use super::open::Source;
-use super::readers::{spawn, stopping};
+use super::reader::Reader;
+use super::readers::{PAGES_KIB, spawn, stopping};
 use super::segment::{self, LeftSegment};
 use super::writer::MINIMUM_FREE;
 use super::{DISK_FULL, FATAL};
@@ -43,7 +44,7 @@ const FLUSH: Duration = Duration::from_secs(5);
 pub struct AccessLog {
     inbox: Arc<Inbox>,
     state: Arc<State>,
-    reader: Arc<Mutex<Connection>>,
+    reader: Arc<Mutex<Reader>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -62,7 +63,8 @@ impl AccessLog {
         let head = last_head(&db)?;
         let state = Arc::new(State::default());
         let inbox = Arc::new(Inbox::default());
-        let reader = Arc::new(Mutex::new(source.reader(super::readers::PAGES_KIB)?));
+        let reader = Reader::open(Arc::new(source.again()), PAGES_KIB)?;
+        let reader = Arc::new(Mutex::new(reader));
         let mut work = Work {
             db,
             ballast: Ballast::new(&setup.dir),
@@ -131,11 +133,11 @@ impl AccessLog {
     }
 
     pub fn head(&self) -> Result<Head> {
-        last_head(&self.reader())
+        self.reader().read(last_head)
     }
 
     /// For a few rows, here and now.
-    fn reader(&self) -> MutexGuard<'_, Connection> {
+    fn reader(&self) -> MutexGuard<'_, Reader> {
         self.reader.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -157,20 +159,19 @@ impl AccessLog {
 
     /// The segments that left, oldest first.
     pub(super) fn segments(&self) -> Result<Vec<LeftSegment>> {
-        segment::all(&self.reader())
+        self.reader().read(segment::all)
     }
 
     /// About how much disk the log takes.
     pub(super) fn used_bytes(&self) -> Result<u64> {
-        segment::used_bytes(&self.reader())
+        self.reader().read(segment::used_bytes)
     }
 
     /// When the first event was that is still here.
     pub(super) fn begin(&self) -> Result<Option<Timestamp>> {
-        segment::first_time(
-            &self.reader(),
-            "SELECT first_time FROM segments ORDER BY first LIMIT 1",
-        )
+        self.reader().read(|db| {
+            segment::first_time(db, "SELECT first_time FROM segments ORDER BY first LIMIT 1")
+        })
     }
 
     /// Enters a segment that left.
@@ -199,7 +200,8 @@ impl AccessLog {
     ) -> Result<T> {
         let reader = Arc::clone(&self.reader);
         tokio::task::spawn_blocking(move || {
-            read(&reader.lock().unwrap_or_else(PoisonError::into_inner))
+            let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+            reader.read(read)
         })
         .await
         .map_err(|error| Error::internal(format!("reading the access log: {error}")))?

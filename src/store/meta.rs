@@ -80,6 +80,11 @@ const CONTRADICTIONS: &[(&str, &str)] = &[
         "SELECT (SELECT count(*) FROM job_logs WHERE job NOT IN (SELECT id FROM jobs)) + (SELECT count(*) FROM schedule_runs WHERE schedule NOT IN (SELECT name FROM schedules))",
     ),
     (
+        "hosts of a group that is not there, or groups within one that is not",
+        "SELECT (SELECT count(*) FROM hosts WHERE host_group NOT IN (SELECT path FROM host_groups))
+         + (SELECT count(*) FROM host_groups g WHERE g.path LIKE '%/%' AND rtrim(rtrim(g.path, replace(g.path, '/', '')), '/') NOT IN (SELECT path FROM host_groups))",
+    ),
+    (
         "jobs that nobody holds and that run, or that are over without an end",
         "SELECT count(*) FROM jobs WHERE (state = 'running') <> (boot IS NOT NULL) OR (state IN ('succeeded', 'failed', 'cancelled')) <> (ended IS NOT NULL)",
     ),

@@ -13,6 +13,8 @@ pub mod copy;
 mod deposit;
 mod event;
 mod group;
+mod host;
+mod host_group;
 mod idempotency;
 mod inbox;
 mod job;
@@ -26,6 +28,7 @@ mod plans;
 #[cfg(debug_assertions)]
 pub mod planted;
 mod quota;
+mod reader;
 mod readers;
 mod recipient;
 mod restored;
@@ -58,6 +61,7 @@ pub use deposit::{
     OWNER_GONE, Put, Sealed, Stored, Unsealed, Which,
 };
 pub use event::{ChainState, ExportedCheckpoint, Head, Walked};
+pub use host::HostEdit;
 pub use job::{Claim, Ended, Held, JobRow, LaneCounts, NewJob, Reached};
 pub use list::{Rows, Start};
 pub use meta::{First, Rewrap, Wrapped, WrappedKey};
@@ -103,6 +107,8 @@ enum Touches {
     Deposits,
     /// Jobs, schedules and their events alone.
     Jobs,
+    /// Hosts and their groups.
+    Hosts,
 }
 
 /// An idempotency key, as its caller's own.

@@ -95,6 +95,15 @@ impl Source {
             .map_err(|error| crate::folder::failed("sync", &self.path, error))
     }
 
+    /// The same, for another owner.
+    pub fn again(&self) -> Self {
+        Self {
+            path: self.path.clone(),
+            file: self.file,
+            key: Key::new(*self.key.expose()),
+        }
+    }
+
     /// The same file in another folder.
     pub fn elsewhere(&self, dir: &Path) -> Self {
         Self::new(dir, self.file, &self.key)

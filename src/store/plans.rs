@@ -78,6 +78,16 @@ async fn list_everything(store: &Store) {
         store.orgs(start.clone(), any(), 10).await.unwrap();
         store.users(start.clone(), any(), 10).await.unwrap();
         store.groups(org, start.clone(), any(), 10).await.unwrap();
+        store.host_groups(start.clone(), any(), 10).await.unwrap();
+        for filter in [
+            "name ^ 'k'",
+            "name ~ 'k'",
+            "group = 'g'",
+            "group = 'g' and name ^ 'k'",
+        ] {
+            let filter = Filter::parse(&[filter.to_owned()], clock::now()).unwrap();
+            store.hosts(start.clone(), filter, 10).await.unwrap();
+        }
         for filter in [
             "",
             "name = 'k'",
@@ -135,7 +145,7 @@ fn no_list_scans_or_sorts() {
         .unwrap();
     runtime.block_on(list_everything(&store));
     let seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    assert!(seen.len() >= 18, "{} statements", seen.len());
+    assert!(seen.len() >= 22, "{} statements", seen.len());
     let plan = |sql: &str| -> Vec<(bool, String)> {
         store
             .readers

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::FATAL;
 use super::open::Source;
+use super::reader::Reader;
 use crate::error::{Error, Result};
 
 /// Lists stop here and hand out a cursor.
@@ -23,7 +24,7 @@ const SCAN_THREADS: usize = 2;
 /// Pages that a connection keeps which is not of the pool.
 pub const PAGES_KIB: u32 = 8 << 10;
 
-type Scan = Box<dyn FnOnce(&Connection) + Send>;
+type Scan = Box<dyn FnOnce(&mut Reader) + Send>;
 
 pub(super) struct Readers {
     pool: Arc<Pool>,
@@ -33,7 +34,7 @@ pub(super) struct Readers {
 }
 
 struct Pool {
-    idle: Mutex<Vec<Connection>>,
+    idle: Mutex<Vec<Reader>>,
     returned: Condvar,
 }
 
@@ -66,8 +67,9 @@ impl Readers {
     pub fn start(source: &Source, pages_mib: u32) -> Result<Self> {
         let size = std::thread::available_parallelism().map_or(4, usize::from) + 2;
         let pages = (pages_mib << 10) / u32::try_from(size).unwrap_or(u32::MAX);
+        let source = Arc::new(source.again());
         let idle = (0..size)
-            .map(|_| source.reader(pages))
+            .map(|_| Reader::open(Arc::clone(&source), pages))
             .collect::<Result<Vec<_>>>()?;
         let pool = Arc::new(Pool {
             idle: Mutex::new(idle),
@@ -78,14 +80,14 @@ impl Readers {
         let mut threads = Vec::new();
         for number in 0..SCAN_THREADS {
             let queue = Arc::clone(&queue);
-            let db = source.reader(PAGES_KIB)?;
+            let mut reader = Reader::open(Arc::clone(&source), PAGES_KIB)?;
             let run = move || {
                 loop {
                     let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     match next {
                         // A scan that panics loses its answer, not the thread.
                         Ok(scan) => {
-                            if catch_unwind(AssertUnwindSafe(|| scan(&db))).is_err() {
+                            if catch_unwind(AssertUnwindSafe(|| scan(&mut reader))).is_err() {
                                 log::error!("a scan of the store panicked");
                             }
                         }
@@ -110,7 +112,7 @@ impl Readers {
 
     /// A read of a few rows, here and now.
     pub fn point<T>(&self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        let db = {
+        let reader = {
             let mut idle = self
                 .pool
                 .idle
@@ -118,7 +120,7 @@ impl Readers {
                 .unwrap_or_else(PoisonError::into_inner);
             loop {
                 match idle.pop() {
-                    Some(db) => break db,
+                    Some(reader) => break reader,
                     None => {
                         idle = self
                             .pool
@@ -130,22 +132,22 @@ impl Readers {
             }
         };
         // Goes back even if `read` panics.
-        struct Lent<'a>(&'a Pool, Option<Connection>);
+        struct Lent<'a>(&'a Pool, Option<Reader>);
         impl Drop for Lent<'_> {
             fn drop(&mut self) {
-                if let Some(db) = self.1.take() {
+                if let Some(reader) = self.1.take() {
                     self.0
                         .idle
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
-                        .push(db);
+                        .push(reader);
                     self.0.returned.notify_one();
                 }
             }
         }
-        let lent = Lent(&self.pool, Some(db));
-        match &lent.1 {
-            Some(db) => noted(&self.failed, read(db)),
+        let mut lent = Lent(&self.pool, Some(reader));
+        match &mut lent.1 {
+            Some(reader) => noted(&self.failed, reader.read(read)),
             None => Err(Error::internal("a reader was lent without a connection")),
         }
     }
@@ -157,10 +159,10 @@ impl Readers {
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         let failed = Arc::clone(&self.failed);
-        let scan: Scan = Box::new(move |db| {
+        let scan: Scan = Box::new(move |reader| {
             // Nobody waits any more: the caller went away.
             if !reply.is_closed() {
-                let _ = reply.send(noted(&failed, read(db)));
+                let _ = reply.send(noted(&failed, reader.read(read)));
             }
         });
         let Some(scans) = &self.scans else {

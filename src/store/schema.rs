@@ -32,6 +32,7 @@ const STORE: &[(&str, &str)] = &[
         include_str!("migrations/0009_recipients.sql"),
     ),
     ("0010_jobs", include_str!("migrations/0010_jobs.sql")),
+    ("0011_hosts", include_str!("migrations/0011_hosts.sql")),
 ];
 /// Those of `access.db`.
 const ACCESS: &[(&str, &str)] = &[
@@ -168,6 +169,8 @@ mod tests {
         ("deposits", Reach::Replicated),
         ("events", Reach::Replicated),
         ("grants", Reach::Replicated),
+        ("host_groups", Reach::Replicated),
+        ("hosts", Reach::Replicated),
         ("idempotency", Reach::Replicated),
         ("job_logs", Reach::Local),
         ("jobs", Reach::Local),

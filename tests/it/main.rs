@@ -19,6 +19,7 @@ mod fuzz;
 mod harness;
 mod health;
 mod hostile;
+mod hosts;
 mod identity;
 mod jobs;
 mod kept;

@@ -7,8 +7,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use super::Line;
 use crate::cli::door::{Context, Global};
 use crate::cli::noun::{
-    ListArgs, audit, client, deposit, job, org, recipient, role, schedule, setting, slot, token,
-    user,
+    ListArgs, audit, client, deposit, host, host_group, job, org, recipient, role, schedule,
+    setting, slot, token, user,
 };
 use crate::cli::{Printer, online};
 use crate::error::{Error, Result};
@@ -70,6 +70,10 @@ enum Verb {
     },
     /// Schedules: when which kind of job is made
     ListSchedules(ListArgs),
+    /// Hosts: machines that are reached over SSH
+    ListHosts(ListArgs),
+    /// Groups of hosts
+    ListHostGroups(ListArgs),
     /// Events of the audit, newest first
     ListEvents(ListArgs),
     /// Roles that users may have
@@ -172,6 +176,8 @@ async fn run(verb: Verb, context: &Context) -> Result<()> {
         Verb::ListJobs(list) => job::run(job::Verb::List { org: None, list }, context).await,
         Verb::CancelJobs { filters } => job::cancel_waiting(filters, context).await,
         Verb::ListSchedules(list) => schedule::run(schedule::Verb::List(list), context).await,
+        Verb::ListHosts(list) => host::run(host::Verb::List(list), context).await,
+        Verb::ListHostGroups(list) => host_group::run(host_group::Verb::List(list), context).await,
         Verb::ListEvents(list) => audit::run(audit::Verb::List(list), context).await,
         Verb::ListRoles => role::run(role::Verb::List, context).await,
         Verb::ListSlots => slot::run(slot::Verb::List, context).await,

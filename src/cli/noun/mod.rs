@@ -12,6 +12,8 @@ mod deposit_policy;
 mod deposit_readers;
 mod deposit_watch;
 mod group;
+pub mod host;
+pub mod host_group;
 pub mod job;
 mod moment;
 pub mod org;

@@ -5,6 +5,8 @@ mod backup;
 mod client;
 mod deposit;
 mod group;
+mod host;
+mod host_group;
 mod job;
 mod legacy;
 mod org;
@@ -1514,6 +1516,92 @@ static OTHERS: &[Route] = &[
         run!(schedule::run),
     )
     .gives(json!(202, "Job")),
+    route(
+        Verb::Get,
+        "/v1/hosts",
+        Action::HostRead,
+        "The hosts",
+        run!(host::list),
+    )
+    .query(LIST)
+    .gives(json!(200, "Page_Host")),
+    route(
+        Verb::Post,
+        "/v1/hosts",
+        Action::HostChange,
+        "Add a host",
+        run!(host::add),
+    )
+    .takes(Takes::Json("AddHost"))
+    .gives(json!(201, "Host")),
+    route(
+        Verb::Get,
+        "/v1/hosts/{host}",
+        Action::HostRead,
+        "One host",
+        run!(host::show),
+    )
+    .gives(json!(200, "Host")),
+    route(
+        Verb::Patch,
+        "/v1/hosts/{host}",
+        Action::HostChange,
+        "Change a host",
+        run!(host::edit),
+    )
+    .takes(Takes::Json("EditHost"))
+    .gives(json!(200, "Host")),
+    route(
+        Verb::Delete,
+        "/v1/hosts/{host}",
+        Action::HostChange,
+        "Remove a host",
+        run!(host::remove),
+    )
+    .gives(NOTHING),
+    route(
+        Verb::Get,
+        "/v1/host-groups",
+        Action::HostRead,
+        "The host groups",
+        run!(host_group::list),
+    )
+    .query(LIST)
+    .gives(json!(200, "Page_HostGroup")),
+    route(
+        Verb::Post,
+        "/v1/host-groups",
+        Action::HostChange,
+        "Add a host group",
+        run!(host_group::add),
+    )
+    .takes(Takes::Json("AddHostGroup"))
+    .gives(json!(201, "HostGroup")),
+    route(
+        Verb::Get,
+        "/v1/host-groups/{path}",
+        Action::HostRead,
+        "One host group",
+        run!(host_group::show),
+    )
+    .gives(json!(200, "HostGroup")),
+    route(
+        Verb::Patch,
+        "/v1/host-groups/{path}",
+        Action::HostChange,
+        "Change a host group",
+        run!(host_group::edit),
+    )
+    .takes(Takes::Json("EditHostGroup"))
+    .gives(json!(200, "HostGroup")),
+    route(
+        Verb::Delete,
+        "/v1/host-groups/{path}",
+        Action::HostChange,
+        "Remove a host group",
+        run!(host_group::remove),
+    )
+    .gives(NOTHING),
     route(
         Verb::Get,
         "/v1/audit",

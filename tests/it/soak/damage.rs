@@ -27,6 +27,17 @@ fn a_damaged_page_is_refused_and_turns_health_red() {
         .get("/v1/deposits/large")
         .refused(500, "store_failed");
     connection.get("/v1/deposits/small").ok(200);
+    // A commit empties the readers' caches: each page is read anew.
+    connection
+        .request("PUT", "/v1/deposits/other", &[], Some(b"y"))
+        .ok(201);
+    for name in ["small", "large", "other", "small"] {
+        let answer = connection.get(&format!("/v1/deposits/{name}"));
+        match name {
+            "large" => answer.refused(500, "store_failed"),
+            _ => answer.ok(200),
+        };
+    }
     until(PATIENCE, || server.health("/healthz").status == 503);
     let health = String::from_utf8(server.health("/healthz").body).unwrap();
     assert!(health.contains("could not be read"), "{health}");
