@@ -30,21 +30,26 @@ impl Reader {
     /// `store_failed` where a page was damaged, whatever `read` made of it.
     pub fn read<T>(&mut self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         let found = read(&self.db);
-        if !self.is_given_up() {
-            return found;
+        match self.is_given_up() {
+            true => Err(self.replace(found.err())),
+            false => found,
         }
+    }
+
+    /// Gets a new connection; returns why what the old one read does not count.
+    #[cold]
+    fn replace(&mut self, said: Option<Error>) -> Error {
         log::error!(path:% = self.source.path().display(); "a page is damaged; the connection that met it is replaced");
         match self.source.reader(self.pages_kib) {
             Ok(db) => self.db = db,
             Err(error) => log::error!(error:%; "it could not be replaced"),
         }
-        Err(match found {
-            Err(error) if error.code == FATAL => error,
-            _ => Error::new(
+        said.filter(|error| error.code == FATAL).unwrap_or_else(|| {
+            Error::new(
                 Kind::Internal,
                 FATAL,
                 "a page of the store is damaged; see the server's log",
-            ),
+            )
         })
     }
 
