@@ -13,14 +13,15 @@ pub const MOST: u64 = 10_000;
 
 checked_text!(
     /// Names joined by `/`, such as `emea/prod`: each a letter or digit, then letters, digits, `.`, `_`
-    /// or `-`; 8 names and 255 bytes at most.
+    /// or `-`, 64 at most; 8 names and 255 bytes at most.
     HostGroupPath, "group", |text| {
         let name = |it: &str| {
-            it.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
+            it.len() <= 64
+                && it.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
                 && it.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
         };
         let fits = text.len() <= 255 && text.split('/').count() <= 8 && text.split('/').all(name);
-        (!fits).then(|| "is not a host group: up to 8 names joined by `/`, each a letter or digit, then letters, digits, `.`, `_` or `-`; 255 bytes at most".to_owned())
+        (!fits).then(|| "is not a host group: up to 8 names joined by `/`, each a letter or digit, then up to 63 letters, digits, `.`, `_` or `-`; 255 bytes at most".to_owned())
     }
 );
 
@@ -84,7 +85,9 @@ mod tests {
         let path: HostGroupPath = "emea/prod/db".parse().unwrap();
         let lineage: Vec<String> = path.lineage().map(|it| it.to_string()).collect();
         assert_eq!(lineage, ["emea/prod/db", "emea/prod", "emea"]);
+        "a".repeat(64).parse::<HostGroupPath>().unwrap();
         for bad in [
+            &"a".repeat(65),
             "",
             "/",
             "a/",

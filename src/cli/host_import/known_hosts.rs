@@ -1,19 +1,20 @@
 //! OpenSSH's list of known host keys, as sshd(8) has it: of it the names and ports. The keys are asked
 //! for anew when a host is first reached.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use super::{Found, host, named_after, wrong};
 use crate::error::{Error, Result};
-use crate::model::host::Address;
+use crate::model::host::{Address, HostName};
 use crate::model::id::shown;
 
 pub(super) fn read(text: &str) -> Result<Found> {
     let mut found = Found::default();
     let (mut hashed, mut patterns) = (0, 0);
     // By address and port; the same machine has a line for each of its keys.
-    let mut known: HashMap<(String, u16), usize> = HashMap::new();
+    let mut known: HashSet<(String, u16)> = HashSet::new();
+    let mut taken: HashSet<HostName> = HashSet::new();
     for (at, line) in text.lines().enumerate() {
         let number = at + 1;
         let line = line.trim();
@@ -21,7 +22,7 @@ pub(super) fn read(text: &str) -> Result<Found> {
             continue;
         }
         let mut words = line.split_whitespace();
-        let mut names = words.next().unwrap_or_default();
+        let names = words.next().unwrap_or_default();
         if names.starts_with('@') {
             // Of a certificate authority, or revoked: it makes no host known.
             if !matches!(names, "@cert-authority" | "@revoked") {
@@ -40,7 +41,7 @@ pub(super) fn read(text: &str) -> Result<Found> {
             continue;
         }
         let mut places = Vec::new();
-        for name in std::mem::take(&mut names).split(',') {
+        for name in names.split(',') {
             if name.starts_with('!') || name.contains(['*', '?']) {
                 patterns += 1;
                 continue;
@@ -54,18 +55,16 @@ pub(super) fn read(text: &str) -> Result<Found> {
         let Some((address, port)) = named.or(places.first()).cloned() else {
             continue;
         };
-        let there = places
+        let places = places
             .iter()
-            .find_map(|(address, port)| known.get(&(address.to_string(), *port)).copied());
-        let index = there.unwrap_or(found.hosts.len());
-        for (address, port) in &places {
-            known.entry((address.to_string(), *port)).or_insert(index);
-        }
-        if there.is_some() {
+            .map(|(address, port)| (address.to_string(), *port));
+        let there = places.clone().any(|place| known.contains(&place));
+        known.extend(places);
+        if there {
             continue;
         }
-        let mut name = named_after(address.as_str().trim_end_matches('.'))?;
-        while found.hosts.iter().any(|it| it.name == name) {
+        let mut name: HostName = named_after(address.as_str().trim_end_matches('.'))?;
+        while !taken.insert(name.clone()) {
             name = format!("{name}-{port}").parse()?;
         }
         let mut host = host(name);
@@ -123,7 +122,7 @@ mod tests {
             "|1|c2FsdA==|aGFzaA==",
             "*.example.com,!x",
             "@revoked db9",
-            "web1 # not a comment",
+            "web1,web1 # not a comment",
         ]);
         let found = read(&text).unwrap();
         let hosts: Vec<String> = found
